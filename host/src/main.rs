@@ -1,0 +1,2 @@
+//! Penstock: the gateway binary.
+fn main() {}
