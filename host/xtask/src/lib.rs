@@ -1,1 +1,18 @@
-//! Not written yet.
+//! Developer commands of Penstock, as a library and as `cargo xtask <command>`.
+//!
+//! ```text
+//! cargo xtask run      guests ─► binary ─► `penstock echo` + `penstock run -f examples/quickstart`
+//! cargo xtask test     fmt, clippy, tidy, guests, tests, doc tests, docs, examples: what CI runs
+//! cargo xtask tidy     the rules of the code base that no compiler checks
+//! cargo xtask bench    CPU microseconds per request, beside other proxies
+//! cargo xtask guests   the WebAssembly components alone
+//! ```
+//!
+//! It is a library because the test artifacts of `penstock-testing` are built by [`guests::build`] too: there is one way to
+//! turn a guest crate into a component, whoever asks. Since a build script compiles this crate, it keeps few dependencies.
+//!
+//! Invariants: commands print progress to stderr and results to stdout; they can run twice in a row; they end the processes
+//! that they started, by id; and they write nothing outside Cargo's target directory.
+
+pub mod guests;
+pub mod workspace;

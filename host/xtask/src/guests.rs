@@ -1,0 +1,145 @@
+//! Guests: crates that become WebAssembly components.
+//!
+//! ```text
+//! plugins/*, host/testing/guests/*  ──cargo build──►  <target>/guests-build/…/x.wasm  ──encode──►  <target>/guests/x.wasm
+//!                                                          (core module)                             (component)
+//! ```
+//!
+//! Guests have a target directory of their own: a build script may build them while the outer Cargo holds the lock of the
+//! usual one.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::{CrateType, Package};
+use wit_component::ComponentEncoder;
+
+use crate::workspace::Workspace;
+
+/// The only target of guests. It has no WASI: what a plugin may do comes from the interfaces that it is granted.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Folders whose members are guests.
+const FOLDERS: [&str; 2] = ["plugins/", "host/testing/guests/"];
+
+/// A guest crate and where its component lands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// The package name, which is also the component's file name.
+    pub name: String,
+    /// The component.
+    pub component: PathBuf,
+    /// What `cargo build` makes of it.
+    module: PathBuf,
+}
+
+/// The guests of the workspace, by name.
+#[must_use]
+pub fn list(workspace: &Workspace) -> Vec<Guest> {
+    let modules = workspace.target().join("guests-build").join(TARGET).join("guest");
+    let components = workspace.target().join("guests");
+    let mut guests: Vec<_> = workspace
+        .packages()
+        .iter()
+        .filter(|package| FOLDERS.iter().any(|folder| workspace.folder(package).starts_with(folder)))
+        .filter_map(|package| Some((package, module_name(package)?)))
+        .map(|(package, module)| Guest {
+            name: package.name.to_string(),
+            component: components.join(format!("{}.wasm", package.name)),
+            module: modules.join(format!("{module}.wasm")),
+        })
+        .collect();
+    guests.sort_by(|a, b| a.name.cmp(&b.name));
+    guests
+}
+
+fn module_name(package: &Package) -> Option<&str> {
+    let library = package.targets.iter().find(|target| target.crate_types.contains(&CrateType::CDyLib))?;
+    Some(library.name.as_str())
+}
+
+/// Build every guest that is not fresh, and answer all of them. Progress goes to stderr.
+///
+/// # Errors
+/// When the target cannot be installed, a guest does not compile, or its module is no component.
+pub fn build(workspace: &Workspace) -> Result<Vec<Guest>> {
+    ensure_target()?;
+    let guests = list(workspace);
+    compile(workspace, &guests)?;
+    for guest in &guests {
+        if is_fresh(guest)? {
+            continue;
+        }
+        let bytes = encode(&guest.module).with_context(|| format!("guest {}", guest.name))?;
+        write_atomically(&guest.component, &bytes)?;
+        eprintln!("  guest {} ({} KiB)", workspace.relative(&guest.component).display(), bytes.len().div_ceil(1024));
+    }
+    Ok(guests)
+}
+
+fn compile(workspace: &Workspace, guests: &[Guest]) -> Result<()> {
+    if guests.is_empty() {
+        return Ok(());
+    }
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--lib", "--target", TARGET, "--profile", "guest", "--target-dir"]);
+    cargo.arg(workspace.target().join("guests-build"));
+    for guest in guests {
+        cargo.args(["--package", &guest.name]);
+    }
+    // Standard output belongs to the caller: a build script speaks to Cargo through it.
+    let status = cargo.stdout(Stdio::null()).status().context("cannot start cargo")?;
+    ensure!(status.success(), "the guests do not compile: cargo's messages are above");
+    Ok(())
+}
+
+/// Whether the component is younger than its module and than the program that encodes it.
+fn is_fresh(guest: &Guest) -> Result<bool> {
+    let Ok(component) = modified(&guest.component) else { return Ok(false) };
+    let encoder = std::env::current_exe().context("path of this program")?;
+    Ok(component > modified(&guest.module)? && component > modified(&encoder)?)
+}
+
+fn modified(path: &Path) -> Result<SystemTime> {
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(metadata.modified()?)
+}
+
+/// Wrap a core module into the component that its embedded WIT describes.
+fn encode(module: &Path) -> Result<Vec<u8>> {
+    let module = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    ComponentEncoder::default().module(&module)?.validate(true).encode().context("cannot make a component of it")
+}
+
+/// Two builds may run at once, and a test may be reading: nobody must see half a file.
+fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().context("a file without folder")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut temporary = OsString::from(path);
+    temporary.push(format!(".{}", std::process::id()));
+    fs::write(&temporary, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Make sure that the standard library for [`TARGET`] is there.
+fn ensure_target() -> Result<()> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).args(["--print", "sysroot"]).output().context("cannot start rustc")?;
+    let sysroot = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    if sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir() {
+        return Ok(());
+    }
+    eprintln!("  installing the Rust target {TARGET}: rustup target add {TARGET}");
+    match Command::new("rustup").args(["target", "add", TARGET]).stdout(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("`rustup target add {TARGET}` failed ({status}): its messages are above"),
+        Err(_) => bail!(
+            "guests need the Rust target {TARGET}, and rustup is not installed to add it.\n\
+             Install rustup (https://rustup.rs), or, with Debian's own Rust: apt-get install libstd-rust-dev-wasm32"
+        ),
+    }
+}

@@ -1,0 +1,91 @@
+//! What Cargo knows about this workspace, and how commands start Cargo again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use cargo_metadata::{Metadata, MetadataCommand, Package};
+
+/// The workspace that this crate belongs to.
+#[derive(Debug)]
+pub struct Workspace {
+    metadata: Metadata,
+}
+
+impl Workspace {
+    /// Ask `cargo metadata`, members only.
+    ///
+    /// # Errors
+    /// When Cargo cannot read the workspace.
+    pub fn load() -> Result<Self> {
+        // The manifest directory is fixed at compile time, so commands work from every current directory.
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec().context("cargo metadata")?;
+        Ok(Self { metadata })
+    }
+
+    /// The directory of the workspace's `Cargo.toml`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.metadata.workspace_root.as_std_path()
+    }
+
+    /// Cargo's target directory; `CARGO_TARGET_DIR` is honoured.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        self.metadata.target_directory.as_std_path()
+    }
+
+    /// All members, in Cargo's order.
+    #[must_use]
+    pub fn packages(&self) -> &[Package] {
+        &self.metadata.packages
+    }
+
+    /// The folder of a member, relative to the root, with `/` between its parts.
+    #[must_use]
+    pub fn folder<'p>(&self, package: &'p Package) -> &'p str {
+        let folder = package.manifest_path.parent().map_or("", |folder| folder.as_str());
+        folder.strip_prefix(self.metadata.workspace_root.as_str()).unwrap_or(folder).trim_start_matches('/')
+    }
+
+    /// `path` without the root, for messages.
+    #[must_use]
+    pub fn relative<'p>(&self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(self.root()).unwrap_or(path)
+    }
+
+    /// The binary `penstock` as the given profile builds it.
+    #[must_use]
+    pub fn gateway(&self, profile: &str) -> PathBuf {
+        let folder = if profile == "dev" { "debug" } else { profile };
+        self.target().join(folder).join("penstock")
+    }
+
+    /// A `cargo` command at the root.
+    ///
+    /// What an outer Cargo has set for *its* build is taken away: `cargo clippy` would otherwise lint guests in place of
+    /// building them, and flags for the host would reach WebAssembly.
+    #[must_use]
+    pub fn cargo(&self) -> Command {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(self.root());
+        for name in OUTER_BUILD {
+            command.env_remove(name);
+        }
+        command
+    }
+}
+
+/// Variables that describe the build of the caller, not of what it starts.
+const OUTER_BUILD: [&str; 9] = [
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_PATH",
+    "CLIPPY_ARGS",
+    "RUSTC",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTDOC",
+    "RUSTFLAGS",
+    "TARGET",
+];
