@@ -4,7 +4,12 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
-use crate::{ResourceRef, hostname::HostPattern, matching::RouteTable};
+use crate::{
+    ResourceRef,
+    hostname::{HostPattern, HostRank},
+    matching::RouteTable,
+    reason::Reason,
+};
 
 /// One address and port to accept on. Several listeners of one or more Gateways may share it, told apart by hostname.
 #[derive(Debug, Clone, Serialize)]
@@ -15,6 +20,50 @@ pub struct Socket {
     pub protocol: SocketProtocol,
     /// Most specific hostname first; the first that covers the host takes the request.
     pub listeners: Vec<Arc<Listener>>,
+}
+
+impl Socket {
+    /// A socket with its listeners put in order. Where two declare the same hostname, the first one given takes the requests.
+    pub fn new(address: SocketAddr, protocol: SocketProtocol, mut listeners: Vec<Arc<Listener>>) -> Self {
+        sort_listeners(&mut listeners);
+        Self { address, protocol, listeners }
+    }
+
+    /// The listener that takes a request for `host` (lower case, without port; empty if the request has none), on a connection whose
+    /// TLS client named `sni`.
+    ///
+    /// Listeners are isolated: the most specific hostname decides, and only the routes of that listener count, even if none matches.
+    ///
+    /// # Errors
+    /// `NoRoute` if no listener covers the host. `Misdirected` (421) if the connection was made to another listener: what that one
+    /// demands of a client (a certificate, say) must not be escaped by asking for one host and sending requests to another. A
+    /// connection without `sni` was made to no listener in particular.
+    pub fn listener_for(&self, host: &str, sni: Option<&str>) -> Result<&Arc<Listener>, Reason> {
+        let by_host = self.most_specific(host);
+        let by_sni = match sni {
+            Some(name) if name != host => self.most_specific(name),
+            _ => by_host,
+        };
+        match (by_host, by_sni) {
+            (Some(listener), Some(connected)) if Arc::ptr_eq(listener, connected) => Ok(listener),
+            (None, None) => Err(Reason::NoRoute),
+            _ => Err(Reason::Misdirected),
+        }
+    }
+
+    /// The listener with the most specific hostname that covers `host`: also how a certificate is found by SNI.
+    pub fn most_specific(&self, host: &str) -> Option<&Arc<Listener>> {
+        debug_assert!(self.listeners.is_sorted_by_key(|listener| listener.hostname.as_rank()), "use `Socket::new`");
+        HostRank::covering(host).find_map(|rank| {
+            let at = self.listeners.partition_point(|listener| listener.hostname.as_rank() < rank);
+            self.listeners.get(at).filter(|listener| listener.hostname.as_rank() == rank)
+        })
+    }
+}
+
+/// Most specific hostname first; the order of equal ones stays.
+pub fn sort_listeners(listeners: &mut [Arc<Listener>]) {
+    listeners.sort_by(|a, b| a.hostname.by_specificity(&b.hostname));
 }
 
 /// What a socket speaks.
@@ -92,5 +141,68 @@ impl fmt::Debug for Certificate {
 impl Serialize for Certificate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{} (chain of {})", self.secret, self.chain.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    fn socket(hostnames: &[&str]) -> Socket {
+        let listener = |hostname: &&str| {
+            Arc::new(Listener {
+                id: ListenerId { parent: ResourceRef::new(Kind::Gateway, "default", "gw"), name: (*hostname).into() },
+                hostname: HostPattern::parse(hostname).unwrap(),
+                certificates: Vec::new(),
+                routes: Arc::default(),
+            })
+        };
+        Socket::new(([127, 0, 0, 1], 80).into(), SocketProtocol::Https, hostnames.iter().map(listener).collect())
+    }
+
+    #[track_caller]
+    fn check(hostnames: &[&str], host: &str, sni: Option<&str>, expected: Result<&str, Reason>) {
+        let socket = socket(hostnames);
+        let found = socket.listener_for(host, sni).map(|listener| &*listener.id.name);
+        assert_eq!(found, expected, "{hostnames:?}, host {host:?}, SNI {sni:?}");
+    }
+
+    #[test]
+    fn isolation() {
+        // The table of the conformance test for GatewayHTTPListenerIsolation.
+        let all = ["", "*.example.com", "*.foo.example.com", "abc.foo.example.com"];
+        check(&all, "bar.com", None, Ok(""));
+        check(&all, "", None, Ok(""));
+        check(&all, "bar.example.com", None, Ok("*.example.com"));
+        check(&all, "bar.foo.example.com", None, Ok("*.foo.example.com"));
+        check(&all, "abc.foo.example.com", None, Ok("abc.foo.example.com"));
+        check(&all, "foo.example.com", None, Ok("*.example.com"));
+        check(&all, "example.com", None, Ok(""));
+        check(&["*.example.com"], "example.com", None, Err(Reason::NoRoute));
+        check(&[], "example.com", None, Err(Reason::NoRoute));
+    }
+
+    #[test]
+    fn misdirected() {
+        let all = ["", "*.wildcard.org", "example.org", "second-example.org"];
+        check(&all, "example.org", Some("example.org"), Ok("example.org"));
+        check(&all, "second-example.org", Some("example.org"), Err(Reason::Misdirected));
+        check(&all, "unknown-example.org", Some("example.org"), Err(Reason::Misdirected));
+        check(&all, "b.wildcard.org", Some("a.wildcard.org"), Ok("*.wildcard.org"));
+        check(&all, "unknown-example.org", Some("other.org"), Ok(""));
+        check(&all, "example.org", None, Ok("example.org"));
+        check(&["example.org"], "unknown-example.org", Some("example.org"), Err(Reason::Misdirected));
+        check(&["example.org"], "example.org", Some("unknown-example.org"), Err(Reason::Misdirected));
+        check(&["example.org"], "unknown-example.org", Some("unknown-example.org"), Err(Reason::NoRoute));
+    }
+
+    #[test]
+    fn the_first_of_equal_hostnames_takes_the_request() {
+        let mut socket = socket(&["a.com", "a.com", "a.com"]);
+        for (at, listener) in socket.listeners.iter_mut().enumerate() {
+            Arc::get_mut(listener).unwrap().id.name = at.to_string().into();
+        }
+        assert_eq!(&*socket.listener_for("a.com", None).unwrap().id.name, "0");
     }
 }

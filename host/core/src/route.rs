@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Method};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
 
 use crate::{
@@ -101,6 +101,26 @@ pub struct WeightedBackends {
     pub total: u32,
 }
 
+impl WeightedBackends {
+    /// Backends as a resource lists them, with the total of their weights. Weights of zero are dropped.
+    pub fn new(backends: impl IntoIterator<Item = WeightedBackend>) -> Self {
+        let backends: Vec<_> = backends.into_iter().filter(|backend| backend.weight > 0).collect();
+        let total = backends.iter().map(|backend| backend.weight).fold(0, u32::saturating_add);
+        Self { backends, total }
+    }
+
+    /// The backend for a number drawn uniformly from all `u32`: each gets its share to within one part in 2³² / total.
+    pub fn pick(&self, random: u32) -> Option<&WeightedBackend> {
+        // Multiply and shift in place of a remainder: one cycle, and no bias towards the first backends.
+        let point = (u64::from(random) * u64::from(self.total)) >> 32;
+        let mut end = 0;
+        self.backends.iter().find(|backend| {
+            end += u64::from(backend.weight);
+            point < end
+        })
+    }
+}
+
 /// One `backendRefs` entry.
 #[derive(Debug, Clone, Serialize)]
 pub struct WeightedBackend {
@@ -151,8 +171,31 @@ pub enum PathMatch {
     Exact(Arc<str>),
     /// Equal up to an element boundary: `/a` covers `/a`, `/a/` and `/a/b`, not `/ab`. Kept without a trailing slash; `""` covers all.
     Prefix(Arc<str>),
-    /// Matches the whole path.
+    /// Matches the whole path: made by [`compile_regex`].
     Regex(Regex),
+}
+
+/// The most memory that one compiled pattern may take: enough for any sensible one, and nobody's route can exhaust the process.
+const MAX_REGEX_SIZE: usize = 1 << 20;
+
+/// Compile a pattern so that it matches only a whole path or value, which [`PathMatch::Regex`] and [`ValueMatch::Regex`] demand.
+///
+/// # Errors
+/// The pattern is malformed, or too large when compiled.
+pub fn compile_regex(pattern: &str) -> Result<Regex, regex::Error> {
+    // On its own first: `a)|(?:b` would become well-formed, and unanchored, inside the group.
+    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_REGEX_SIZE).build();
+    compile(pattern)?;
+    compile(&format!("{REGEX_START}{pattern}{REGEX_END}"))
+}
+
+const REGEX_START: &str = r"\A(?:";
+const REGEX_END: &str = r")\z";
+
+/// The pattern as the resource has it.
+fn regex_source(regex: &Regex) -> &str {
+    let text = regex.as_str();
+    text.strip_prefix(REGEX_START).and_then(|text| text.strip_suffix(REGEX_END)).unwrap_or(text)
 }
 
 impl fmt::Display for PathMatch {
@@ -160,7 +203,7 @@ impl fmt::Display for PathMatch {
         match self {
             Self::Exact(path) => write!(f, "= {path}"),
             Self::Prefix(path) => write!(f, "{path}/*"),
-            Self::Regex(regex) => write!(f, "~ {regex}"),
+            Self::Regex(regex) => write!(f, "~ {}", regex_source(regex)),
         }
     }
 }
@@ -195,7 +238,7 @@ pub struct QueryMatch {
 pub enum ValueMatch {
     /// Equal, byte by byte.
     Exact(HeaderValue),
-    /// Matches the whole value; values that are not UTF-8 never match.
+    /// Matches the whole value: made by [`compile_regex`]. Values that are not UTF-8 never match.
     Regex(Regex),
 }
 
@@ -205,7 +248,74 @@ impl Serialize for ValueMatch {
             Self::Exact(value) => {
                 serializer.collect_str(&format_args!("= {}", String::from_utf8_lossy(value.as_bytes())))
             }
-            Self::Regex(regex) => serializer.collect_str(&format_args!("~ {regex}")),
+            Self::Regex(regex) => serializer.collect_str(&format_args!("~ {}", regex_source(regex))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backends(weights: &[u32]) -> WeightedBackends {
+        WeightedBackends::new(weights.iter().map(|&weight| WeightedBackend {
+            weight,
+            target: Target::Fail(Failure { reason: Reason::InvalidBackend, message: "".into() }),
+            request_headers: None,
+            response_headers: None,
+            rewrite: None,
+        }))
+    }
+
+    #[track_caller]
+    fn check(weights: &[u32], random: u32, expected: Option<u32>) {
+        assert_eq!(backends(weights).pick(random).map(|backend| backend.weight), expected, "{weights:?} {random}");
+    }
+
+    #[test]
+    fn pick() {
+        check(&[], 0, None);
+        check(&[0, 0], u32::MAX, None);
+        check(&[1], 0, Some(1));
+        check(&[1], u32::MAX, Some(1));
+        check(&[1, 3], (1 << 30) - 1, Some(1));
+        check(&[1, 3], 1 << 30, Some(3));
+        check(&[1, 3], u32::MAX, Some(3));
+        check(&[0, 5, 0], 7, Some(5));
+    }
+
+    #[test]
+    fn pick_gives_each_its_share() {
+        let backends = backends(&[90, 9, 1]);
+        let mut counts = [0u32; 3];
+        for step in 0..100_000u32 {
+            let weight = backends.pick(step.wrapping_mul(2_654_435_769)).unwrap().weight;
+            counts[match weight {
+                90 => 0,
+                9 => 1,
+                _ => 2,
+            }] += 1;
+        }
+        for (count, expected) in counts.into_iter().zip([90_000u32, 9_000, 1_000]) {
+            assert!(count.abs_diff(expected) <= expected / 20 + 5, "{count} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn regex_matches_whole_values() {
+        #[track_caller]
+        fn check(pattern: &str, text: &str, expected: bool) {
+            assert_eq!(compile_regex(pattern).unwrap().is_match(text), expected, "{pattern} on {text}");
+        }
+        check("/a", "/a", true);
+        check("/a", "/a/", false);
+        check("/a|/ab", "/ab", true);
+        check("/a|b", "x/a", false);
+        check("/a.*", "/a\n", false);
+        check("/v[0-9]+/.*", "/v12/x", true);
+        assert!(compile_regex("a)|(?:b").is_err());
+        assert!(compile_regex("[a").is_err());
+        assert!(compile_regex("(((a{50}){50}){50}){50}").is_err());
+        assert_eq!(PathMatch::Regex(compile_regex("/a+").unwrap()).to_string(), "~ /a+");
     }
 }
