@@ -10,7 +10,7 @@ fn main() {
 #[cfg(feature = "guests")]
 mod guests {
     use std::fmt::Write as _;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use xtask::guests::{self, Guest};
     use xtask::workspace::Workspace;
@@ -26,15 +26,18 @@ mod guests {
             }
         }
         let guests = guests::build(&workspace).unwrap_or_else(|error| panic!("{error:#}"));
-        let folder = std::env::var_os("OUT_DIR").expect("Cargo sets it for build scripts");
-        std::fs::write(Path::new(&folder).join("guests.rs"), constants(&guests)).expect("OUT_DIR can be written");
+        let folder = std::env::var_os("OUT_DIR").map(PathBuf::from).expect("Cargo sets it for build scripts");
+        std::fs::write(folder.join("guests.rs"), constants(&guests, &folder)).expect("OUT_DIR can be written");
     }
 
-    fn constants(guests: &[Guest]) -> String {
+    /// The components are copied: what tests read changes only when this script runs, whoever else builds guests meanwhile.
+    fn constants(guests: &[Guest], folder: &Path) -> String {
         let mut code = String::new();
         for guest in guests {
             let constant = guest.name.replace('-', "_").to_uppercase();
-            let path = guest.component.display();
+            let copy = folder.join(format!("{}.wasm", guest.name));
+            std::fs::copy(&guest.component, &copy).expect("OUT_DIR can be written");
+            let path = copy.display();
             let _ = writeln!(
                 code,
                 "/// Path of the component `{}`.\npub const {constant}: &str = {:?};",

@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::{CrateType, Package};
@@ -62,7 +61,8 @@ fn module_name(package: &Package) -> Option<&str> {
     Some(library.name.as_str())
 }
 
-/// Build every guest that is not fresh, and answer all of them. Progress goes to stderr.
+/// Build every guest that is not fresh, and answer all of them. Cargo knows what is fresh; encoding takes milliseconds.
+/// Progress goes to stderr.
 ///
 /// # Errors
 /// When the target cannot be installed, a guest does not compile, or its module is no component.
@@ -71,10 +71,12 @@ pub fn build(workspace: &Workspace) -> Result<Vec<Guest>> {
     let guests = list(workspace);
     compile(workspace, &guests)?;
     for guest in &guests {
-        if is_fresh(guest)? {
+        let bytes = encode(&guest.module).with_context(|| format!("guest {}", guest.name))?;
+        // Contents are compared, not times: several checkouts may share this directory, and what Cargo puts there on a
+        // switch between them is older than what was made from it before.
+        if fs::read(&guest.component).is_ok_and(|existing| existing == bytes) {
             continue;
         }
-        let bytes = encode(&guest.module).with_context(|| format!("guest {}", guest.name))?;
         write_atomically(&guest.component, &bytes)?;
         eprintln!("  guest {} ({} KiB)", workspace.relative(&guest.component).display(), bytes.len().div_ceil(1024));
     }
@@ -95,18 +97,6 @@ fn compile(workspace: &Workspace, guests: &[Guest]) -> Result<()> {
     let status = cargo.stdout(Stdio::null()).status().context("cannot start cargo")?;
     ensure!(status.success(), "the guests do not compile: cargo's messages are above");
     Ok(())
-}
-
-/// Whether the component is younger than its module and than the program that encodes it.
-fn is_fresh(guest: &Guest) -> Result<bool> {
-    let Ok(component) = modified(&guest.component) else { return Ok(false) };
-    let encoder = std::env::current_exe().context("path of this program")?;
-    Ok(component > modified(&guest.module)? && component > modified(&encoder)?)
-}
-
-fn modified(path: &Path) -> Result<SystemTime> {
-    let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(metadata.modified()?)
 }
 
 /// Wrap a core module into the component that its embedded WIT describes.

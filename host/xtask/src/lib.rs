@@ -14,5 +14,8 @@
 //! Invariants: commands print progress to stderr and results to stdout; they can run twice in a row; they end the processes
 //! that they started, by id; and they write nothing outside Cargo's target directory.
 
+pub mod checks;
 pub mod guests;
+pub mod process;
+pub mod tidy;
 pub mod workspace;

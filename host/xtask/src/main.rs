@@ -1,9 +1,9 @@
 //! `cargo xtask <command>`: see the library's documentation.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use xtask::guests;
 use xtask::workspace::Workspace;
+use xtask::{checks, guests, tidy};
 
 /// Developer commands of Penstock.
 #[derive(Parser)]
@@ -15,7 +15,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build all guests (plugins and test guests) as components.
+    /// Everything that CI runs
+    Test(checks::Arguments),
+    /// The rules of the code base that no compiler checks
+    Tidy,
+    /// Build all guests (plugins and test guests) as components, and print their paths
     Guests,
 }
 
@@ -23,11 +27,16 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let workspace = Workspace::load()?;
     match arguments.command {
+        Command::Test(arguments) => checks::run(&workspace, &arguments),
+        Command::Tidy => {
+            let problems = tidy::check(&workspace)?;
+            problems.iter().for_each(|problem| println!("{problem}"));
+            ensure!(problems.is_empty(), "{} problems", problems.len());
+            Ok(())
+        }
         Command::Guests => {
-            for guest in guests::build(&workspace)? {
-                println!("{}", guest.component.display());
-            }
+            guests::build(&workspace)?.iter().for_each(|guest| println!("{}", guest.component.display()));
+            Ok(())
         }
     }
-    Ok(())
 }

@@ -62,6 +62,18 @@ impl Workspace {
         self.target().join(folder).join("penstock")
     }
 
+    /// The folders under `examples/`, by name: each is a world that runs as it is.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn examples(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.root().join("examples");
+        let entries = folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))?;
+        let mut worlds: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        worlds.sort();
+        Ok(worlds)
+    }
+
     /// A `cargo` command at the root.
     ///
     /// What an outer Cargo has set for *its* build is taken away: `cargo clippy` would otherwise lint guests in place of

@@ -1,0 +1,232 @@
+//! `cargo xtask test`: everything that must hold before a change is taken.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::process::{self, Outcome};
+use crate::workspace::Workspace;
+use crate::{guests, tidy};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Run only this step; may be given several times
+    #[arg(long, value_name = "STEP")]
+    only: Vec<Step>,
+}
+
+/// The steps, in the order in which they run: cheap ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Formatting (rustfmt)
+    Fmt,
+    /// The rules of the code base: arrows between crates, sizes, words, links
+    Tidy,
+    /// Licences and advisories (cargo-deny), where it is installed
+    Deny,
+    /// Plugins and test guests as WebAssembly components
+    Guests,
+    /// Lints (clippy), warnings denied
+    Clippy,
+    /// Unit, golden, integration and plugin tests
+    Test,
+    /// Examples in the documentation
+    Doctest,
+    /// The documentation builds without warnings
+    Docs,
+    /// `penstock check` on every world under examples/
+    Examples,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    /// Why it could not run, and that this is all right.
+    NotRun(String),
+    Failed(String),
+}
+
+/// Run the steps, and fail when one of them did.
+///
+/// # Errors
+/// When a step fails, or the user stops it.
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let started = Instant::now();
+    let mut report = Report::default();
+    for step in
+        Step::value_variants().iter().copied().filter(|step| arguments.only.is_empty() || arguments.only.contains(step))
+    {
+        if report.failed(step.needs()) {
+            report.add(step, Duration::ZERO, Verdict::NotRun("it needs a step that failed".into()));
+            continue;
+        }
+        eprintln!("\n── {step} ──");
+        let begin = Instant::now();
+        let verdict = step.run(workspace).unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
+        eprintln!("── {step}: {verdict} ({:.1} s)", begin.elapsed().as_secs_f32());
+        report.add(step, begin.elapsed(), verdict);
+        if process::interrupted() {
+            bail!("stopped");
+        }
+    }
+    eprintln!("\n{report}total {:.1} s", started.elapsed().as_secs_f32());
+    if report.rows.iter().any(|row| matches!(row.2, Verdict::Failed(_))) {
+        bail!("not everything passed; one step alone: cargo xtask test --only <step>");
+    }
+    Ok(())
+}
+
+impl Step {
+    /// Without this step the other one could only fail for the same reason.
+    fn needs(self) -> Option<Self> {
+        match self {
+            Self::Clippy | Self::Test | Self::Doctest | Self::Examples => Some(Self::Guests),
+            _ => None,
+        }
+    }
+
+    /// A step that takes longer hangs: these are several times what two cores need with nothing built.
+    fn deadline(self) -> Duration {
+        let minutes = match self {
+            Self::Fmt | Self::Tidy | Self::Deny => 3,
+            Self::Guests | Self::Doctest | Self::Docs | Self::Examples => 15,
+            Self::Clippy | Self::Test => 30,
+        };
+        Duration::from_secs(minutes * 60)
+    }
+
+    fn run(self, workspace: &Workspace) -> Result<Verdict> {
+        match self {
+            Self::Fmt => self.cargo(workspace, &["fmt", "--all", "--check"]),
+            Self::Tidy => Ok(tidy_verdict(workspace)?),
+            Self::Deny => self.deny(workspace),
+            Self::Guests => guests::build(workspace).map(|_| Verdict::Passed),
+            Self::Clippy => {
+                self.cargo(workspace, &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+            }
+            Self::Test => {
+                self.cargo(workspace, &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
+            }
+            Self::Doctest => self.cargo(workspace, &["test", "--workspace", "--doc", "--no-fail-fast"]),
+            Self::Docs => {
+                let mut cargo = workspace.cargo();
+                cargo.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings");
+                self.wait(&mut cargo)
+            }
+            Self::Examples => self.examples(workspace),
+        }
+    }
+
+    fn cargo(self, workspace: &Workspace, arguments: &[&str]) -> Result<Verdict> {
+        self.wait(workspace.cargo().args(arguments))
+    }
+
+    fn wait(self, command: &mut Command) -> Result<Verdict> {
+        Ok(match process::start(command)?.wait(self.deadline())? {
+            Outcome::Exited(status) if status.success() => Verdict::Passed,
+            Outcome::Exited(status) => Verdict::Failed(status.to_string()),
+            Outcome::Interrupted => Verdict::Failed("stopped".into()),
+            Outcome::TimedOut => Verdict::Failed(format!(
+                "ended after {:?}: something hangs (the last line above names it)",
+                self.deadline()
+            )),
+        })
+    }
+
+    fn deny(self, workspace: &Workspace) -> Result<Verdict> {
+        let version =
+            workspace.cargo().args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !version.is_ok_and(|status| status.success()) {
+            return Ok(Verdict::NotRun("cargo-deny is not installed (cargo install --locked cargo-deny)".into()));
+        }
+        // Advisories need a database that is fetched from a repository; what changes without a commit must not fail a commit.
+        self.cargo(workspace, &["deny", "--all-features", "check", "bans", "licenses", "sources"])
+    }
+
+    fn examples(self, workspace: &Workspace) -> Result<Verdict> {
+        let built = self.cargo(workspace, &["build", "--package", "penstock"])?;
+        if built != Verdict::Passed {
+            return Ok(built);
+        }
+        let mut wrong = Vec::new();
+        for world in workspace.examples()? {
+            let name = world.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            eprintln!("penstock check -f {}", workspace.relative(&world).display());
+            let verdict = self.wait(Command::new(workspace.gateway("dev")).arg("check").arg("-f").arg(&world))?;
+            if verdict != Verdict::Passed {
+                wrong.push(name);
+            }
+        }
+        Ok(if wrong.is_empty() { Verdict::Passed } else { Verdict::Failed(wrong.join(", ")) })
+    }
+}
+
+fn tidy_verdict(workspace: &Workspace) -> Result<Verdict> {
+    let problems = tidy::check(workspace).context("tidy")?;
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    Ok(if problems.is_empty() { Verdict::Passed } else { Verdict::Failed(format!("{} problems", problems.len())) })
+}
+
+#[derive(Debug, Default)]
+struct Report {
+    rows: Vec<(Step, Duration, Verdict)>,
+}
+
+impl Report {
+    fn add(&mut self, step: Step, duration: Duration, verdict: Verdict) {
+        self.rows.push((step, duration, verdict));
+    }
+
+    fn failed(&self, step: Option<Step>) -> bool {
+        self.rows.iter().any(|row| Some(row.0) == step && matches!(row.2, Verdict::Failed(_)))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (step, duration, verdict) in &self.rows {
+            writeln!(f, "{:<9} {:>7.1} s  {verdict}", step.to_string(), duration.as_secs_f32())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed => f.write_str("passed"),
+            Self::NotRun(why) => write!(f, "not run: {why}"),
+            Self::Failed(why) => write!(f, "FAILED: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_failed_step_is_left_out() {
+        let mut report = Report::default();
+        report.add(Step::Guests, Duration::from_secs(1), Verdict::Failed("no compiler".into()));
+        report.add(Step::Clippy, Duration::ZERO, Verdict::Failed("warnings".into()));
+        assert!(report.failed(Step::Test.needs()), "tests need guests");
+        assert!(!report.failed(Step::Docs.needs()), "documentation needs nothing");
+        assert_eq!(
+            report.to_string(),
+            "guests        1.0 s  FAILED: no compiler\nclippy        0.0 s  FAILED: warnings\n"
+        );
+    }
+}
