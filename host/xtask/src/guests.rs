@@ -80,7 +80,22 @@ pub fn build(workspace: &Workspace) -> Result<Vec<Guest>> {
         write_atomically(&guest.component, &bytes)?;
         eprintln!("  guest {} ({} KiB)", workspace.relative(&guest.component).display(), bytes.len().div_ceil(1024));
     }
+    publish(workspace, &guests)?;
     Ok(guests)
+}
+
+/// Examples name plugins by the usual place, `target/guests/x.wasm`: they must be there too when Cargo's target directory is
+/// another one.
+fn publish(workspace: &Workspace, guests: &[Guest]) -> Result<()> {
+    let usual = workspace.root().join("target");
+    for guest in guests.iter().filter(|_| workspace.target() != usual) {
+        let copy = usual.join("guests").join(format!("{}.wasm", guest.name));
+        let bytes = fs::read(&guest.component)?;
+        if !fs::read(&copy).is_ok_and(|existing| existing == bytes) {
+            write_atomically(&copy, &bytes)?;
+        }
+    }
+    Ok(())
 }
 
 fn compile(workspace: &Workspace, guests: &[Guest]) -> Result<()> {

@@ -17,5 +17,6 @@
 pub mod checks;
 pub mod guests;
 pub mod process;
+pub mod run;
 pub mod tidy;
 pub mod workspace;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{checks, guests, tidy};
+use xtask::{checks, guests, run, tidy};
 
 /// Developer commands of Penstock.
 #[derive(Parser)]
@@ -15,6 +15,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build everything and start an example, with its origins, on unprivileged ports
+    Run(run::Arguments),
     /// Everything that CI runs
     Test(checks::Arguments),
     /// The rules of the code base that no compiler checks
@@ -27,6 +29,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let workspace = Workspace::load()?;
     match arguments.command {
+        Command::Run(arguments) => run::run(&workspace, &arguments),
         Command::Test(arguments) => checks::run(&workspace, &arguments),
         Command::Tidy => {
             let problems = tidy::check(&workspace)?;
