@@ -11,6 +11,7 @@ use crate::{
     backend::Backend,
     filter::{HeaderEdits, Redirect, UrlRewrite},
     hostname::HostPattern,
+    path::{self, InvalidPath},
     plugin::PolicyCall,
     reason::Reason,
 };
@@ -173,6 +174,32 @@ pub enum PathMatch {
     Prefix(Arc<str>),
     /// Matches the whole path: made by [`compile_regex`].
     Regex(Regex),
+}
+
+impl PathMatch {
+    /// An exact path of a resource, in the normal form that requests are brought into.
+    ///
+    /// # Errors
+    /// No request could ever have that path.
+    pub fn exact(path: &str) -> Result<Self, InvalidPath> {
+        Ok(Self::Exact(path::normalize(path)?.into()))
+    }
+
+    /// A path prefix of a resource, in normal form and without its trailing slash, which has no meaning.
+    ///
+    /// # Errors
+    /// No request could ever have that prefix.
+    pub fn prefix(path: &str) -> Result<Self, InvalidPath> {
+        Ok(Self::Prefix(path::normalize(path)?.trim_end_matches('/').into()))
+    }
+
+    /// A regular expression of a resource, anchored at both ends.
+    ///
+    /// # Errors
+    /// See [`compile_regex`].
+    pub fn regex(pattern: &str) -> Result<Self, regex::Error> {
+        compile_regex(pattern).map(Self::Regex)
+    }
 }
 
 /// The most memory that one compiled pattern may take: enough for any sensible one, and nobody's route can exhaust the process.
