@@ -1,1 +1,30 @@
-//! Not written yet.
+//! Resources in, configuration and status out.
+//!
+//! ```text
+//! Object ──► Resources ──► Translator::translate ──► Translation { snapshot, endpoints, statuses, needs }
+//!               ▲                                                                          │
+//!               └───────────────────────────── facts ◄─────────────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! * Total: bad input becomes conditions and failing rules, never an error and never a panic.
+//! * Pure: no clock, no I/O. The result depends on the world and the settings only, not on the order in which the world came about.
+//! * Snapshot and statuses come from the same evaluation.
+//! * A broken rule answers; it never lets a less specific rule take its requests.
+//! * Incremental: what did not read anything that changed is not evaluated again, and keeps its allocation.
+
+pub mod nearest;
+pub mod resources;
+mod settings;
+pub mod status;
+mod table;
+mod translation;
+mod translator;
+mod world;
+
+pub use settings::Settings;
+pub use status::{Condition, ConditionStatus, Status, Statuses};
+pub use table::{Stamp, Table};
+pub use translation::{Needs, Translation};
+pub use translator::{Translator, translate};
+pub use world::{Change, Facts, Resources, ServiceSlices};

@@ -1,0 +1,48 @@
+//! "Did you mean …?": messages name what is there when something is not.
+
+/// Names further away than this are no help.
+const FAR: f64 = 0.75;
+
+/// `; did you mean `x`?`, or nothing if no name comes near.
+pub fn did_you_mean<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(wanted, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// The known name that comes nearest, the first in alphabetical order among equals.
+pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = wanted.to_lowercase();
+    known
+        .filter(|name| *name != wanted)
+        .map(|name| (strsim::jaro_winkler(&lower, &name.to_lowercase()), name))
+        .filter(|(score, _)| *score >= FAR)
+        .max_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| right.cmp(left)))
+        .map(|(_, name)| name)
+}
+
+/// `a`, `b` and `c`; `none` for nothing.
+pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match quoted.as_slice() {
+        [] => "none".to_owned(),
+        [only] => only.clone(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_finds_its_neighbour() {
+        assert_eq!(did_you_mean("HttpRoute", ["GRPCRoute", "HTTPRoute"].into_iter()), "; did you mean `HTTPRoute`?");
+        assert_eq!(did_you_mean("web", ["database", "queue"].into_iter()), "");
+    }
+
+    #[test]
+    fn lists_read_like_sentences() {
+        assert_eq!(list([]), "none");
+        assert_eq!(list(["a"]), "`a`");
+        assert_eq!(list(["a", "b", "c"]), "`a`, `b` and `c`");
+    }
+}

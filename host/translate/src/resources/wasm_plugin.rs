@@ -1,0 +1,135 @@
+//! WasmPlugin: a WebAssembly policy, where it comes from and what it applies to.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    common::PolicyTargetReference,
+    macros::{open_enum, resource},
+};
+
+resource! {
+    /// A WebAssembly plugin that decides about requests and responses. It applies to its `targetRefs`, and to every rule that names it in an
+    /// `ExtensionRef` filter. A revision that fails validation changes nothing but this resource's status: the last good one keeps serving.
+    WasmPlugin(WasmPluginSpec), "penstock.dev" / "v1alpha1", "wasmplugins", NamespaceResourceScope
+}
+
+/// Spec of [`WasmPlugin`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WasmPluginSpec {
+    /// Where the module comes from: exactly one of the fields.
+    pub source: PluginSource,
+    /// What the plugin applies to: Gateways (or one listener by `sectionName`), HTTPRoutes and GRPCRoutes (or one rule by `sectionName`) of the
+    /// same namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_refs: Vec<PolicyTargetReference>,
+    /// Plugins of a rule run by descending priority, then by namespace and name; on the response in reverse. 0 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Configuration; checked against the schema that the plugin carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+    /// Values of Secrets, put into `config`. Status and logs never show them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_refs: Vec<PluginSecretReference>,
+    /// Interfaces that the plugin may import; what is not granted is refused before anything runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<PluginCapabilities>,
+    /// Limits of time and memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<PluginLimits>,
+    /// What a request gets when the plugin faults or cannot run: `Closed` (503, the default) or `Open` (it goes on without the plugin).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_policy: Option<FailurePolicy>,
+}
+
+/// Where a module comes from: exactly one of the fields.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginSource {
+    /// A file on the gateway's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileSource>,
+    /// `binaryData` of a ConfigMap of the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<ConfigMapKeyReference>,
+}
+
+/// A file on the gateway's machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSource {
+    /// Absolute, or relative to the file that holds this resource.
+    pub path: String,
+}
+
+/// A key of a ConfigMap of the same namespace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapKeyReference {
+    /// Name of the ConfigMap.
+    pub name: String,
+    /// Key in `binaryData`; may be left out if there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// A value of a Secret of the same namespace, and its place in `config`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginSecretReference {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in its `data`.
+    pub key: String,
+    /// JSON pointer into `config`, such as `/auth/token`. The value becomes a string there; objects on the way are made if they are missing.
+    #[serde(rename = "as")]
+    pub pointer: String,
+}
+
+/// Interfaces that a plugin may import.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginCapabilities {
+    /// Write log lines.
+    #[serde(default)]
+    pub log: bool,
+    /// Read the clocks.
+    #[serde(default)]
+    pub clock: bool,
+    /// Get random numbers.
+    #[serde(default)]
+    pub random: bool,
+}
+
+/// Limits of a plugin.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginLimits {
+    /// CPU time of one hook, such as `2ms` (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook_time: Option<String>,
+    /// CPU time of validation: describe, configure and self-test; `2s` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configure_time: Option<String>,
+    /// Memory of one instance, such as `16Mi` (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// Size of the module, such as `16Mi` (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_size: Option<String>,
+    /// Log lines a second and instance; 100 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_lines: Option<u32>,
+}
+
+open_enum! {
+    /// What a request gets when the plugin faults or cannot run.
+    pub enum FailurePolicy {
+        /// 503.
+        Closed = "Closed",
+        /// It goes on without the plugin.
+        Open = "Open",
+    }
+}

@@ -1,0 +1,251 @@
+//! Status as it should be, complete and without time stamps: the writer compares with what is there and sets `lastTransitionTime` where a
+//! condition's `status` flipped.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use penstock_core::ResourceRef;
+use serde::{Serialize, Serializer};
+
+use crate::resources::common::ParentReference;
+
+/// The desired status of every resource that this installation speaks for. What is absent here must not carry an entry of ours.
+pub type Statuses = BTreeMap<ResourceRef, Arc<Status>>;
+
+/// The status of one resource, in the shape of its `.status`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Status {
+    /// Of a GatewayClass.
+    GatewayClass(GatewayClassStatus),
+    /// Of a Gateway.
+    Gateway(GatewayStatus),
+    /// Of an HTTPRoute or GRPCRoute: our entries only.
+    Route(RouteStatus),
+    /// Of a WasmPlugin.
+    WasmPlugin(WasmPluginStatus),
+}
+
+impl Status {
+    /// Every condition in it, with the part of the resource that it speaks of (a listener, a parent; empty for the resource itself).
+    pub fn conditions(&self) -> impl Iterator<Item = (Cow<'_, str>, &Condition)> {
+        let mut all = Vec::new();
+        match self {
+            Self::GatewayClass(status) => all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it))),
+            Self::Gateway(status) => {
+                all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it)));
+                for listener in &status.listeners {
+                    all.extend(listener.conditions.iter().map(|it| (Cow::Borrowed(listener.name.as_str()), it)));
+                }
+            }
+            Self::Route(status) => {
+                for parent in &status.parents {
+                    let part = parent.parent_ref.to_string();
+                    all.extend(parent.conditions.iter().map(|it| (Cow::Owned(part.clone()), it)));
+                }
+            }
+            Self::WasmPlugin(status) => {
+                all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it)));
+                for ancestor in &status.ancestors {
+                    let part = ancestor.ancestor_ref.to_string();
+                    all.extend(ancestor.conditions.iter().map(|it| (Cow::Owned(part.clone()), it)));
+                }
+            }
+        }
+        all.into_iter()
+    }
+}
+
+/// `namespace/name#section`, without what is not given.
+impl std::fmt::Display for ParentReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}/")?;
+        }
+        f.write_str(&self.name)?;
+        if let Some(section) = &self.section_name {
+            write!(f, "#{section}")?;
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A condition without `lastTransitionTime`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `Accepted`, `ResolvedRefs`, `Programmed`, …
+    #[serde(rename = "type")]
+    pub type_: &'static str,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, in one CamelCase word.
+    pub reason: &'static str,
+    /// Why, for people: what is wrong, which field, what to do.
+    pub message: String,
+    /// The `metadata.generation` that this speaks of; 0 where the source has none.
+    pub observed_generation: i64,
+}
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the names are those of Kubernetes")]
+pub enum ConditionStatus {
+    True,
+    False,
+    Unknown,
+}
+
+/// Status of a GatewayClass.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayClassStatus {
+    /// `Accepted`, `SupportedVersion`.
+    pub conditions: Vec<Condition>,
+    /// Ascending by name.
+    pub supported_features: Vec<SupportedFeature>,
+}
+
+/// A feature of Gateway API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct SupportedFeature {
+    /// Its name.
+    pub name: &'static str,
+}
+
+/// Status of a Gateway.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStatus {
+    /// Where it listens.
+    pub addresses: Vec<GatewayStatusAddress>,
+    /// `Accepted`, `Programmed`.
+    pub conditions: Vec<Condition>,
+    /// In the order of the spec.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// An address of a Gateway.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct GatewayStatusAddress {
+    /// `IPAddress`.
+    #[serde(rename = "type")]
+    pub type_: &'static str,
+    /// The address.
+    pub value: String,
+}
+
+/// Status of a listener.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// Its name in the spec.
+    pub name: String,
+    /// The kinds of routes that may attach.
+    pub supported_kinds: Vec<SupportedKind>,
+    /// How many routes are accepted here.
+    pub attached_routes: i32,
+    /// `Accepted`, `Conflicted`, `Programmed`, `ResolvedRefs`, and `OverlappingTLSConfig` where it is so.
+    pub conditions: Vec<Condition>,
+}
+
+/// A kind of routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SupportedKind {
+    /// Its group.
+    pub group: &'static str,
+    /// Its name.
+    pub kind: &'static str,
+}
+
+/// Status of a route: one entry for each parent of ours.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStatus {
+    /// In the order of `parentRefs`.
+    pub parents: Vec<RouteParentStatus>,
+}
+
+/// What a route is for one of its parents.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteParentStatus {
+    /// As in the spec.
+    pub parent_ref: ParentReference,
+    /// Ours.
+    #[serde(serialize_with = "text")]
+    pub controller_name: Arc<str>,
+    /// `Accepted`, `ResolvedRefs`, and `PartiallyInvalid` where it is so.
+    pub conditions: Vec<Condition>,
+}
+
+/// Status of a WasmPlugin.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WasmPluginStatus {
+    /// `Accepted`, `ResolvedRefs`, `Programmed`, `Degraded`.
+    pub conditions: Vec<Condition>,
+    /// What serves now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active: Option<ActiveStatus>,
+    /// What does not serve, or not yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateStatus>,
+    /// The Gateways whose traffic it sees, at most 16.
+    pub ancestors: Vec<AncestorStatus>,
+}
+
+/// The revision that serves.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveStatus {
+    /// Generation of the resource that it came from.
+    pub generation: i64,
+    /// `sha256:…` of the module.
+    #[serde(serialize_with = "text")]
+    pub digest: Arc<str>,
+    /// Name of the plugin from its manifest.
+    #[serde(serialize_with = "text")]
+    pub name: Arc<str>,
+    /// Version from its manifest.
+    #[serde(serialize_with = "text")]
+    pub version: Arc<str>,
+}
+
+/// The revision that does not serve, or not yet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CandidateStatus {
+    /// Generation of the resource that it came from.
+    pub generation: i64,
+    /// `sha256:…` of the module, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Arc<str>>,
+    /// `Fetching`, `Validating` or `Rejected`.
+    pub phase: &'static str,
+    /// Why it was refused, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Why it was refused, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What a policy is for one Gateway.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AncestorStatus {
+    /// The Gateway.
+    pub ancestor_ref: ParentReference,
+    /// Ours.
+    #[serde(serialize_with = "text")]
+    pub controller_name: Arc<str>,
+    /// `Accepted`.
+    pub conditions: Vec<Condition>,
+}
+
+fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}

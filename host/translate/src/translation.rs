@@ -1,0 +1,38 @@
+//! What translation yields.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use penstock_core::{
+    ResourceRef, Snapshot,
+    backend::{EndpointCell, EndpointSet},
+    plugin::PluginSpec,
+};
+
+use crate::status::Statuses;
+
+/// Everything that follows from one state of the world. All parts come from one evaluation, so they cannot disagree.
+#[derive(Debug, Clone)]
+pub struct Translation {
+    /// The configuration. The same allocation as before if nothing in it changed.
+    pub snapshot: Arc<Snapshot>,
+    /// What each endpoint cell of the snapshot must hold, ordered by backend. Complete, so the latest one may be published alone: store where
+    /// the pointer in the cell differs. Cells that are new hold their set already.
+    pub endpoints: Vec<(Arc<EndpointCell>, Arc<EndpointSet>)>,
+    /// The desired status of all that is ours. Unchanged ones are the same allocation as before.
+    pub statuses: Statuses,
+    /// What others must provide.
+    pub needs: Needs,
+}
+
+/// What others must provide; they answer by facts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Needs {
+    /// Plugins that should run. Unchanged ones are the same allocation as before.
+    pub plugins: Vec<Arc<PluginSpec>>,
+    /// Plugins whose resource exists but cannot be specified now (a ConfigMap is missing, a field is wrong): what runs of them must stay.
+    pub kept_plugins: Vec<ResourceRef>,
+    /// Files whose content identity should be observed.
+    pub files: Vec<PathBuf>,
+    /// Sockets that should be bound: those of the snapshot.
+    pub sockets: Vec<SocketAddr>,
+}
