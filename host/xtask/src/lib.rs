@@ -14,6 +14,7 @@
 //! Invariants: commands print progress to stderr and results to stdout; they can run twice in a row; they end the processes
 //! that they started, by id; and they write nothing outside Cargo's target directory.
 
+pub mod bench;
 pub mod checks;
 pub mod guests;
 pub mod process;

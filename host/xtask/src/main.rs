@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{checks, guests, run, tidy};
+use xtask::{bench, checks, guests, run, tidy};
 
 /// Developer commands of Penstock.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ enum Command {
     Run(run::Arguments),
     /// Everything that CI runs
     Test(checks::Arguments),
+    /// What a request costs, beside other proxies that are installed
+    Bench(bench::Arguments),
     /// The rules of the code base that no compiler checks
     Tidy,
     /// Build all guests (plugins and test guests) as components, and print their paths
@@ -31,6 +33,7 @@ fn main() -> Result<()> {
     match arguments.command {
         Command::Run(arguments) => run::run(&workspace, &arguments),
         Command::Test(arguments) => checks::run(&workspace, &arguments),
+        Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Tidy => {
             let problems = tidy::check(&workspace)?;
             problems.iter().for_each(|problem| println!("{problem}"));
