@@ -1,0 +1,317 @@
+//! What the gateway accepts as names and values of headers. The same rules hold for plans, for edits and for replies, on the gateway and
+//! in [`crate::testing`]; plugins use them to check names that come from their configuration.
+
+use std::borrow::Cow;
+
+/// Which message is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the client to the backend.
+    Request,
+    /// From the backend to the client.
+    Response,
+}
+
+/// Why no edit may name a header so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// RFC 9110 §5.6.2.
+    #[error("is not a header name: use letters, digits and any of !#$%&'*+-.^_`|~")]
+    NotAToken,
+    /// Names cross the boundary in lower case.
+    #[error("must be lower case")]
+    UpperCase,
+    /// RFC 9110 §7.6.1.
+    #[error("belongs to the connection, which the gateway manages itself")]
+    Connection,
+    /// Said by `:authority` in every version of HTTP.
+    #[error("is said by `:authority`: name that instead")]
+    Host,
+    /// The gateway knows how long the body is.
+    #[error("follows from the body, which the gateway counts itself")]
+    ContentLength,
+    /// No such pseudo-header in this direction.
+    #[error("is a pseudo-header that plugins cannot write")]
+    Pseudo,
+}
+
+/// Why a header cannot have a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidValue {
+    /// RFC 9110 §5.5.
+    #[error("has the control character 0x{0:02x}, which no header value may have")]
+    Control(u8),
+    /// Where HTTP has no room for such a value, as in `:path`.
+    #[error("is not a valid {0}")]
+    Pseudo(&'static str),
+}
+
+/// Names of the connection and not of the message; in the order of the contract.
+const CONNECTION: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Checks that `name` can be read: a lower case token, or a pseudo-header.
+///
+/// # Errors
+/// When the name is neither.
+pub fn check_read(name: &str) -> Result<(), InvalidName> {
+    match name {
+        ":method" | ":scheme" | ":authority" | ":path" | ":client-address" => Ok(()),
+        _ if name.starts_with(':') => Err(InvalidName::Pseudo),
+        _ => check_token(name),
+    }
+}
+
+/// Checks that edits of this direction may name `name`.
+///
+/// # Errors
+/// When the gateway would refuse the edit.
+pub fn check_write(name: &str, direction: Direction) -> Result<(), InvalidName> {
+    match (name, direction) {
+        (":method" | ":authority" | ":path", Direction::Request) | (":status", Direction::Response) => Ok(()),
+        ("host", _) => Err(InvalidName::Host),
+        ("content-length", _) => Err(InvalidName::ContentLength),
+        _ if name.starts_with(':') => Err(InvalidName::Pseudo),
+        _ if CONNECTION.contains(&name) => Err(InvalidName::Connection),
+        _ => check_token(name),
+    }
+}
+
+/// Checks that `name` may have `value`.
+///
+/// # Errors
+/// When the gateway would refuse the edit.
+pub fn check_value(name: &str, value: &[u8]) -> Result<(), InvalidValue> {
+    if let Some(byte) = value.iter().find(|byte| (**byte < 0x20 && **byte != b'\t') || **byte == 0x7f) {
+        return Err(InvalidValue::Control(*byte));
+    }
+    let fits = match name {
+        ":path" => value.first() == Some(&b'/') && value.iter().all(u8::is_ascii_graphic),
+        ":authority" => {
+            !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(byte))
+        }
+        ":method" => !value.is_empty() && value.iter().all(|byte| is_token(*byte)),
+        ":status" => value.len() == 3 && matches!(value[0], b'2'..=b'5') && value.iter().all(u8::is_ascii_digit),
+        _ => return Ok(()),
+    };
+    let what = match name {
+        ":path" => "path: it starts with `/` and has visible ASCII characters only",
+        ":authority" => "authority: write host or host:port",
+        ":method" => "method",
+        _ => "status: write 200 to 599",
+    };
+    if fits { Ok(()) } else { Err(InvalidValue::Pseudo(what)) }
+}
+
+/// The name as it crosses the boundary: lower case, and `:authority` for `host`.
+#[must_use]
+pub fn canonical(name: &str) -> Cow<'_, str> {
+    if name.eq_ignore_ascii_case("host") {
+        Cow::Borrowed(":authority")
+    } else if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+fn check_token(name: &str) -> Result<(), InvalidName> {
+    if name.is_empty() || !name.bytes().all(is_token) {
+        Err(InvalidName::NotAToken)
+    } else if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Err(InvalidName::UpperCase)
+    } else {
+        Ok(())
+    }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What can become the value of a header.
+pub trait IntoValue {
+    /// Its bytes.
+    fn into_value(self) -> Vec<u8>;
+}
+
+macro_rules! into_value {
+    ($($type:ty => |$value:ident| $bytes:expr),* $(,)?) => {
+        $(impl IntoValue for $type {
+            fn into_value(self) -> Vec<u8> {
+                let $value = self;
+                $bytes
+            }
+        })*
+    };
+}
+
+into_value! {
+    &str => |value| value.as_bytes().to_vec(),
+    &String => |value| value.as_bytes().to_vec(),
+    String => |value| value.into_bytes(),
+    Cow<'_, str> => |value| value.into_owned().into_bytes(),
+    &[u8] => |value| value.to_vec(),
+    &Vec<u8> => |value| value.clone(),
+    Vec<u8> => |value| value,
+    Cow<'_, [u8]> => |value| value.into_owned(),
+    u16 => |value| value.to_string().into_bytes(),
+    u32 => |value| value.to_string().into_bytes(),
+    u64 => |value| value.to_string().into_bytes(),
+    usize => |value| value.to_string().into_bytes(),
+}
+
+impl<const N: usize> IntoValue for &[u8; N] {
+    fn into_value(self) -> Vec<u8> {
+        self.to_vec()
+    }
+}
+
+/// The values of one header, in the order of the message: none, one or several.
+#[derive(Debug, Clone)]
+pub struct Values<'a>(Repr<'a>);
+
+#[derive(Debug, Clone)]
+enum Repr<'a> {
+    None,
+    One(&'a [u8]),
+    Many(&'a [Vec<u8>]),
+    Owned(Vec<Vec<u8>>),
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn owned(values: Vec<Vec<u8>>) -> Self {
+        Self(Repr::Owned(values))
+    }
+
+    /// Whether the message has no such header.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::None => 0,
+            Repr::One(_) => 1,
+            Repr::Many(values) => values.len(),
+            Repr::Owned(values) => values.len(),
+        }
+    }
+
+    /// The value at this place.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        match &self.0 {
+            Repr::None => None,
+            Repr::One(value) => (index == 0).then_some(*value),
+            Repr::Many(values) => values.get(index).map(Vec::as_slice),
+            Repr::Owned(values) => values.get(index).map(Vec::as_slice),
+        }
+    }
+
+    /// The first value.
+    #[must_use]
+    pub fn first(&self) -> Option<&[u8]> {
+        self.get(0)
+    }
+
+    /// The first value, if it is UTF-8.
+    #[must_use]
+    pub fn to_str(&self) -> Option<&str> {
+        self.first().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// All values as one, joined by `, ` as RFC 9110 §5.3 allows. None when there is no value.
+    #[must_use]
+    pub fn joined(&self) -> Option<Cow<'_, [u8]>> {
+        let first = self.first()?;
+        if self.len() == 1 {
+            return Some(Cow::Borrowed(first));
+        }
+        let mut joined = first.to_vec();
+        for value in self.iter().skip(1) {
+            joined.extend_from_slice(b", ");
+            joined.extend_from_slice(value);
+        }
+        Some(Cow::Owned(joined))
+    }
+}
+
+impl<'a> From<&'a crate::wire::Field> for Values<'a> {
+    fn from(field: &'a crate::wire::Field) -> Self {
+        Self(match field {
+            crate::wire::Field::Absent => Repr::None,
+            crate::wire::Field::One(value) => Repr::One(value),
+            crate::wire::Field::Many(values) => Repr::Many(values),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_are_limited_to_what_the_message_owns() {
+        use Direction::{Request, Response};
+        for (name, direction, want) in [
+            ("x-a", Request, Ok(())),
+            ("", Request, Err(InvalidName::NotAToken)),
+            ("x a", Request, Err(InvalidName::NotAToken)),
+            ("X-A", Request, Err(InvalidName::UpperCase)),
+            ("host", Request, Err(InvalidName::Host)),
+            ("upgrade", Response, Err(InvalidName::Connection)),
+            ("content-length", Response, Err(InvalidName::ContentLength)),
+            (":path", Request, Ok(())),
+            (":path", Response, Err(InvalidName::Pseudo)),
+            (":status", Response, Ok(())),
+            (":scheme", Request, Err(InvalidName::Pseudo)),
+        ] {
+            assert_eq!(check_write(name, direction), want, "{name} in a {direction:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_any_bytes_but_controls() {
+        assert_eq!(check_value("x-a", b"tab\there, \xff\xfe and \xc3\xa4"), Ok(()));
+        for byte in [0, b'\r', b'\n', 0x1f, 0x7f] {
+            assert_eq!(check_value("x-a", &[b'a', byte]), Err(InvalidValue::Control(byte)));
+        }
+    }
+
+    #[test]
+    fn pseudo_headers_have_a_grammar() {
+        for (name, value, fits) in [
+            (":path", "/a?b", true),
+            (":path", "a", false),
+            (":path", "/a b", false),
+            (":path", "", false),
+            (":authority", "a.example:80", true),
+            (":authority", "", false),
+            (":authority", "user@a", false),
+            (":method", "PATCH", true),
+            (":method", "GE T", false),
+            (":status", "204", true),
+            (":status", "101", false),
+            (":status", "20", false),
+        ] {
+            assert_eq!(check_value(name, value.as_bytes()).is_ok(), fits, "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn values_join_in_order() {
+        let values = Values::owned(vec![b"a".to_vec(), b"b".to_vec()]);
+        assert_eq!(values.joined().as_deref(), Some(&b"a, b"[..]));
+        assert_eq!(values.to_str(), Some("a"));
+        assert_eq!(Values(Repr::None).joined(), None);
+    }
+}

@@ -1,0 +1,290 @@
+//! The capability interfaces, as the bindings have them, on top of [`Gateway`](super::Gateway).
+
+use std::time::Duration;
+
+use super::gateway::{Entry, Gateway};
+
+fn expiry(now: Duration, ttl: Option<u64>) -> Option<Duration> {
+    ttl.map(|ttl| now + Duration::from_millis(ttl))
+}
+
+pub(crate) mod exchange_info {
+    use super::{super::gateway::values, Gateway};
+    use crate::bindings::imports::exchange_info::{Candidate, ClientInfo};
+    use crate::wire::{Bytes, Header};
+
+    pub(crate) fn request_header(name: &str) -> Vec<Bytes> {
+        values(&Gateway::current().state().request, name)
+    }
+
+    pub(crate) fn request_headers() -> Vec<Header> {
+        let gateway = Gateway::current();
+        let state = gateway.state();
+        // In response hooks only carried headers are left, and the list is no way to them.
+        if state.response.status() == 0 { state.request.headers() } else { Vec::new() }
+    }
+
+    pub(crate) fn response_header(name: &str) -> Vec<Bytes> {
+        values(&Gateway::current().state().response, name)
+    }
+
+    pub(crate) fn response_headers() -> Vec<Header> {
+        Gateway::current().state().response.headers()
+    }
+
+    pub(crate) fn client() -> ClientInfo {
+        Gateway::current().state().client.clone()
+    }
+
+    pub(crate) fn route() -> (String, String) {
+        Gateway::current().state().route.clone()
+    }
+
+    pub(crate) fn candidates() -> Vec<Candidate> {
+        Gateway::current().state().candidates.clone()
+    }
+}
+
+pub(crate) mod log {
+    use super::{super::Line, Gateway};
+    use crate::bindings::imports::log::Level;
+
+    pub(crate) fn enabled(_level: Level) -> bool {
+        true
+    }
+
+    pub(crate) fn write(level: Level, message: &str, fields: &[(String, String)]) {
+        let line = Line { level, message: message.to_owned(), fields: fields.to_vec() };
+        Gateway::current().state().log.push(line);
+    }
+}
+
+pub(crate) mod clock {
+    use super::Gateway;
+
+    pub(crate) fn now() -> u64 {
+        u64::try_from(Gateway::current().state().now.as_millis()).expect("tests do not run for half a billion years")
+    }
+
+    pub(crate) fn monotonic() -> u64 {
+        u64::try_from(Gateway::current().state().now.as_nanos()).expect("tests do not run for five centuries")
+    }
+}
+
+pub(crate) mod random {
+    use super::Gateway;
+
+    pub(crate) fn bytes(len: u32) -> Vec<u8> {
+        assert!(len <= 4096, "random bytes: at most 4096 a call, {len} asked for");
+        (0..len).map(|_| next().to_le_bytes()[0]).collect()
+    }
+
+    /// SplitMix64: any generator that repeats will do.
+    pub(crate) fn next() -> u64 {
+        let gateway = Gateway::current();
+        let mut state = gateway.state();
+        state.random = state.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+pub(crate) mod metrics {
+    use super::{super::gateway::Metric, Gateway};
+    use crate::bindings::imports::metrics::InvalidMetric;
+
+    pub(crate) struct Counter(String);
+    pub(crate) struct Gauge(String);
+    pub(crate) struct Histogram(String);
+
+    impl Counter {
+        pub(crate) fn register(name: &str, _help: &str, labels: &[String]) -> Result<Self, InvalidMetric> {
+            register(name, "counter", labels).map(Self)
+        }
+
+        #[expect(clippy::cast_precision_loss, reason = "tests do not count to 2^52")]
+        pub(crate) fn add(&self, amount: u64, labels: &[String]) {
+            record(&self.0, labels, |value| value + amount as f64);
+        }
+    }
+
+    impl Gauge {
+        pub(crate) fn register(name: &str, _help: &str, labels: &[String]) -> Result<Self, InvalidMetric> {
+            register(name, "gauge", labels).map(Self)
+        }
+
+        pub(crate) fn set(&self, value: f64, labels: &[String]) {
+            record(&self.0, labels, |_| value);
+        }
+    }
+
+    impl Histogram {
+        pub(crate) fn register(
+            name: &str,
+            _help: &str,
+            labels: &[String],
+            _buckets: &[f64],
+        ) -> Result<Self, InvalidMetric> {
+            register(name, "histogram", labels).map(Self)
+        }
+
+        pub(crate) fn observe(&self, _value: f64, labels: &[String]) {
+            record(&self.0, labels, |count| count + 1.0);
+        }
+    }
+
+    fn register(name: &str, kind: &'static str, labels: &[String]) -> Result<String, InvalidMetric> {
+        let gateway = Gateway::current();
+        let mut state = gateway.state();
+        assert!(state.configuring, "metric `{name}` is registered outside of `configure`");
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.bytes().all(plain) || name.len() > 64 {
+            return Err(InvalidMetric::InvalidName(name.to_owned()));
+        }
+        let fresh = || Metric { kind, labels: labels.to_vec(), values: Default::default() };
+        let metric = state.metrics.entry(name.to_owned()).or_insert_with(fresh);
+        if metric.kind == kind && metric.labels == labels {
+            Ok(name.to_owned())
+        } else {
+            Err(InvalidMetric::Conflict(name.to_owned()))
+        }
+    }
+
+    fn record(name: &str, labels: &[String], change: impl FnOnce(f64) -> f64) {
+        let gateway = Gateway::current();
+        let mut state = gateway.state();
+        let metric = state.metrics.get_mut(name).expect("the metric comes from another harness");
+        assert_eq!(labels.len(), metric.labels.len(), "metric `{name}` has the labels {:?}", metric.labels);
+        let value = metric.values.entry(labels.to_vec()).or_default();
+        *value = change(*value);
+    }
+}
+
+pub(crate) mod rate_limit {
+    use std::time::Duration;
+
+    use super::Gateway;
+    use crate::bindings::imports::rate_limit::{Decision, RateLimitError};
+
+    pub(crate) fn take(bucket: &str, key: &[u8], cost: u32) -> Result<Decision, RateLimitError> {
+        decide(bucket, key, cost, true)
+    }
+
+    pub(crate) fn peek(bucket: &str, key: &[u8], cost: u32) -> Result<Decision, RateLimitError> {
+        decide(bucket, key, cost, false)
+    }
+
+    fn decide(name: &str, key: &[u8], cost: u32, take: bool) -> Result<Decision, RateLimitError> {
+        let gateway = Gateway::current();
+        let mut state = gateway.state();
+        let now = state.now;
+        if !state.buckets.contains_key(name) {
+            return Err(RateLimitError::UnknownBucket(state.buckets.keys().cloned().collect()));
+        }
+        let bucket = state.buckets.get_mut(name).expect("looked up above");
+        let (start, used) = bucket.used.entry(key.to_vec()).or_insert((now, 0));
+        if now >= *start + bucket.window {
+            (*start, *used) = (now, 0);
+        }
+        let allowed = *used + u64::from(cost) <= bucket.limit;
+        if allowed && take {
+            *used += u64::from(cost);
+        }
+        Ok(Decision {
+            allowed,
+            limit: bucket.limit,
+            remaining: bucket.limit - *used,
+            reset_ms: millis(*start + bucket.window - now),
+            window_ms: millis(bucket.window),
+        })
+    }
+
+    fn millis(duration: Duration) -> u64 {
+        u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+pub(crate) mod counters {
+    use super::{Entry, Gateway, expiry};
+
+    pub(crate) fn add(key: &str, delta: i64, ttl: Option<u64>) -> i64 {
+        let gateway = Gateway::current();
+        let mut state = gateway.state();
+        let now = state.now;
+        let value = state.counters.get(key).filter(|entry| entry.alive(now)).map_or(0, |entry| entry.value);
+        if value == 0 {
+            state.counters.remove(key);
+        }
+        let fresh = || Entry { value: 0, expires: expiry(now, ttl) };
+        let entry = state.counters.entry(key.to_owned()).or_insert_with(fresh);
+        entry.value = entry.value.wrapping_add(delta);
+        entry.value
+    }
+
+    pub(crate) fn get(key: &str) -> i64 {
+        let gateway = Gateway::current();
+        let state = gateway.state();
+        state.counters.get(key).filter(|entry| entry.alive(state.now)).map_or(0, |entry| entry.value)
+    }
+}
+
+pub(crate) mod key_value {
+    use super::{Entry, Gateway, expiry};
+    use crate::bindings::imports::key_value::KeyValueError;
+
+    pub(crate) fn get(key: &str) -> Option<Vec<u8>> {
+        let gateway = Gateway::current();
+        let state = gateway.state();
+        state.store.get(key).filter(|entry| entry.alive(state.now)).map(|entry| entry.value.clone())
+    }
+
+    pub(crate) fn set(key: &str, value: &[u8], ttl: Option<u64>) -> Result<(), KeyValueError> {
+        if key.len() > 512 || value.len() > 64 * 1024 {
+            return Err(KeyValueError::TooLarge);
+        }
+        let gateway = Gateway::current();
+        let mut state = gateway.state();
+        let entry = Entry { value: value.to_vec(), expires: expiry(state.now, ttl) };
+        state.store.insert(key.to_owned(), entry);
+        Ok(())
+    }
+
+    pub(crate) fn delete(key: &str) {
+        Gateway::current().state().store.remove(key);
+    }
+
+    pub(crate) fn compare_and_set(
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl: Option<u64>,
+    ) -> Result<bool, KeyValueError> {
+        let same = get(key).as_deref() == expected;
+        if same {
+            set(key, value, ttl)?;
+        }
+        Ok(same)
+    }
+}
+
+pub(crate) mod outbound_http {
+    use super::Gateway;
+
+    pub(crate) use crate::bindings::imports::outbound_http::{OutboundError, Request, Response};
+
+    pub(crate) fn send(request: &Request) -> Result<Response, OutboundError> {
+        let gateway = Gateway::current();
+        let state = gateway.state();
+        let Some(backend) = state.backends.get(&request.backend).cloned() else {
+            return Err(OutboundError::UnknownBackend(state.backends.keys().cloned().collect()));
+        };
+        // The backend may look at the gateway itself.
+        drop(state);
+        if !request.path.starts_with('/') {
+            return Err(OutboundError::InvalidRequest(format!("path `{}` does not start with `/`", request.path)));
+        }
+        backend(request)
+    }
+}

@@ -1,0 +1,267 @@
+//! Exchanges through a [`Policy`].
+
+use std::ops::Deref;
+
+use super::{
+    Edit, Fault, Gateway, Message,
+    apply::{self, Part},
+};
+use crate::{
+    Direction, Hooks, IntoValue, Plan, Policy, Problems,
+    export::{Header, Loaded, load},
+    wire,
+};
+
+/// A configured policy, ready for exchanges.
+pub struct Harness<P: Policy> {
+    loaded: Loaded<P>,
+    gateway: Gateway,
+}
+
+impl<P: Policy> Harness<P> {
+    /// With this configuration, on a gateway that grants nothing by name.
+    ///
+    /// # Panics
+    /// When the configuration has problems, with all of them.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
+    pub fn new(config: serde_json::Value) -> Self {
+        Self::on(Gateway::new(), &config).unwrap_or_else(|problems| panic!("the configuration is refused:\n{problems}"))
+    }
+
+    /// With this configuration, if it is accepted.
+    ///
+    /// # Errors
+    /// The problems that the gateway would show in the status.
+    #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
+    pub fn try_new(config: serde_json::Value) -> Result<Self, Problems> {
+        Self::on(Gateway::new(), &config)
+    }
+
+    /// With this configuration, on this gateway.
+    ///
+    /// # Errors
+    /// The problems that the gateway would show in the status.
+    pub fn on(gateway: Gateway, config: &serde_json::Value) -> Result<Self, Problems> {
+        let loaded = gateway.configure(|| load::<Header<P>>(&config.to_string()))?;
+        Ok(Self { loaded, gateway })
+    }
+
+    /// What the configuration asks of every exchange.
+    pub fn plan(&self) -> &Plan {
+        &self.loaded.plan
+    }
+
+    /// The policy itself.
+    #[must_use]
+    pub fn policy(&self) -> &P {
+        &self.loaded.plugin
+    }
+
+    /// What stands behind the capabilities.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Runs the policy's self-test.
+    ///
+    /// # Errors
+    /// Its text.
+    pub fn self_test(&self) -> Result<(), String> {
+        self.gateway.run(|| self.loaded.plugin.self_test())
+    }
+
+    /// Begins a `GET` of this path, which may have a query.
+    #[must_use]
+    pub fn get(&self, path: &str) -> RequestBuilder<'_, P> {
+        self.request("GET", path)
+    }
+
+    /// Begins a request of this path, which may have a query.
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str) -> RequestBuilder<'_, P> {
+        RequestBuilder { harness: self, message: Message::request(method, path) }
+    }
+}
+
+/// A request that the policy has not seen yet.
+pub struct RequestBuilder<'h, P: Policy> {
+    harness: &'h Harness<P>,
+    message: Message,
+}
+
+impl<'h, P: Policy> RequestBuilder<'h, P> {
+    /// Adds a header; or sets a pseudo-header, such as `:client-address`.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl IntoValue) -> Self {
+        if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
+            self.message.set(&crate::header::canonical(name), value.into_value());
+        } else {
+            self.message.with(name, value);
+        }
+        self
+    }
+
+    /// The policy sees the request.
+    ///
+    /// # Panics
+    /// When its answer is a [`Fault`].
+    #[must_use]
+    pub fn run(self) -> Sent<'h, P> {
+        self.try_run().unwrap_or_else(|fault| panic!("the request hook: {fault}"))
+    }
+
+    /// The policy sees the request.
+    ///
+    /// # Errors
+    /// When the gateway would refuse the answer.
+    pub fn try_run(self) -> Result<Sent<'h, P>, Fault> {
+        let Self { harness, message } = self;
+        let mut sent = Sent { harness, arrived: message.clone(), message, edits: Vec::new(), token: 0, reply: None };
+        let loaded = &harness.loaded;
+        if !loaded.plan.hooks().contains(Hooks::REQUEST_HEADERS) {
+            return Ok(sent);
+        }
+        let fields = sent.arrived.read(&loaded.plan.wire().request_reads);
+        harness.gateway.exchange(&sent.arrived, None, &[]);
+        match harness.gateway.run(|| loaded.on_request(fields)) {
+            wire::Verdict::Proceed(proceed) => {
+                let message = &mut sent.message;
+                sent.edits = apply::apply(message, proceed.edits, &loaded.plan, Direction::Request, Part::Head)?;
+                sent.token = proceed.token;
+            }
+            wire::Verdict::Reply(reply) => sent.reply = Some(Received::replied(reply)?),
+            wire::Verdict::Hold => return Err(Fault::InvalidHold),
+        }
+        Ok(sent)
+    }
+}
+
+/// The request as it goes on. Dereferences to its [`Message`].
+pub struct Sent<'h, P: Policy> {
+    harness: &'h Harness<P>,
+    arrived: Message,
+    message: Message,
+    edits: Vec<Edit>,
+    token: u64,
+    reply: Option<Received>,
+}
+
+impl<'h, P: Policy> Sent<'h, P> {
+    /// What the policy has changed, in order.
+    #[must_use]
+    pub fn edits(&self) -> &[Edit] {
+        &self.edits
+    }
+
+    /// What the policy answers in place of the backend.
+    #[must_use]
+    pub fn reply(&self) -> Option<&Received> {
+        self.reply.as_ref()
+    }
+
+    /// The backend answers with this status.
+    #[must_use]
+    pub fn respond(&self, status: u16) -> ResponseBuilder<'_, P> {
+        ResponseBuilder {
+            harness: self.harness,
+            arrived: &self.arrived,
+            token: self.token,
+            message: Message::response(status),
+        }
+    }
+}
+
+impl<P: Policy> Deref for Sent<'_, P> {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
+}
+
+/// A response that the policy has not seen yet.
+pub struct ResponseBuilder<'h, P: Policy> {
+    harness: &'h Harness<P>,
+    arrived: &'h Message,
+    token: u64,
+    message: Message,
+}
+
+impl<P: Policy> ResponseBuilder<'_, P> {
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl IntoValue) -> Self {
+        self.message.append(&name.to_ascii_lowercase(), value.into_value());
+        self
+    }
+
+    /// The policy sees the response.
+    ///
+    /// # Panics
+    /// When its answer is a [`Fault`].
+    #[must_use]
+    pub fn run(self) -> Received {
+        self.try_run().unwrap_or_else(|fault| panic!("the response hook: {fault}"))
+    }
+
+    /// The policy sees the response.
+    ///
+    /// # Errors
+    /// When the gateway would refuse the answer.
+    pub fn try_run(self) -> Result<Received, Fault> {
+        let Self { harness, arrived, token, mut message } = self;
+        let loaded = &harness.loaded;
+        let plan = loaded.plan.wire();
+        if !plan.hooks.contains(Hooks::RESPONSE_HEADERS) {
+            return Ok(Received { message, edits: Vec::new(), body: None });
+        }
+        let mut fields = message.read(&plan.response_reads);
+        fields.extend(arrived.read(&plan.carried_reads));
+        harness.gateway.exchange(arrived, Some(&message), &plan.carried_reads);
+        match harness.gateway.run(|| loaded.on_response(token, message.status(), fields)) {
+            wire::Verdict::Proceed(proceed) => {
+                let edits = apply::apply(&mut message, proceed.edits, &loaded.plan, Direction::Response, Part::Head)?;
+                Ok(Received { message, edits, body: None })
+            }
+            wire::Verdict::Reply(reply) => Received::replied(reply),
+            wire::Verdict::Hold => Err(Fault::InvalidHold),
+        }
+    }
+}
+
+/// The response as it goes to the client. Dereferences to its [`Message`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    message: Message,
+    edits: Vec<Edit>,
+    body: Option<Vec<u8>>,
+}
+
+impl Received {
+    pub(super) fn replied(reply: wire::Reply) -> Result<Self, Fault> {
+        let (message, body) = apply::reply(reply)?;
+        Ok(Self { message, edits: Vec::new(), body: Some(body) })
+    }
+
+    /// What the policy has changed, in order.
+    #[must_use]
+    pub fn edits(&self) -> &[Edit] {
+        &self.edits
+    }
+
+    /// The body, when the policy itself has answered.
+    #[must_use]
+    pub fn body(&self) -> Option<&[u8]> {
+        self.body.as_deref()
+    }
+}
+
+impl Deref for Received {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
+}
