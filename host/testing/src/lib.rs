@@ -8,6 +8,7 @@
 //!
 //! * [`origin`]: a server on 127.0.0.1 that records what it got and answers what the test says.
 //! * [`client`]: requests over one HTTP/1.1 or HTTP/2 connection, or raw bytes.
+//! * [`gateway`]: the binary as a process, with resource files of its own.
 //! * [`certificate`]: certificates for tests, made on the spot.
 //! * [`guests`]: first-party plugins and test guests as components (feature `guests`).
 //! * [`gate`] and [`eventually`]: waiting without sleeping in the dark.
@@ -21,6 +22,7 @@ pub mod certificate;
 pub mod client;
 pub mod eventually;
 pub mod gate;
+pub mod gateway;
 #[cfg(feature = "guests")]
 pub mod guests;
 pub mod origin;
