@@ -14,6 +14,7 @@ use crate::workspace::Workspace;
 mod arrows;
 mod coverage;
 mod documents;
+mod manifests;
 mod sizes;
 mod words;
 
@@ -52,6 +53,7 @@ pub fn check(workspace: &Workspace) -> Result<Vec<Problem>> {
     let guests: Vec<_> = guests::list(workspace).into_iter().map(|guest| guest.name).collect();
 
     let mut problems = arrows::check(&arrows::read(workspace));
+    problems.extend(manifests::check(&sources));
     problems.extend(sizes::check(&sources));
     problems.extend(words::check(&sources));
     problems.extend(coverage::check(&guests, &sources));
