@@ -212,10 +212,11 @@ apiVersion: penstock.dev/v1alpha1
 kind: WasmPlugin
 metadata: {name: bench-NUMBER}
 spec:
-  source: {file: MODULE}
+  source: {file: {path: MODULE}}
   targetRefs:
     - {group: gateway.networking.k8s.io, kind: HTTPRoute, name: all}
   config:
-    request: {set: {x-bench-NUMBER: 'on'}}
-    response: {set: {x-bench-NUMBER: 'on'}, remove: [server]}
+    rules:
+      - request: {set: {x-bench-NUMBER: 'on'}}
+        response: {set: {x-bench-NUMBER: 'on'}, remove: [server]}
 ";
