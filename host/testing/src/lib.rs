@@ -8,6 +8,7 @@
 //!
 //! * [`origin`]: a server on 127.0.0.1 that records what it got and answers what the test says.
 //! * [`client`]: requests over one HTTP/1.1 or HTTP/2 connection, or raw bytes.
+//! * [`pressure`]: requests without pause, to show that a change loses none.
 //! * [`gateway`]: the binary as a process, with resource files of its own.
 //! * [`certificate`]: certificates for tests, made on the spot.
 //! * [`guests`]: first-party plugins and test guests as components (feature `guests`).
@@ -26,6 +27,7 @@ pub mod gateway;
 #[cfg(feature = "guests")]
 pub mod guests;
 pub mod origin;
+pub mod pressure;
 
 pub use tempfile;
 

@@ -5,6 +5,7 @@ use penstock_testing::certificate::Authority;
 use penstock_testing::client::{Connection, Raw, fetch, get, next_chunk, post, request};
 use penstock_testing::gate::Gate;
 use penstock_testing::origin::{Answer, Origin};
+use penstock_testing::pressure::{Pressure, Protocol};
 use serde_json::json;
 
 #[tokio::test]
@@ -138,4 +139,21 @@ async fn a_large_body_is_counted_and_not_kept() {
     fetch(origin.address(), post("/", vec![b'x'; 3 << 20])).await.unwrap();
     let recorded = &origin.requests()[0];
     assert_eq!((recorded.body_length, recorded.body.len()), (3 << 20, 1 << 20));
+}
+
+#[tokio::test]
+async fn pressure_counts_what_fails_and_survives_closed_connections() {
+    for protocol in [Protocol::H1, Protocol::H2] {
+        let origin = Origin::answering(Answer::new(204));
+        let pressure = Pressure::start(origin.address(), protocol, 3, || get("/"), |response| response.status == 204);
+        pressure.progress(10).await;
+        origin.answer(|_| Answer::new(503));
+        pressure.progress(10).await;
+        origin.answer(|_| Answer::reset());
+        pressure.progress(10).await;
+        let outcome = pressure.stop().await;
+        assert!(outcome.successes >= 7, "{protocol:?}: {outcome:?}");
+        assert!(outcome.failures.iter().any(|failure| failure.starts_with("503")), "{protocol:?}: {outcome:?}");
+        assert!(outcome.failures.iter().any(|failure| failure.starts_with("exchange: ")), "{protocol:?}: {outcome:?}");
+    }
 }
