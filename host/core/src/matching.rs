@@ -3,6 +3,25 @@
 //! Precedence on one listener (Gateway API): the route's own hostname (exact before wildcard, longer before shorter), then path
 //! (exact, regular expression, longer prefix), method, more headers, more query parameters, older route, `namespace/name`, order of the
 //! rules. A hostname whose rules all decline passes the request on to the next less specific one.
+//!
+//! ```text
+//! host ──► HostRules ──► exact path ──► [entry, entry, …]   sorted: method, headers, query, age, name, order
+//!     exact          ──► expressions ─► [entry, entry, …]
+//!     longer wildcard──► longest prefix ► [entry, entry, …]
+//!     …  any             … shortest prefix
+//! ```
+//!
+//! Every step is a hash lookup; only entries with equal hosts and paths are tried one by one, so a lookup does not grow with the
+//! number of routes. The entries are sorted when the table is built.
+//!
+//! A table is built from its predecessor: routes are compared by pointer, and only the entries of those that came or went are touched.
+//! All other lists are shared. What remains proportional to the world is copying pointers.
+
+mod affix;
+mod change;
+mod entry;
+mod host_rules;
+mod query;
 
 use std::sync::Arc;
 
@@ -10,6 +29,11 @@ use http::{HeaderMap, Method};
 use rustc_hash::FxHashMap;
 use serde::{Serialize, Serializer};
 
+use self::{
+    affix::Suffixes,
+    change::{Change, Differences},
+    host_rules::HostRules,
+};
 use crate::{
     hostname::HostPattern,
     route::{PathMatch, Route, Rule},
@@ -39,43 +63,102 @@ pub struct RuleMatched<'a> {
     pub path: &'a PathMatch,
 }
 
-/// All rules of a listener, arranged for lookup. Hostnames whose routes did not change are shared with the previous table.
+/// All rules of a listener, arranged for lookup. What did not change is shared with the table that it was built from.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
-    hosts: FxHashMap<HostPattern, Arc<HostRules>>,
-}
-
-/// The rules of one hostname.
-#[derive(Debug, Clone, Default)]
-struct HostRules {
+    /// In the order given, each once.
     routes: Vec<Arc<Route>>,
+    exact: FxHashMap<Arc<str>, Arc<HostRules>>,
+    wildcard: Suffixes<Arc<HostRules>>,
+    any: Option<Arc<HostRules>>,
 }
 
 impl RouteTable {
-    /// Arrange these routes; `previous` lends what did not change.
+    /// Arrange these routes; `previous` lends what did not change, which is told by pointer: give the same `Arc` for the same route.
     pub fn build(routes: &[Arc<Route>], previous: Option<&Self>) -> Self {
-        let _ = previous;
-        let mut hosts = FxHashMap::<HostPattern, Arc<HostRules>>::default();
-        for route in routes {
-            for hostname in &route.hostnames {
-                Arc::make_mut(hosts.entry(hostname.clone()).or_default()).routes.push(route.clone());
-            }
+        let routes = change::distinct(routes);
+        let before: &[_] = previous.map_or(&[], |table| &table.routes);
+        let mut table = previous.map(Self::lend).unwrap_or_default();
+        for (hostname, change) in Differences::between(before, &routes).by_hostname() {
+            table.apply(hostname, &change);
         }
-        Self { hosts }
+        table.wildcard.index();
+        table.routes = routes;
+        table
+    }
+
+    /// Everything but the list of routes, which the new table brings.
+    fn lend(&self) -> Self {
+        let (exact, wildcard, any) = (self.exact.clone(), self.wildcard.clone(), self.any.clone());
+        Self { routes: Vec::new(), exact, wildcard, any }
+    }
+
+    fn apply(&mut self, hostname: &HostPattern, change: &Change<'_>) {
+        let rules = match hostname {
+            HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
+            HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix),
+            HostPattern::Any => self.any.get_or_insert_default(),
+        };
+        Arc::make_mut(rules).apply(change);
+        if !rules.is_empty() {
+            return;
+        }
+        match hostname {
+            HostPattern::Exact(name) => drop(self.exact.remove(name)),
+            HostPattern::Wildcard(suffix) => self.wildcard.remove(suffix),
+            HostPattern::Any => self.any = None,
+        }
     }
 
     /// The rule that takes the request, if any.
     pub fn find(&self, request: &RequestView<'_>) -> Option<RuleMatched<'_>> {
-        let _ = request;
-        let rules = self.hosts.values().next()?;
-        let rule = rules.routes.first()?.rules.first()?;
-        Some(RuleMatched { rule, path: &rule.matches.first()?.path })
+        if let Some(found) = self.exact.get(request.host).and_then(|rules| rules.find(request)) {
+            return Some(found);
+        }
+        if let Some(found) = self.wildcard.ending(request.host).find_map(|rules| rules.find(request)) {
+            return Some(found);
+        }
+        self.any.as_ref()?.find(request)
+    }
+
+    /// The routes, each once, in the order in which they were given.
+    pub fn iter_routes(&self) -> impl ExactSizeIterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
+    /// The number of routes.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there are no routes.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// Whether the table was built from these very routes, told by pointer: then it can stay as it is.
+    pub fn is_built_from(&self, routes: &[Arc<Route>]) -> bool {
+        self.routes.len() == routes.len()
+            && self.routes.iter().zip(routes).all(|(mine, other)| Arc::ptr_eq(mine, other))
+    }
+
+    /// Every hostname with its rules, in order of precedence.
+    fn hosts(&self) -> Vec<(HostPattern, &HostRules)> {
+        let exact = self.exact.iter().map(|(name, rules)| (HostPattern::Exact(name.clone()), &**rules));
+        let wildcard = self.wildcard.iter().map(|(suffix, rules)| (HostPattern::Wildcard(suffix.clone()), &**rules));
+        let any = self.any.iter().map(|rules| (HostPattern::Any, &**rules));
+        let mut hosts: Vec<_> = exact.chain(wildcard).chain(any).collect();
+        hosts.sort_by(|(a, _), (b, _)| a.by_specificity(b));
+        hosts
     }
 }
 
-/// Hostname → rules in the order in which they are tried.
+/// Hostname → what is tried for it, in the order in which it is tried.
 impl Serialize for RouteTable {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.hosts.iter().map(|(host, rules)| (host.to_string(), &rules.routes)))
+        serializer.collect_map(self.hosts())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,22 +255,9 @@ pub(crate) fn push_escaped(out: &mut Vec<u8>, text: &str, keep: &[u8]) {
     }
 }
 
-/// Bytes as a query parameter or a path segment has them: `%XX` decoded, and nothing else. A malformed triplet stands for itself.
-pub(crate) fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let (&first, tail) = rest.split_first()?;
-        match triplet(rest) {
-            Some(Triplet { byte, .. }) => {
-                rest = &rest[3..];
-                Some(byte)
-            }
-            None => {
-                rest = tail;
-                Some(first)
-            }
-        }
-    })
+/// The byte that a text begins with in the form `%XX`, if it does.
+pub(crate) fn decode_triplet(text: &[u8]) -> Option<u8> {
+    triplet(text).map(|triplet| triplet.byte)
 }
 
 /// The URI with another path: scheme, authority and query stay. The way to put a normalised path into the request that is sent on.

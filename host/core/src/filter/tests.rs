@@ -10,14 +10,11 @@ fn prefix(path: &str) -> PathMatch {
 #[test]
 fn header_edits() {
     #[track_caller]
-    fn check(edits: HeaderEdits, before: &[(&str, &str)], after: &[(&str, &str)]) {
-        let mut headers: HeaderMap = before
-            .iter()
-            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
-            .fold(HeaderMap::new(), |mut headers, (name, value)| {
-                headers.append(name, value);
-                headers
-            });
+    fn check(edits: &HeaderEdits, before: &[(&str, &str)], after: &[(&str, &str)]) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in before {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
         edits.apply(&mut headers);
         let mut found: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         found.sort_by_key(|(name, _)| *name);
@@ -25,17 +22,17 @@ fn header_edits() {
     }
     let pair =
         |name: &'static str, value: &'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
-    check(HeaderEdits::default(), &[("a", "1")], &[("a", "1")]);
-    check(HeaderEdits { set: vec![pair("a", "2")], ..Default::default() }, &[("a", "1"), ("a", "1")], &[("a", "2")]);
-    check(HeaderEdits { add: vec![pair("a", "2")], ..Default::default() }, &[("a", "1")], &[("a", "1"), ("a", "2")]);
-    check(HeaderEdits { add: vec![pair("b", "2")], ..Default::default() }, &[("a", "1")], &[("a", "1"), ("b", "2")]);
+    check(&HeaderEdits::default(), &[("a", "1")], &[("a", "1")]);
+    check(&HeaderEdits { set: vec![pair("a", "2")], ..Default::default() }, &[("a", "1"), ("a", "1")], &[("a", "2")]);
+    check(&HeaderEdits { add: vec![pair("a", "2")], ..Default::default() }, &[("a", "1")], &[("a", "1"), ("a", "2")]);
+    check(&HeaderEdits { add: vec![pair("b", "2")], ..Default::default() }, &[("a", "1")], &[("a", "1"), ("b", "2")]);
     check(
-        HeaderEdits { remove: vec![HeaderName::from_static("a")], ..Default::default() },
+        &HeaderEdits { remove: vec![HeaderName::from_static("a")], ..Default::default() },
         &[("a", "1"), ("a", "2"), ("b", "1")],
         &[("b", "1")],
     );
     check(
-        HeaderEdits {
+        &HeaderEdits {
             set: vec![pair("a", "s")],
             add: vec![pair("a", "+"), pair("c", "+")],
             remove: vec![HeaderName::from_static("c")],
@@ -76,15 +73,15 @@ fn path_rewrite() {
 #[test]
 fn full_path_and_conditions_without_prefix() {
     #[track_caller]
-    fn check(rewrite: PathRewrite, matched: PathMatch, expected: &str) {
-        assert_eq!(rewrite.apply("/foo/bar", &matched), expected);
+    fn check(rewrite: &PathRewrite, matched: &PathMatch, expected: &str) {
+        assert_eq!(rewrite.apply("/foo/bar", matched), expected);
     }
-    check(PathRewrite::Full("/one".into()), prefix("/foo"), "/one");
-    check(PathRewrite::Full("/one".into()), PathMatch::exact("/foo/bar").unwrap(), "/one");
-    check(PathRewrite::Full("".into()), prefix("/foo"), "/");
-    check(PathRewrite::Full("one".into()), prefix("/foo"), "/one");
-    check(PathRewrite::Prefix("/one".into()), PathMatch::exact("/foo/bar").unwrap(), "/foo/bar");
-    check(PathRewrite::Prefix("/one".into()), PathMatch::Regex(compile_regex("/foo.*").unwrap()), "/foo/bar");
+    check(&PathRewrite::Full("/one".into()), &prefix("/foo"), "/one");
+    check(&PathRewrite::Full("/one".into()), &PathMatch::exact("/foo/bar").unwrap(), "/one");
+    check(&PathRewrite::Full("".into()), &prefix("/foo"), "/");
+    check(&PathRewrite::Full("one".into()), &prefix("/foo"), "/one");
+    check(&PathRewrite::Prefix("/one".into()), &PathMatch::exact("/foo/bar").unwrap(), "/foo/bar");
+    check(&PathRewrite::Prefix("/one".into()), &PathMatch::Regex(compile_regex("/foo.*").unwrap()), "/foo/bar");
 }
 
 #[test]
