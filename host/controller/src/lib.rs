@@ -1,1 +1,28 @@
-//! Not written yet.
+//! The control plane: sources, the event loop, publishing, the status board.
+//!
+//! ```text
+//! sources ──Event──► Inbox ──Batch──► Controller ──► Resources ──► translate ──┬─► Outputs: snapshot, plugins
+//! facts   ──Event──►  (latest of each thing wins)                              ├─► endpoint cells
+//!                                                                              └─► StatusBoard ──► admin server
+//! ```
+//!
+//! Invariants:
+//! * One owner: only the loop's thread touches the world. Everyone else sends events, and reads what it published.
+//! * Nothing overflows: events about the same thing replace each other.
+//! * Nothing is published before every source is complete, so a restart never answers 404 for what it has not read yet.
+//! * Status is never an input. A fact that is known already causes no work.
+
+mod controller;
+mod event;
+mod inbox;
+mod metrics;
+mod readiness;
+pub mod sources;
+mod status;
+
+pub use controller::{Controller, Outputs};
+pub use event::{Event, SourceId};
+pub use inbox::{Batch, Inbox};
+pub use metrics::ControllerMetrics;
+pub use readiness::Unready;
+pub use status::{Clock, ProblemReport, Report, ResourceReport, SocketReport, StatusBoard};

@@ -1,0 +1,131 @@
+//! The loop: one batch of events, one translation, one publication.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use penstock_core::{ResourceRef, Snapshot, plugin::PluginSpec};
+use penstock_translate::{Resources, Settings, Translation, Translator};
+
+use crate::{
+    event::SourceId,
+    inbox::{Batch, Inbox},
+    metrics::ControllerMetrics,
+    readiness,
+    sources::files::Problem,
+    status::StatusBoard,
+};
+
+/// Where the results of a translation go. Both calls hand over a complete desired state and return at once; what came of it returns as
+/// facts.
+pub trait Outputs {
+    /// This configuration is in effect from now on.
+    fn publish(&mut self, snapshot: &Arc<Snapshot>);
+
+    /// These plugins should run; whatever runs of `kept` must stay; no others.
+    fn require(&mut self, plugins: &[Arc<PluginSpec>], kept: &[ResourceRef]);
+}
+
+/// The one owner of the world.
+pub struct Controller<O> {
+    resources: Resources,
+    translator: Translator,
+    settings: Settings,
+    problems: BTreeMap<SourceId, Vec<Problem>>,
+    /// Sources that have not said everything yet.
+    incomplete: BTreeSet<SourceId>,
+    published: Option<Arc<Snapshot>>,
+    outputs: O,
+    board: Arc<StatusBoard>,
+    metrics: ControllerMetrics,
+}
+
+impl<O: Outputs> Controller<O> {
+    /// A controller that waits for `sources` before it publishes anything.
+    pub fn new(
+        settings: Settings,
+        sources: impl IntoIterator<Item = SourceId>,
+        outputs: O,
+        board: Arc<StatusBoard>,
+        metrics: ControllerMetrics,
+    ) -> Self {
+        let incomplete: BTreeSet<_> = sources.into_iter().collect();
+        board.wait_for(readiness::Unready::Sources(incomplete.iter().cloned().collect()));
+        Self {
+            resources: Resources::default(),
+            translator: Translator::default(),
+            settings,
+            problems: BTreeMap::new(),
+            incomplete,
+            published: None,
+            outputs,
+            board,
+            metrics,
+        }
+    }
+
+    /// Handle batches until the inbox is closed.
+    pub fn run(mut self, inbox: &Inbox) {
+        while let Some(batch) = inbox.next() {
+            self.handle(batch);
+        }
+    }
+
+    /// Apply a batch; translate and publish if that made a difference.
+    pub fn handle(&mut self, mut batch: Batch) {
+        let mut changed = false;
+        for change in batch.take_changes() {
+            changed |= self.resources.apply(change);
+        }
+        let problems_changed = self.take_problems(&mut batch);
+        let was_incomplete = !self.incomplete.is_empty();
+        self.incomplete.retain(|source| !batch.complete.contains(source));
+        if !self.incomplete.is_empty() {
+            self.board.wait_for(readiness::Unready::Sources(self.incomplete.iter().cloned().collect()));
+            return;
+        }
+        if changed || was_incomplete || problems_changed {
+            self.translate();
+        }
+    }
+
+    fn take_problems(&mut self, batch: &mut Batch) -> bool {
+        let mut changed = false;
+        for (source, problems) in std::mem::take(&mut batch.problems) {
+            changed |= self.problems.get(&source).map_or(!problems.is_empty(), |known| *known != problems);
+            self.problems.insert(source, problems);
+        }
+        changed
+    }
+
+    fn translate(&mut self) {
+        let began = Instant::now();
+        let translation = self.translator.translate(&self.resources, &self.settings);
+        self.metrics.translated(began.elapsed(), &self.resources);
+        self.publish(&translation);
+        let problems = self.problems.values().flatten().cloned().collect();
+        let unready = readiness::unready(&translation.needs, &self.resources.facts);
+        self.board.publish(&translation.statuses, &self.resources.facts.sockets, problems, unready);
+    }
+
+    /// Endpoints before the snapshot: a backend that is new in the snapshot has its endpoints from the first request on. Needs after it: a
+    /// plugin that nobody calls any more is given up only then.
+    fn publish(&mut self, translation: &Translation) {
+        for (cell, endpoints) in &translation.endpoints {
+            if !Arc::ptr_eq(&cell.load(), endpoints) {
+                cell.store(Arc::clone(endpoints));
+            }
+        }
+        if self.published.as_ref().is_none_or(|published| !Arc::ptr_eq(published, &translation.snapshot)) {
+            self.outputs.publish(&translation.snapshot);
+            self.metrics.published();
+            self.published = Some(Arc::clone(&translation.snapshot));
+        }
+        self.outputs.require(&translation.needs.plugins, &translation.needs.kept_plugins);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The loop with fake outputs. No threads, no time: batches go in by hand.
+
+use std::{cell::RefCell, rc::Rc};
+
+use penstock_core::fact::{Fact, SocketState};
+use penstock_translate::{Change, resources::Object};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+use super::*;
+use crate::{event::Event, readiness::Unready};
+
+/// What was called, in order.
+#[derive(Clone, Default)]
+struct Calls(Rc<RefCell<Vec<Call>>>);
+
+enum Call {
+    Publish(Arc<Snapshot>),
+    Require(Vec<ResourceRef>),
+}
+
+impl Outputs for Calls {
+    fn publish(&mut self, snapshot: &Arc<Snapshot>) {
+        self.0.borrow_mut().push(Call::Publish(Arc::clone(snapshot)));
+    }
+
+    fn require(&mut self, plugins: &[Arc<PluginSpec>], _: &[ResourceRef]) {
+        self.0.borrow_mut().push(Call::Require(plugins.iter().map(|spec| spec.plugin.clone()).collect()));
+    }
+}
+
+impl Calls {
+    /// The calls since the last time, as words: `publish 8080` for a snapshot with that socket, `require`.
+    fn take(&self) -> Vec<String> {
+        let describe = |call| match call {
+            Call::Publish(snapshot) => {
+                let ports = snapshot.sockets.iter().map(|socket| socket.address.port().to_string());
+                format!("publish {}", ports.collect::<Vec<_>>().join(" "))
+            }
+            Call::Require(plugins) => format!("require {}", plugins.len()),
+        };
+        self.0.take().into_iter().map(describe).collect()
+    }
+}
+
+struct Loop {
+    controller: Controller<Calls>,
+    calls: Calls,
+    board: Arc<StatusBoard>,
+}
+
+impl Loop {
+    fn new(sources: &[&str]) -> Self {
+        let calls = Calls::default();
+        let board = Arc::new(StatusBoard::new(jiff::Timestamp::now));
+        let controller = Controller::new(
+            Settings::standalone(),
+            sources.iter().map(|&source| SourceId::new(source)),
+            calls.clone(),
+            Arc::clone(&board),
+            ControllerMetrics::new(&mut Registry::default()),
+        );
+        Self { controller, calls, board }
+    }
+
+    fn handle(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<String> {
+        self.controller.handle(events.into_iter().collect());
+        self.calls.take()
+    }
+}
+
+fn gateway(port: u16) -> Event {
+    let document = json!({
+        "metadata": { "name": "gw" },
+        "spec": {
+            "gatewayClassName": "penstock",
+            "listeners": [{ "name": "http", "port": port, "protocol": "HTTP" }],
+        },
+    });
+    let object = Object::parse("gateway.networking.k8s.io/v1", "Gateway", document).unwrap();
+    Event::Changed(vec![Change::Upsert(object)])
+}
+
+fn complete(source: &str) -> Event {
+    Event::Complete(SourceId::new(source))
+}
+
+fn socket(port: u16, state: SocketState) -> Event {
+    Event::Changed(vec![Change::Observe(Fact::Socket(([0, 0, 0, 0], port).into(), state))])
+}
+
+#[test]
+fn nothing_is_published_before_every_source_is_complete() {
+    let mut it = Loop::new(&["files", "cluster"]);
+    assert_eq!(it.handle([gateway(8080)]), Vec::<String>::new());
+    assert_eq!(it.handle([complete("files")]), Vec::<String>::new());
+    assert_eq!(it.board.readiness(), Err(Unready::Sources(vec![SourceId::new("cluster")])));
+    assert_eq!(it.handle([complete("cluster")]), ["publish 8080", "require 0"]);
+}
+
+#[test]
+fn an_empty_world_is_published_too() {
+    let mut it = Loop::new(&["files"]);
+    assert_eq!(it.handle([complete("files")]), ["publish ", "require 0"]);
+    assert_eq!(it.board.readiness(), Ok(()));
+}
+
+#[test]
+fn what_changes_nothing_causes_no_work() {
+    let mut it = Loop::new(&["files"]);
+    it.handle([gateway(8080), complete("files")]);
+    it.handle([socket(8080, SocketState::Bound)]);
+    assert_eq!(it.handle([gateway(8080)]), Vec::<String>::new(), "an equal resource");
+    assert_eq!(it.handle([socket(8080, SocketState::Bound)]), Vec::<String>::new(), "a fact that is known");
+    assert_eq!(it.handle([Event::Problems(SourceId::new("files"), vec![])]), Vec::<String>::new(), "still no problem");
+}
+
+#[test]
+fn a_change_is_published_and_a_fact_that_changes_no_configuration_is_not() {
+    let mut it = Loop::new(&["files"]);
+    it.handle([gateway(8080), complete("files")]);
+    assert_eq!(it.handle([gateway(8081)]), ["publish 8081", "require 0"]);
+    assert_eq!(it.handle([socket(8081, SocketState::Bound)]), ["require 0"], "status only");
+}
+
+#[test]
+fn it_is_ready_when_the_sockets_are_settled() {
+    let mut it = Loop::new(&["files"]);
+    it.handle([gateway(8080), complete("files")]);
+    assert_eq!(it.board.readiness(), Err(Unready::Sockets(vec![([0, 0, 0, 0], 8080).into()])));
+    it.handle([socket(8080, SocketState::Failed("in use".into()))]);
+    assert_eq!(it.board.readiness(), Ok(()), "waiting longer would not help");
+}
+
+#[test]
+fn of_several_events_about_one_thing_only_the_last_is_applied() {
+    let mut it = Loop::new(&["files"]);
+    assert_eq!(it.handle([gateway(1), gateway(2), complete("files"), gateway(3)]), ["publish 3", "require 0"]);
+}

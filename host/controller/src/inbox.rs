@@ -1,0 +1,194 @@
+//! Where events wait for the loop.
+//!
+//! A queue would have to be bounded, and a bounded queue blocks or drops. This is no queue: it holds at most one state for each thing that
+//! events are about (a resource, a socket, a plugin, a file, a source), and a later one takes the place of an earlier one. However slow a
+//! translation, memory is bounded by the world, and the next batch is the newest state of everything.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use penstock_core::{
+    ResourceRef,
+    fact::{Fact, FactSink},
+};
+use penstock_translate::Change;
+
+use crate::{
+    event::{Event, SourceId},
+    sources::files::Problem,
+};
+
+/// The end that sources and observers hold. Clones lead to the same place.
+#[derive(Debug, Clone, Default)]
+pub struct Inbox(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Batch,
+    closed: bool,
+}
+
+/// The newest state of everything that changed since the last batch.
+#[derive(Debug, Default)]
+pub struct Batch {
+    changes: BTreeMap<Subject, Change>,
+    /// What is wrong with the documents of a source.
+    pub(crate) problems: BTreeMap<SourceId, Vec<Problem>>,
+    /// Sources that became complete with this batch.
+    pub(crate) complete: BTreeSet<SourceId>,
+}
+
+/// What a change is about.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Resource(ResourceRef),
+    Socket(SocketAddr),
+    Plugin(ResourceRef),
+    File(PathBuf),
+}
+
+impl Subject {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::Upsert(object) => Self::Resource(object.reference()),
+            Change::Delete(reference) => Self::Resource(reference.clone()),
+            Change::Observe(Fact::Socket(address, _)) => Self::Socket(*address),
+            Change::Observe(Fact::Plugin(plugin, _)) => Self::Plugin(plugin.clone()),
+            Change::File(path, _) => Self::File(path.clone()),
+        }
+    }
+}
+
+impl Batch {
+    /// Nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.problems.is_empty() && self.complete.is_empty()
+    }
+
+    /// One change for each thing that changed, in an order that depends on nothing but the things.
+    pub(crate) fn take_changes(&mut self) -> impl Iterator<Item = Change> + use<> {
+        std::mem::take(&mut self.changes).into_values()
+    }
+
+    fn add(&mut self, event: Event) {
+        match event {
+            Event::Changed(changes) => {
+                self.changes.extend(changes.into_iter().map(|change| (Subject::of(&change), change)));
+            }
+            Event::Problems(source, problems) => {
+                self.problems.insert(source, problems);
+            }
+            Event::Complete(source) => {
+                self.complete.insert(source);
+            }
+        }
+    }
+}
+
+/// Events as a batch, without an inbox.
+impl FromIterator<Event> for Batch {
+    fn from_iter<T: IntoIterator<Item = Event>>(events: T) -> Self {
+        let mut batch = Self::default();
+        events.into_iter().for_each(|event| batch.add(event));
+        batch
+    }
+}
+
+impl Inbox {
+    /// An empty inbox.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Leave events that belong together: they are in the same batch. Never blocks for longer than it takes to store them.
+    pub fn send(&self, events: impl IntoIterator<Item = Event>) {
+        let mut state = self.lock();
+        for event in events {
+            state.waiting.add(event);
+        }
+        drop(state);
+        self.0.arrived.notify_one();
+    }
+
+    /// End the loop once it has taken what waits.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.0.arrived.notify_one();
+    }
+
+    /// Wait for something to happen; none when the inbox is closed and empty. For the one owner of the loop.
+    pub fn next(&self) -> Option<Batch> {
+        let state = self.lock();
+        let mut state = self
+            .0
+            .arrived
+            .wait_while(state, |state| state.waiting.is_empty() && !state.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        let batch = std::mem::take(&mut state.waiting);
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FactSink for Inbox {
+    fn report(&self, fact: Fact) {
+        self.send([Event::Changed(vec![Change::Observe(fact)])]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use penstock_core::fact::SocketState;
+
+    use super::*;
+
+    fn socket(port: u16, state: SocketState) -> Event {
+        Event::Changed(vec![Change::Observe(Fact::Socket(([127, 0, 0, 1], port).into(), state))])
+    }
+
+    #[test]
+    fn the_latest_state_of_each_thing_is_in_the_batch() {
+        let inbox = Inbox::new();
+        inbox.send([socket(2, SocketState::Bound), socket(1, SocketState::Bound)]);
+        inbox.send([socket(2, SocketState::Failed("in use".into()))]);
+        inbox.send([socket(2, SocketState::Closed)]);
+
+        let changes: Vec<_> = inbox.next().unwrap().take_changes().collect();
+
+        let fact = |port, state| Change::Observe(Fact::Socket(([127, 0, 0, 1], port).into(), state));
+        assert_eq!(changes, [fact(1, SocketState::Bound), fact(2, SocketState::Closed)]);
+    }
+
+    #[test]
+    fn a_closed_inbox_still_gives_what_waits_and_then_ends() {
+        let inbox = Inbox::new();
+        inbox.send([socket(1, SocketState::Bound)]);
+        inbox.close();
+        assert!(inbox.next().is_some());
+        assert!(inbox.next().is_none());
+    }
+
+    #[test]
+    fn the_loop_wakes_up_for_an_event_of_another_thread() {
+        let inbox = Inbox::new();
+        let sender = inbox.clone();
+        let sending = thread::spawn(move || sender.send([Event::Complete(SourceId::new("files"))]));
+        assert_eq!(inbox.next().unwrap().complete.len(), 1);
+        sending.join().unwrap();
+    }
+}

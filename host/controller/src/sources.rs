@@ -1,0 +1,3 @@
+//! Sources of resources. Each yields the same events, so everything after them is one product.
+
+pub mod files;

@@ -1,0 +1,243 @@
+//! The board on which everyone can read what is in effect and why something is not.
+//!
+//! Readers load a pointer; they never wait for the loop, and the loop never waits for them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
+use penstock_core::{ResourceRef, fact::SocketState};
+use penstock_translate::{Condition, ConditionStatus, Status, Statuses};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{readiness::Unready, sources::files::Problem};
+
+/// Tells the time. Injected, so that tests decide when things happen.
+pub type Clock = fn() -> Timestamp;
+
+/// Current statuses, sockets and problems.
+pub struct StatusBoard {
+    clock: Clock,
+    current: ArcSwap<Posted>,
+    waiting: ArcSwapOption<Unready>,
+    /// Once ready, always ready: a plugin that is added later must not take the instance out of service.
+    ready: OnceLock<()>,
+}
+
+#[derive(Default)]
+struct Posted {
+    entries: BTreeMap<ResourceRef, Arc<Entry>>,
+    sockets: BTreeMap<SocketAddr, SocketState>,
+    problems: Vec<Problem>,
+}
+
+/// The status of a resource, and since when each of its conditions has its `status`, in their order.
+struct Entry {
+    status: Arc<Status>,
+    since: Vec<Timestamp>,
+}
+
+/// Everything on the board, as `/status` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Version of the gateway.
+    pub version: String,
+    /// What the instance waits for before it is ready; none once it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// By kind, namespace and name.
+    pub resources: Vec<ResourceReport>,
+    /// Where it listens.
+    pub sockets: Vec<SocketReport>,
+    /// What is wrong with files. The resources concerned are as they last were good.
+    pub problems: Vec<ProblemReport>,
+}
+
+/// One resource with its status.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResourceReport {
+    /// Kind.
+    pub kind: String,
+    /// Empty for cluster-scoped kinds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// In the shape of the resource's `.status`.
+    pub status: Value,
+}
+
+/// One socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SocketReport {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whether it accepts.
+    pub bound: bool,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProblemReport {
+    /// `file:line:column`.
+    pub place: String,
+    /// The resource, if it could be told which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Field and fault.
+    pub message: String,
+    /// Whether an earlier, good version of the resource is in effect.
+    pub last_good_serves: bool,
+}
+
+impl StatusBoard {
+    /// An empty board.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            current: ArcSwap::default(),
+            waiting: ArcSwapOption::from_pointee(Unready::Starting),
+            ready: OnceLock::new(),
+        }
+    }
+
+    /// Whether the instance may take traffic; if not, what it waits for.
+    ///
+    /// # Errors
+    /// What it waits for.
+    pub fn readiness(&self) -> Result<(), Unready> {
+        if self.ready.get().is_some() {
+            return Ok(());
+        }
+        self.waiting.load().as_ref().map_or(Ok(()), |waiting| Err(Unready::clone(waiting)))
+    }
+
+    pub(crate) fn wait_for(&self, unready: Unready) {
+        self.waiting.store(Some(Arc::new(unready)));
+    }
+
+    /// Post what is so now. Only the loop posts.
+    pub(crate) fn publish(
+        &self,
+        statuses: &Statuses,
+        sockets: &BTreeMap<SocketAddr, SocketState>,
+        problems: Vec<Problem>,
+        unready: Option<Unready>,
+    ) {
+        let (now, before) = ((self.clock)(), self.current.load());
+        let entries = statuses.iter().map(|(resource, status)| {
+            let before = before.entries.get(resource);
+            (resource.clone(), Entry::following(before, status, now))
+        });
+        let posted = Posted { entries: entries.collect(), sockets: sockets.clone(), problems };
+        self.current.store(Arc::new(posted));
+        match unready {
+            Some(unready) => self.wait_for(unready),
+            None => {
+                self.waiting.store(None);
+                self.ready.get_or_init(|| tracing::info!("ready"));
+            }
+        }
+    }
+
+    /// Everything on the board.
+    pub fn report(&self) -> Report {
+        let posted = self.current.load();
+        let resources = posted.entries.iter().map(|(resource, entry)| ResourceReport {
+            kind: resource.kind.to_string(),
+            namespace: resource.namespace.to_string(),
+            name: resource.name.to_string(),
+            status: entry.to_json(),
+        });
+        let sockets = posted.sockets.iter().map(|(address, state)| SocketReport {
+            address: *address,
+            bound: *state == SocketState::Bound,
+            message: match state {
+                SocketState::Failed(message) => Some(message.to_string()),
+                SocketState::Bound | SocketState::Closed => None,
+            },
+        });
+        let problems = posted.problems.iter().map(|problem| ProblemReport {
+            place: problem.place(),
+            resource: problem.resource.as_ref().map(ToString::to_string),
+            message: problem.message(),
+            last_good_serves: problem.resource.as_ref().is_some_and(|it| posted.entries.contains_key(it)),
+        });
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            waiting_for: self.readiness().err().map(|waiting| waiting.to_string()),
+            resources: resources.collect(),
+            sockets: sockets.collect(),
+            problems: problems.collect(),
+        }
+    }
+}
+
+impl fmt::Debug for StatusBoard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusBoard").field("resources", &self.current.load().entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    /// A condition keeps its time unless its `status` flips: a new reason, message or generation is no transition.
+    fn following(before: Option<&Arc<Self>>, status: &Arc<Status>, now: Timestamp) -> Arc<Self> {
+        if let Some(before) = before.filter(|before| Arc::ptr_eq(&before.status, status)) {
+            return Arc::clone(before);
+        }
+        let since = match before {
+            None => status.conditions().map(|_| now).collect(),
+            Some(before) => {
+                let known = before.times();
+                let time = |(part, condition): (_, &Condition)| match known.get(&(part, condition.type_)) {
+                    Some((status, since)) if *status == condition.status => *since,
+                    _ => now,
+                };
+                status.conditions().map(|(part, condition)| time((part.into_owned(), condition))).collect()
+            }
+        };
+        Arc::new(Self { status: Arc::clone(status), since })
+    }
+
+    fn times(&self) -> BTreeMap<(String, &'static str), (ConditionStatus, Timestamp)> {
+        let conditions = self.status.conditions().zip(&self.since);
+        conditions
+            .map(|((part, condition), since)| ((part.into_owned(), condition.type_), (condition.status, *since)))
+            .collect()
+    }
+
+    fn to_json(&self) -> Value {
+        let mut json = serde_json::to_value(&self.status).unwrap_or_default();
+        stamp(&mut json, &mut self.since.iter());
+        json
+    }
+}
+
+/// Put the times into the conditions: those of the resource itself, then those of its parts, which is the order of `Status::conditions`.
+fn stamp<'t>(status: &mut Value, since: &mut impl Iterator<Item = &'t Timestamp>) {
+    let Value::Object(fields) = status else { return };
+    for condition in fields.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(since) = since.next() {
+            // Whole seconds, as Kubernetes writes times.
+            condition["lastTransitionTime"] = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+        }
+    }
+    for parts in ["listeners", "parents", "ancestors"] {
+        for part in fields.get_mut(parts).and_then(Value::as_array_mut).into_iter().flatten() {
+            stamp(part, since);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

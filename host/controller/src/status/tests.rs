@@ -1,0 +1,98 @@
+//! When times move, and what the board shows.
+
+use std::cell::Cell;
+
+use penstock_core::Kind;
+use penstock_translate::status::{GatewayStatus, ListenerStatus};
+
+use super::*;
+
+thread_local! {
+    static NOW: Cell<i64> = const { Cell::new(0) };
+}
+
+fn clock() -> Timestamp {
+    Timestamp::from_second(NOW.get()).unwrap()
+}
+
+fn condition(type_: &'static str, status: ConditionStatus, reason: &'static str) -> Condition {
+    Condition { type_, status, reason, message: String::new(), observed_generation: 1 }
+}
+
+/// A Gateway with these conditions and one listener with the same ones.
+fn gateway(conditions: &[Condition]) -> Statuses {
+    let listener = ListenerStatus {
+        name: "http".into(),
+        supported_kinds: vec![],
+        attached_routes: 0,
+        conditions: conditions.to_vec(),
+    };
+    let status = GatewayStatus { addresses: vec![], conditions: conditions.to_vec(), listeners: vec![listener] };
+    let gateway = ResourceRef::new(Kind::Gateway, "default", "gw");
+    Statuses::from([(gateway, Arc::new(Status::Gateway(status)))])
+}
+
+/// Post at second `now`, and answer the times of all conditions in seconds, the listener's last.
+fn post(board: &StatusBoard, now: i64, conditions: &[Condition]) -> Vec<i64> {
+    NOW.set(now);
+    board.publish(&gateway(conditions), &BTreeMap::new(), vec![], None);
+    let status = &board.report().resources[0].status;
+    let of = |status: &Value| -> Vec<i64> {
+        let conditions = status["conditions"].as_array().unwrap().iter();
+        let time = |condition: &Value| condition["lastTransitionTime"].as_str().unwrap().parse::<Timestamp>().unwrap();
+        conditions.map(|condition| time(condition).as_second()).collect()
+    };
+    of(status).into_iter().chain(of(&status["listeners"][0])).collect()
+}
+
+#[test]
+fn the_time_moves_only_for_the_condition_whose_status_flipped() {
+    use ConditionStatus::{False, True};
+    let board = StatusBoard::new(clock);
+    let both = |accepted, programmed| [condition("Accepted", accepted, "A"), condition("Programmed", programmed, "P")];
+    assert_eq!(post(&board, 1, &both(True, False)), [1, 1, 1, 1]);
+    assert_eq!(post(&board, 2, &both(True, False)), [1, 1, 1, 1], "nothing flipped");
+    assert_eq!(post(&board, 3, &both(True, True)), [1, 3, 1, 3], "one flipped");
+    let other_reason = [condition("Accepted", True, "Other"), condition("Programmed", True, "P")];
+    assert_eq!(post(&board, 4, &other_reason), [1, 3, 1, 3], "a reason is no transition");
+    assert_eq!(post(&board, 5, &other_reason[..1]), [1, 1], "one is gone");
+    assert_eq!(post(&board, 6, &both(True, True)), [1, 6, 1, 6], "and back");
+}
+
+#[test]
+fn a_resource_that_was_gone_begins_anew() {
+    let board = StatusBoard::new(clock);
+    let accepted = [condition("Accepted", ConditionStatus::True, "A")];
+    post(&board, 1, &accepted);
+    NOW.set(2);
+    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], None);
+    assert_eq!(board.report().resources, []);
+    assert_eq!(post(&board, 3, &accepted), [3, 3]);
+}
+
+#[test]
+fn once_ready_it_stays_ready() {
+    let board = StatusBoard::new(clock);
+    assert_eq!(board.readiness(), Err(Unready::Starting));
+    let waiting = Unready::Plugins(vec![ResourceRef::new(Kind::WasmPlugin, "default", "p")]);
+    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], Some(waiting.clone()));
+    assert_eq!(board.report().waiting_for.as_deref(), Some("validating WasmPlugin/default/p"));
+    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], None);
+    assert_eq!(board.readiness(), Ok(()));
+    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], Some(waiting));
+    assert_eq!(board.readiness(), Ok(()));
+}
+
+#[test]
+fn sockets_say_whether_they_accept() {
+    let board = StatusBoard::new(clock);
+    let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let sockets = BTreeMap::from([
+        (address(1), SocketState::Bound),
+        (address(2), SocketState::Failed("permission denied".into())),
+    ]);
+    board.publish(&Statuses::new(), &sockets, vec![], None);
+    let sockets = board.report().sockets;
+    assert_eq!(sockets[0], SocketReport { address: address(1), bound: true, message: None });
+    assert_eq!(sockets[1].message.as_deref(), Some("permission denied"));
+}
