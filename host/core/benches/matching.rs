@@ -2,12 +2,11 @@
 //!
 //! Two worlds: every route with a hostname of its own, and all routes under one hostname. Requests are spread over all routes, so that
 //! the processor's caches see what they would see in use.
-#![expect(missing_docs, reason = "criterion's macros generate public functions without any")]
 
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use penstock_core::{
     Kind, ResourceRef,
     hostname::HostPattern,
@@ -38,17 +37,24 @@ impl World {
 /// A route as many have it: an exact path, a prefix, and a prefix with a header.
 fn route(world: World, at: usize) -> Arc<Route> {
     let id = ResourceRef::new(Kind::HTTPRoute, "default", format!("route-{at}"));
-    let canary =
-        HeaderMatch { name: "x-canary".parse().unwrap(), value: ValueMatch::Exact(HeaderValue::from_static("yes")) };
+    let canary = HeaderMatch {
+        name: HeaderName::from_static("x-canary"),
+        value: ValueMatch::Exact(HeaderValue::from_static("yes")),
+    };
     let conditions = [
         (PathMatch::exact(&format!("/service-{at}/health")), vec![]),
         (PathMatch::prefix(&format!("/service-{at}/api")), vec![]),
         (PathMatch::prefix(&format!("/service-{at}/api")), vec![canary]),
     ];
-    let rule = |(index, (path, headers))| {
+    let rule = |(index, (path, headers)): (_, (Result<PathMatch, _>, _))| {
         Arc::new(Rule {
             id: RuleId { route: id.clone(), index, name: None },
-            matches: vec![RuleMatch { path: Result::unwrap(path), method: None, headers, query: Vec::new() }],
+            matches: vec![RuleMatch {
+                path: path.expect("the paths are well-formed"),
+                method: None,
+                headers,
+                query: Vec::new(),
+            }],
             request_headers: None,
             response_headers: None,
             rewrite: None,
