@@ -131,7 +131,7 @@ impl Step {
             Outcome::Exited(status) => Verdict::Failed(status.to_string()),
             Outcome::Interrupted => Verdict::Failed("stopped".into()),
             Outcome::TimedOut => Verdict::Failed(format!(
-                "ended after {:?}: something hangs (the last line above names it)",
+                "ended after {:?}: something hangs; a test that does is named above (`has been running for over 60 seconds`)",
                 self.deadline()
             )),
         })
