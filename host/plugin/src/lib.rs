@@ -1,1 +1,46 @@
-//! Not written yet.
+//! The plugin host: WebAssembly components as policies.
+//!
+//! ```text
+//!              PluginSpec                                  Fact::Plugin
+//! controller ─────────────► PluginHost ──────────────────────────────────────► controller
+//!                             │ fetch ─ static check ─ compile ─ describe ─ configure ─ samples     (own threads)
+//!                             ▼
+//!                          Revision ──(snapshot)──► proxy worker ──► PolicyWorker ──► Instance      (worker threads)
+//! ```
+//!
+//! Three lifetimes, three types: the engine (process), a revision (module + configuration + limits + capabilities, shared), an instance
+//! (one store, one thread at a time).
+//!
+//! Invariants:
+//! * This is the only crate that knows wasmtime; the proxy sees `core::plugin` alone.
+//! * Nothing here blocks a worker but the hook itself, and that has a limit of CPU time.
+//! * A hook that does not answer properly leaves the message as it was. Its instance is dropped; no other exchange notices.
+//! * A candidate that is refused changes nothing but status: what was active stays active.
+//! * No WASI, no interface that the resource does not grant, no machine code that this host did not compile and sign.
+
+mod artifact;
+mod breaker;
+mod config;
+mod contract;
+mod edits;
+mod engine;
+mod examine;
+mod fields;
+mod hooks;
+mod host;
+mod imports;
+mod instance;
+mod metrics;
+mod module;
+mod names;
+mod plan;
+pub mod reason;
+mod reply;
+mod revision;
+mod samples;
+mod static_check;
+mod worker;
+
+pub use artifact::StoreError;
+pub use engine::EngineError;
+pub use host::{PluginHost, PluginSettings, StartError, Validated};

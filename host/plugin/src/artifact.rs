@@ -1,0 +1,117 @@
+//! Compiled modules: in memory while they are in use and a little longer, on disk for the next start.
+//!
+//! The same module is never compiled twice, not even when many plugins that use it are applied at the same time.
+
+mod store;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use wasmtime::{Engine, component::Component};
+
+use self::store::ArtifactStore;
+pub use self::store::StoreError;
+use crate::{
+    metrics::PluginMetrics,
+    module::{Digest, Module},
+};
+
+/// Components kept in memory beyond those that revisions hold themselves.
+const KEPT: usize = 32;
+
+/// Where compiled modules are found.
+pub(crate) struct ArtifactCache {
+    engine: Engine,
+    metrics: Arc<PluginMetrics>,
+    store: Option<ArtifactStore>,
+    memory: Mutex<Memory>,
+    compiled: Condvar,
+}
+
+#[derive(Default)]
+struct Memory {
+    components: HashMap<Digest, Component>,
+    /// Keys of `components`, oldest first.
+    order: VecDeque<Digest>,
+    compiling: HashSet<Digest>,
+}
+
+impl ArtifactCache {
+    /// A cache for `engine`, with a disk part if there is a directory.
+    pub(crate) fn open(
+        engine: Engine,
+        directory: Option<&Path>,
+        metrics: Arc<PluginMetrics>,
+    ) -> Result<Self, StoreError> {
+        let store = directory.map(|directory| ArtifactStore::open(&engine, directory)).transpose()?;
+        Ok(Self { engine, metrics, store, memory: Mutex::default(), compiled: Condvar::new() })
+    }
+
+    /// The compiled module. Waits while another thread compiles the same one.
+    pub(crate) fn component(&self, module: &Module) -> wasmtime::Result<Component> {
+        let digest = module.digest;
+        let mut memory = self.memory();
+        loop {
+            if let Some(component) = memory.components.get(&digest) {
+                return Ok(component.clone());
+            }
+            if memory.compiling.insert(digest) {
+                break;
+            }
+            memory = self.compiled.wait(memory).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(memory);
+        // Dropped on a panic as well: whoever waits must not wait for ever.
+        let claim = Claim { cache: self, digest };
+        let component = self.load_or_compile(module)?;
+        self.memory().insert(digest, component.clone());
+        drop(claim);
+        Ok(component)
+    }
+
+    fn load_or_compile(&self, module: &Module) -> wasmtime::Result<Component> {
+        if let Some(component) = self.store.as_ref().and_then(|store| store.load(&self.engine, module.digest)) {
+            return Ok(component);
+        }
+        let start = Instant::now();
+        let component = Component::from_binary(&self.engine, &module.bytes)?;
+        self.metrics.compiled(start.elapsed());
+        if let Some(store) = &self.store {
+            store.save(module.digest, &component);
+        }
+        Ok(component)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Claim<'a> {
+    cache: &'a ArtifactCache,
+    digest: Digest,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.cache.memory().compiling.remove(&self.digest);
+        self.cache.compiled.notify_all();
+    }
+}
+
+impl Memory {
+    fn insert(&mut self, digest: Digest, component: Component) {
+        if self.components.insert(digest, component).is_none() {
+            self.order.push_back(digest);
+        }
+        while self.order.len() > KEPT {
+            if let Some(oldest) = self.order.pop_front() {
+                self.components.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! `spec.config` against the JSON Schema of the plugin's manifest: every error with a JSON pointer and what would be right.
+//!
+//! Messages never show values of the configuration, because secrets are substituted into it; names of fields they do show.
+
+use std::fmt;
+
+use jsonschema::{
+    Draft, PatternOptions, ValidationError,
+    error::{TypeKind, ValidationErrorKind},
+};
+use serde_json::Value;
+
+use crate::contract::types::Problem;
+
+/// Problems that are told at once; further ones are counted.
+const MOST_PROBLEMS: usize = 10;
+
+/// Why a manifest's schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidSchema {
+    #[error("config-schema is no JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("config-schema is no JSON Schema: {0}")]
+    Schema(String),
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Problems(Vec<(String, String)>);
+
+impl Problems {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<Problem>> for Problems {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self(problems.into_iter().map(|problem| (problem.pointer, problem.message)).collect())
+    }
+}
+
+/// `/a/b: what is wrong; /c: what is wrong`.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (pointer, message)) in self.0.iter().take(MOST_PROBLEMS).enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            let pointer = if pointer.is_empty() { "/" } else { pointer };
+            write!(f, "{separator}{pointer}: {message}")?;
+        }
+        match self.0.len().saturating_sub(MOST_PROBLEMS) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+/// Check `config` against `schema`.
+pub(crate) fn check(schema: &str, config: &Value) -> Result<Problems, InvalidSchema> {
+    let schema: Value = serde_json::from_str(schema)?;
+    let validator = jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        // The schema comes from a plugin: patterns must not be able to backtrack for ever.
+        .with_pattern_options(PatternOptions::regex().size_limit(1 << 20))
+        .build(&schema)
+        .map_err(|error| InvalidSchema::Schema(error.to_string()))?;
+    let mut problems = Vec::new();
+    for error in validator.iter_errors(config) {
+        explain(&error, &schema, &mut problems);
+    }
+    Ok(Problems(problems))
+}
+
+/// One problem for each thing to correct.
+fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<(String, String)>) {
+    let pointer = error.instance_path().as_str();
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let known = known_fields(error, schema);
+            for name in unexpected {
+                problems.push((format!("{pointer}/{}", escape(name)), format!("unknown field `{name}`{known}")));
+            }
+        }
+        ValidationErrorKind::AnyOf { context }
+        | ValidationErrorKind::OneOfNotValid { context }
+        | ValidationErrorKind::OneOfMultipleValid { context } => match closest(context) {
+            Some(errors) => errors.iter().for_each(|error| explain(error, schema, problems)),
+            None => problems.push((pointer.into(), alternatives(error, context))),
+        },
+        ValidationErrorKind::Required { property } => {
+            problems
+                .push((pointer.into(), format!("the field `{}` is missing", property.as_str().unwrap_or_default())));
+        }
+        _ => problems.push((pointer.into(), error.masked_with("the value").to_string())),
+    }
+}
+
+/// Of the alternatives that a value may be, the one that was clearly meant: the only one in which something deeper than the value itself
+/// is wrong, or whose kind of value fits.
+fn closest<'a>(context: &'a [Vec<ValidationError<'static>>]) -> Option<&'a [ValidationError<'static>]> {
+    let fits = |errors: &&Vec<ValidationError<'static>>| {
+        !errors.iter().any(|error| {
+            matches!(
+                error.kind(),
+                ValidationErrorKind::Type { .. }
+                    | ValidationErrorKind::Constant { .. }
+                    | ValidationErrorKind::Enum { .. }
+                    | ValidationErrorKind::Required { .. }
+            )
+        })
+    };
+    let mut fitting = context.iter().filter(fits);
+    match (fitting.next(), fitting.next()) {
+        (Some(errors), None) if !errors.is_empty() => Some(errors),
+        _ => None,
+    }
+}
+
+fn alternatives(error: &ValidationError<'_>, context: &[Vec<ValidationError<'static>>]) -> String {
+    let mut wanted: Vec<String> = context.iter().filter_map(|errors| errors.first()).map(want).collect();
+    wanted.dedup();
+    match wanted.len() {
+        0 => error.masked_with("the value").to_string(),
+        _ => format!("the value fits none of the alternatives: {}", wanted.join(", or ")),
+    }
+}
+
+fn want(error: &ValidationError<'static>) -> String {
+    match error.kind() {
+        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => format!("it may be of type {kind}"),
+        ValidationErrorKind::Required { property } => {
+            format!("it may have the field `{}`", property.as_str().unwrap_or_default())
+        }
+        ValidationErrorKind::Constant { expected_value } => format!("it may be {expected_value}"),
+        ValidationErrorKind::Enum { options } => format!("it may be one of {options}"),
+        _ => error.masked_with("the value").to_string(),
+    }
+}
+
+/// `; known fields: …` of the object at hand, as far as the schema says.
+fn known_fields(error: &ValidationError<'_>, schema: &Value) -> String {
+    let path = error.schema_path().as_str();
+    let object = path.rsplit_once('/').and_then(|(object, _)| schema.pointer(object));
+    let Some(properties) = object.and_then(|object| object.get("properties")).and_then(Value::as_object) else {
+        return String::new();
+    };
+    let names: Vec<&str> = properties.keys().map(String::as_str).collect();
+    format!("; known fields: {}", names.join(", "))
+}
+
+/// RFC 6901 §3.
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests;

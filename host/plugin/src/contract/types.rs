@@ -1,0 +1,191 @@
+//! `interface types` of the contract.
+//!
+//! Order and names of fields and cases are those of `wit/types.wit`; wasmtime compares them with every component it loads.
+
+#![allow(unsafe_code, reason = "the derives of wasmtime expand to unsafe implementations that they have checked")]
+
+use wasmtime::component::{ComponentType, Lift, Lower, flags};
+
+#[derive(Debug, Clone, PartialEq, ComponentType, Lift, Lower)]
+#[component(record)]
+pub(crate) struct Header {
+    pub(crate) name: String,
+    pub(crate) value: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ComponentType, Lower)]
+#[component(variant)]
+pub(crate) enum Field<'a> {
+    #[component(name = "absent")]
+    Absent,
+    #[component(name = "one")]
+    One(&'a [u8]),
+    #[component(name = "many")]
+    Many(&'a [&'a [u8]]),
+}
+
+#[derive(Debug, Clone, PartialEq, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct KnownHeader {
+    pub(crate) index: u32,
+    pub(crate) value: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum Edit {
+    #[component(name = "set")]
+    Set(Header),
+    #[component(name = "append")]
+    Append(Header),
+    #[component(name = "remove")]
+    Remove(String),
+    #[component(name = "set-known")]
+    SetKnown(KnownHeader),
+    #[component(name = "append-known")]
+    AppendKnown(KnownHeader),
+    #[component(name = "remove-known")]
+    RemoveKnown(u32),
+}
+
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Proceed {
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) token: u64,
+}
+
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum Verdict {
+    #[component(name = "proceed")]
+    Proceed(Proceed),
+    #[component(name = "reply")]
+    Reply(Reply),
+    #[component(name = "hold")]
+    Hold,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum BodyMode {
+    #[component(name = "none")]
+    None,
+    #[component(name = "stream")]
+    Stream,
+    #[component(name = "buffer")]
+    Buffer(u32),
+}
+
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Manifest {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) description: String,
+    #[component(name = "config-schema")]
+    pub(crate) config_schema: String,
+}
+
+flags! {
+    Hooks {
+        #[component(name = "request-headers")]
+        const REQUEST_HEADERS;
+        #[component(name = "request-body")]
+        const REQUEST_BODY;
+        #[component(name = "request-trailers")]
+        const REQUEST_TRAILERS;
+        #[component(name = "response-headers")]
+        const RESPONSE_HEADERS;
+        #[component(name = "response-body")]
+        const RESPONSE_BODY;
+        #[component(name = "response-trailers")]
+        const RESPONSE_TRAILERS;
+        #[component(name = "end")]
+        const END;
+        #[component(name = "choose")]
+        const CHOOSE;
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Plan {
+    pub(crate) hooks: Hooks,
+    #[component(name = "request-reads")]
+    pub(crate) request_reads: Vec<String>,
+    #[component(name = "response-reads")]
+    pub(crate) response_reads: Vec<String>,
+    #[component(name = "carried-reads")]
+    pub(crate) carried_reads: Vec<String>,
+    #[component(name = "request-writes")]
+    pub(crate) request_writes: Vec<String>,
+    #[component(name = "response-writes")]
+    pub(crate) response_writes: Vec<String>,
+    #[component(name = "request-body")]
+    pub(crate) request_body: BodyMode,
+    #[component(name = "response-body")]
+    pub(crate) response_body: BodyMode,
+}
+
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Problem {
+    pub(crate) pointer: String,
+    pub(crate) message: String,
+}
+
+/// `exchange-info.tls-info`.
+#[derive(Debug, Clone, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct TlsInfo {
+    #[component(name = "server-name")]
+    pub(crate) server_name: Option<String>,
+    pub(crate) version: &'static str,
+    #[component(name = "client-certificate")]
+    pub(crate) client_certificate: Option<Vec<u8>>,
+}
+
+/// `exchange-info.client-info`.
+#[derive(Debug, Clone, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct ClientInfo {
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    pub(crate) protocol: &'static str,
+    pub(crate) tls: Option<TlsInfo>,
+}
+
+/// `exchange-info.candidate`.
+#[derive(Debug, Clone, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct Candidate {
+    pub(crate) name: String,
+    pub(crate) weight: u32,
+    #[component(name = "ready-endpoints")]
+    pub(crate) ready_endpoints: u32,
+}
+
+/// `log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "only plugins construct levels")]
+pub(crate) enum Level {
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}

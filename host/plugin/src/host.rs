@@ -1,0 +1,176 @@
+//! The plugin host: what should run goes in, facts about what does run come out.
+//!
+//! ```text
+//! apply(desired) ──► owner thread ──jobs──► examiners (own threads) ──results──► owner thread ──► Fact::Plugin
+//!                         │  ▲                                                        ▲
+//!                         ▼  └── worker started, spare taken ──── workers             │
+//!                    restocking thread (spare instances) ─────────────────────────────┘ shares the revisions
+//! ```
+//!
+//! One thread owns all state of all plugins; the others do work for it and answer with messages. `apply` leaves the complete desired set
+//! where the owner finds it, so it never waits, and of several sets only the latest counts.
+
+mod jobs;
+mod owner;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::AtomicU64,
+        mpsc::{self, Sender},
+    },
+    thread,
+};
+
+use penstock_core::{
+    fact::FactSink,
+    plugin::{Hooks, PluginSpec, PolicyRuntime, Rejection},
+};
+use prometheus_client::registry::Registry;
+
+use self::{
+    jobs::{Finished, Shared},
+    owner::Owner,
+};
+use crate::{
+    artifact::{ArtifactCache, StoreError},
+    engine::{EngineError, TickingEngine},
+    examine::InProcess,
+    metrics::PluginMetrics,
+    revision::{Loaded, RevisionTable},
+    worker::Runtime,
+};
+
+/// How the host is set up.
+#[derive(Debug, Clone, Default)]
+pub struct PluginSettings {
+    /// Directory for compiled modules, private to the host. None: they are compiled anew at each start.
+    pub cache: Option<PathBuf>,
+}
+
+/// Why the host did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The cache directory cannot be used.
+    #[error(transparent)]
+    Cache(#[from] StoreError),
+    /// A thread was refused.
+    #[error("the threads of the plugin host cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// What a plugin is, found out without running it on traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validated {
+    /// `sha256:…` of the module.
+    pub digest: Arc<str>,
+    /// From the manifest.
+    pub name: Arc<str>,
+    /// From the manifest.
+    pub version: Arc<str>,
+    /// From the manifest.
+    pub description: Arc<str>,
+    /// What the plan asks for with this configuration.
+    pub hooks: Hooks,
+}
+
+/// What the owner thread is told.
+pub(crate) enum Message {
+    /// A desired set waits.
+    Applied,
+    /// A candidate's module is known, and is being examined.
+    Validating { job: JobId, digest: Arc<str> },
+    /// A candidate was examined.
+    Finished(Finished),
+    /// A worker will need instances of its own.
+    WorkerStarted,
+    /// A worker took a spare instance.
+    Restock(Weak<Loaded>),
+    /// The host is gone.
+    Stop,
+}
+
+/// One attempt to make a revision of a spec. Results of older attempts are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct JobId(u64);
+
+/// Runs plugins. Dropping it ends its threads; revisions that snapshots hold go on serving.
+pub struct PluginHost {
+    desired: Arc<Mutex<Option<Vec<Arc<PluginSpec>>>>>,
+    owner: Sender<Message>,
+    shared: Arc<Shared>,
+    unloaded: Arc<AtomicU64>,
+}
+
+impl PluginHost {
+    /// Start the threads of the host. Facts are sent from one of them.
+    ///
+    /// # Errors
+    /// When this machine cannot run WebAssembly, the cache directory cannot be used, or threads are refused.
+    pub fn start(
+        settings: PluginSettings,
+        facts: Arc<dyn FactSink>,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        let (owner, inbox) = mpsc::channel();
+        let shared = Arc::new(Shared::new(settings, PluginMetrics::register(registry))?);
+        let desired = Arc::new(Mutex::new(None));
+        let unloaded = Arc::clone(&shared.unloaded);
+        let jobs = jobs::start(&shared, &owner).map_err(StartError::Thread)?;
+        let restock = jobs::start_restocking().map_err(StartError::Thread)?;
+        let state = Owner::new(Arc::clone(&desired), Arc::clone(&shared), facts, jobs, restock);
+        spawn("plugin-host", move || state.run(&inbox)).map_err(StartError::Thread)?;
+        Ok(Self { desired, owner, shared, unloaded })
+    }
+
+    /// This is what should run, and nothing else. Never waits; of several sets the latest counts.
+    pub fn apply(&self, desired: Vec<Arc<PluginSpec>>) {
+        let earlier = self.desired.lock().unwrap_or_else(PoisonError::into_inner).replace(desired);
+        if earlier.is_none() {
+            let _ = self.owner.send(Message::Applied);
+        }
+    }
+
+    /// For the proxy.
+    #[must_use]
+    pub fn runtime(&self) -> Arc<dyn PolicyRuntime> {
+        Arc::new(Runtime { host: self.owner.clone(), unloaded: Arc::clone(&self.unloaded) })
+    }
+
+    /// Put a plugin through everything that `apply` would, on this thread, without running it on traffic.
+    ///
+    /// # Errors
+    /// The very rejection that would become the status of the resource.
+    pub fn validate(&self, spec: &PluginSpec) -> Result<Validated, Rejection> {
+        self.shared.validate(spec)
+    }
+}
+
+impl Drop for PluginHost {
+    fn drop(&mut self) {
+        let _ = self.owner.send(Message::Stop);
+    }
+}
+
+impl Shared {
+    fn new(settings: PluginSettings, metrics: Arc<PluginMetrics>) -> Result<Self, StartError> {
+        let engine = TickingEngine::start()?;
+        let artifacts = ArtifactCache::open(engine.engine().clone(), settings.cache.as_deref(), Arc::clone(&metrics))?;
+        Ok(Self {
+            examiner: Box::new(InProcess { engine, artifacts }),
+            metrics,
+            revisions: Mutex::new(RevisionTable::default()),
+            unloaded: Arc::default(),
+            workers: Default::default(),
+        })
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.into()).spawn(run).map(drop)
+}

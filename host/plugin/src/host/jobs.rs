@@ -1,0 +1,169 @@
+//! Threads that do what takes time: examining candidates, and keeping instances spare.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+};
+
+use penstock_core::plugin::{PluginSpec, Rejection};
+
+use super::{JobId, Message, Validated, spawn};
+use crate::{
+    examine::{Examine, Examined},
+    metrics::PluginMetrics,
+    module::{Digest, FetchError, Module},
+    reason::{self, Step, faulted, rejection},
+    revision::{Loaded, RevisionKey, RevisionTable},
+};
+
+/// Candidates that are examined at the same time. More than the cores of a small machine, so that a few plugins that spin until their
+/// limit do not keep the others waiting.
+const EXAMINERS: usize = 4;
+
+/// What the threads of the host share.
+pub(super) struct Shared {
+    pub(super) examiner: Box<dyn Examine>,
+    pub(super) metrics: Arc<PluginMetrics>,
+    pub(super) revisions: Mutex<RevisionTable>,
+    pub(super) unloaded: Arc<AtomicU64>,
+    /// How many workers were started.
+    pub(super) workers: AtomicUsize,
+}
+
+/// One candidate to examine.
+pub(super) struct Job {
+    pub(super) id: JobId,
+    pub(super) spec: Arc<PluginSpec>,
+    /// The latest job for this plugin: this one is skipped if it was superseded while it waited.
+    pub(super) latest: Arc<AtomicU64>,
+}
+
+/// What became of a candidate.
+pub(crate) struct Finished {
+    pub(super) job: JobId,
+    pub(super) digest: Option<Arc<str>>,
+    pub(super) result: Result<Arc<Loaded>, Refused>,
+}
+
+/// A candidate that was refused.
+pub(super) struct Refused {
+    pub(super) rejection: Rejection,
+    /// The same spec may pass later.
+    pub(super) retry: bool,
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, retry: false }
+    }
+}
+
+impl From<FetchError> for Refused {
+    fn from(error: FetchError) -> Self {
+        let (reason, retry) = match error {
+            FetchError::File { .. } => (reason::FETCH_FAILED, true),
+            FetchError::TooLarge { .. } => (reason::MODULE_TOO_LARGE, false),
+        };
+        Self { rejection: rejection(reason, error.to_string()), retry }
+    }
+}
+
+/// Start the threads that examine. They end when the sender is dropped.
+pub(super) fn start(shared: &Arc<Shared>, owner: &Sender<Message>) -> io::Result<Sender<Job>> {
+    let (sender, receiver) = mpsc::channel::<Job>();
+    let receiver = Arc::new(Mutex::new(receiver));
+    for index in 0..EXAMINERS {
+        let (shared, owner, receiver) = (Arc::clone(shared), owner.clone(), Arc::clone(&receiver));
+        spawn(&format!("plugin-examine-{index}"), move || {
+            while let Some(job) = next(&receiver) {
+                if job.latest.load(Ordering::Acquire) == job.id.0 && owner.send(run(&shared, &owner, &job)).is_err() {
+                    return;
+                }
+            }
+        })?;
+    }
+    Ok(sender)
+}
+
+fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
+    receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+fn run(shared: &Shared, owner: &Sender<Message>, job: &Job) -> Message {
+    let mut known = None;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let module = Module::fetch(&job.spec.source, job.spec.limits.module_size)?;
+        let digest = module.digest.label();
+        known = Some(Arc::clone(&digest));
+        shared.load(&job.spec, &module, || drop(owner.send(Message::Validating { job: job.id, digest })))
+    }));
+    let result = result.unwrap_or_else(|_| {
+        tracing::error!(plugin = %job.spec.plugin, "a defect of the gateway: validating the plugin panicked");
+        Err(rejection(reason::INTERNAL, "validating the plugin failed by a defect of the gateway; see its log").into())
+    });
+    Message::Finished(Finished { job: job.id, digest: known, result })
+}
+
+impl Shared {
+    /// The revision of a spec: the one that is loaded already, or a new one.
+    fn load(&self, spec: &PluginSpec, module: &Module, examining: impl FnOnce()) -> Result<Arc<Loaded>, Refused> {
+        let key = RevisionKey::new(spec, module.digest);
+        if let Some(loaded) = self.revisions().find(&key) {
+            return Ok(loaded);
+        }
+        examining();
+        let examined = self.examiner.examine(module, spec)?;
+        let metrics = self.metrics.plugin(&spec.plugin);
+        let loaded = Loaded::new(key, examined, metrics, Arc::clone(&self.unloaded));
+        // One for each worker that will need one, and one for the first that loses its own.
+        loaded.stock(self.wanted_spares()).map_err(|fault| faulted(Step::Configure, &fault))?;
+        Ok(self.revisions().insert(loaded))
+    }
+
+    pub(super) fn wanted_spares(&self) -> usize {
+        self.workers.load(Ordering::Acquire) + 1
+    }
+
+    pub(super) fn revisions(&self) -> std::sync::MutexGuard<'_, RevisionTable> {
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn validate(&self, spec: &PluginSpec) -> Result<Validated, Rejection> {
+        let module =
+            Module::fetch(&spec.source, spec.limits.module_size).map_err(|error| Refused::from(error).rejection)?;
+        let Examined { manifest, plan, .. } = self.examiner.examine(&module, spec)?;
+        Ok(Validated {
+            digest: Digest::label(&module.digest),
+            name: manifest.name.into(),
+            version: manifest.version.into(),
+            description: manifest.description.into(),
+            hooks: plan.hooks(),
+        })
+    }
+}
+
+/// Make `spares` instances of a revision be there.
+pub(super) struct Restock {
+    pub(super) revision: std::sync::Weak<Loaded>,
+    pub(super) spares: usize,
+}
+
+/// Start the thread that keeps instances spare: a thread of its own, so that workers need not wait until candidates are examined.
+pub(super) fn start_restocking() -> io::Result<Sender<Restock>> {
+    let (sender, receiver) = mpsc::channel::<Restock>();
+    spawn("plugin-restock", move || {
+        for Restock { revision, spares } in receiver {
+            let Some(revision) = revision.upgrade() else { continue };
+            if let Err(fault) = revision.stock(spares) {
+                // The worker that finds no spare makes its own, and reports what goes wrong.
+                tracing::warn!(plugin = %revision.metrics.label(), error = %fault, "cannot keep an instance spare");
+            }
+        }
+    })?;
+    Ok(sender)
+}

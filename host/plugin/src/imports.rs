@@ -1,0 +1,29 @@
+//! The interfaces that plugins may import, each linked only when the resource grants it.
+//!
+//! Imports never fail but for contract violations: what is not known is absent, what is too much is dropped and counted.
+
+pub(crate) mod clock;
+pub(crate) mod exchange_info;
+pub(crate) mod log;
+pub(crate) mod random;
+
+use penstock_core::plugin::Capabilities;
+use wasmtime::{Engine, component::Linker};
+
+use crate::instance::InstanceState;
+
+/// A linker with what `granted` allows. `exchange-info` is always there.
+pub(crate) fn linker(engine: &Engine, granted: &Capabilities) -> wasmtime::Result<Linker<InstanceState>> {
+    let mut linker = Linker::new(engine);
+    exchange_info::link(&mut linker)?;
+    if granted.log {
+        log::link(&mut linker)?;
+    }
+    if granted.clock {
+        clock::link(&mut linker)?;
+    }
+    if granted.random {
+        random::link(&mut linker)?;
+    }
+    Ok(linker)
+}

@@ -1,0 +1,157 @@
+//! What one instance may use: CPU time, memory, tables.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+/// Elements of all tables of an instance. Tables hold function references; Rust guests have some hundred, and 20,000 is what
+/// wasmtime's own pooling allocator allows.
+const TABLE_ELEMENTS: usize = 20_000;
+/// Core instances, memories and tables in one component. `wit-component` makes three of the first and one of the others; components
+/// that were composed of several have a few more.
+const PARTS: usize = 32;
+
+/// CPU time of the call at hand, measured only when it is long.
+///
+/// The epoch is wall time, and a hook must not be punished for the time during which its thread did not run: a container that is
+/// throttled stands still for tens of milliseconds. So the first tick only reads the thread's CPU clock, and later ticks compare. A call
+/// that ends before the first tick, which is nearly every call, costs nothing; one that spins gets its limit and at most two ticks.
+#[derive(Debug, Default)]
+pub(crate) struct CpuBudget {
+    limit: Duration,
+    since: Option<Duration>,
+}
+
+impl CpuBudget {
+    /// A new call begins.
+    pub(crate) fn reset(&mut self, limit: Duration) {
+        *self = Self { limit, since: None };
+    }
+
+    /// What the call at hand may use.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// The epoch moved during a call.
+    pub(crate) fn on_tick(&mut self) -> UpdateDeadline {
+        let now = thread_cpu_time();
+        let since = *self.since.get_or_insert(now);
+        if now.saturating_sub(since) >= self.limit { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
+    }
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // CPU time since the thread began is never negative.
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
+}
+
+/// Linear memory of one instance, over all its memories.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    limit: u64,
+    used: u64,
+    tables: usize,
+    denied: Option<Denied>,
+}
+
+/// Something that an instance asked for and did not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Denied {
+    /// Linear memory.
+    #[error("it asked for {wanted} bytes of memory; limits.memory allows {limit}")]
+    Memory {
+        /// In bytes, over all its memories.
+        wanted: u64,
+        /// In bytes.
+        limit: u64,
+    },
+    /// Table elements.
+    #[error("it asked for {wanted} table elements; {TABLE_ELEMENTS} are allowed")]
+    Table {
+        /// Over all its tables.
+        wanted: usize,
+    },
+}
+
+impl MemoryLimit {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, used: 0, tables: 0, denied: None }
+    }
+
+    /// What was denied since the last time; a trap that follows is a consequence of it.
+    pub(super) fn take_denied(&mut self) -> Option<Denied> {
+        self.denied.take()
+    }
+}
+
+/// Growth is denied, not trapped: a guest with a garbage collector may cope. Most do not, and their trap counts as a fault of memory.
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used.saturating_add(desired.saturating_sub(current) as u64);
+        if wanted > self.limit {
+            self.denied = Some(Denied::Memory { wanted, limit: self.limit });
+            return Ok(false);
+        }
+        self.used = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.tables.saturating_add(desired.saturating_sub(current));
+        if wanted > TABLE_ELEMENTS {
+            self.denied = Some(Denied::Table { wanted });
+            return Ok(false);
+        }
+        self.tables = wanted;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        PARTS
+    }
+
+    fn tables(&self) -> usize {
+        PARTS
+    }
+
+    fn memories(&self) -> usize {
+        PARTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_over_all_memories() {
+        let mut limit = MemoryLimit::new(100);
+        assert!(limit.memory_growing(0, 60, None).unwrap());
+        assert!(limit.memory_growing(0, 40, None).unwrap());
+        assert_eq!(limit.take_denied(), None);
+        assert!(!limit.memory_growing(40, 41, None).unwrap());
+        assert_eq!(limit.take_denied(), Some(Denied::Memory { wanted: 101, limit: 100 }));
+        assert_eq!(limit.take_denied(), None);
+    }
+
+    #[test]
+    fn tables_are_bounded() {
+        let mut limit = MemoryLimit::new(0);
+        assert!(limit.table_growing(0, TABLE_ELEMENTS, None).unwrap());
+        assert!(!limit.table_growing(0, 1, None).unwrap());
+        assert_eq!(limit.take_denied(), Some(Denied::Table { wanted: TABLE_ELEMENTS + 1 }));
+    }
+
+    #[test]
+    fn a_spent_budget_interrupts_and_a_fresh_one_does_not() {
+        let mut budget = CpuBudget::default();
+        budget.reset(Duration::from_secs(3600));
+        assert!(matches!(budget.on_tick(), UpdateDeadline::Continue(1)));
+        assert!(matches!(budget.on_tick(), UpdateDeadline::Continue(1)));
+        budget.reset(Duration::ZERO);
+        assert!(matches!(budget.on_tick(), UpdateDeadline::Interrupt));
+    }
+}

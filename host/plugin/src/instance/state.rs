@@ -1,0 +1,83 @@
+//! What a store holds beside the guest: its limits, and the exchange at hand for as long as a hook runs.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use penstock_core::{plugin::ExchangeFacts, route::RuleId};
+
+use super::limits::{CpuBudget, MemoryLimit};
+use crate::{
+    fields::{Read, RequestHead},
+    imports::{clock::Reading, log::LogGate},
+};
+
+/// The data of a store.
+pub(crate) struct InstanceState {
+    pub(super) memory: MemoryLimit,
+    pub(super) cpu: CpuBudget,
+    /// Only during a hook, and only for components that import `exchange-info`.
+    pub(crate) exchange: Option<ExchangeView>,
+    /// Only kept up to date for components that import `log`.
+    pub(crate) log: LogGate,
+    /// Forgotten at the end of each hook.
+    pub(crate) clock: Option<Reading>,
+}
+
+impl InstanceState {
+    /// State for an instance of `plugin` (`namespace/name`).
+    pub(crate) fn new(plugin: Arc<str>, memory: u64, log_lines: u32) -> Self {
+        Self {
+            memory: MemoryLimit::new(memory),
+            cpu: CpuBudget::default(),
+            exchange: None,
+            log: LogGate::new(plugin, log_lines),
+            clock: None,
+        }
+    }
+}
+
+/// The exchange as `exchange-info` sees it. It shares the heads with the caller for the time of one hook: both hold an `Arc`, so the
+/// store can be borrowed while values of the head are passed to the guest.
+pub(crate) struct ExchangeView {
+    pub(crate) request: RequestView,
+    pub(crate) response: Option<Arc<HeaderMap>>,
+    pub(crate) client: SocketAddr,
+    pub(crate) version: Version,
+    pub(crate) tls: Option<(&'static str, Option<Box<str>>)>,
+    pub(crate) rule: RuleId,
+}
+
+/// What is known of the request.
+pub(crate) enum RequestView {
+    /// In request hooks: all of it.
+    Whole(Arc<LentRequest>),
+    /// In response hooks: what the plan carries.
+    Carried(Vec<(Read, Vec<HeaderValue>)>),
+}
+
+/// A request head, moved out of the exchange for the time of a hook.
+pub(crate) struct LentRequest {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) scheme: Box<str>,
+}
+
+impl ExchangeView {
+    pub(crate) fn new(exchange: &ExchangeFacts<'_>, request: RequestView, response: Option<Arc<HeaderMap>>) -> Self {
+        Self {
+            request,
+            response,
+            client: exchange.client,
+            version: exchange.version,
+            tls: exchange.tls_version.map(|version| (version, exchange.server_name.map(Box::from))),
+            rule: exchange.rule.clone(),
+        }
+    }
+}
+
+impl LentRequest {
+    pub(crate) fn head(&self) -> RequestHead<'_> {
+        RequestHead { method: &self.method, uri: &self.uri, headers: &self.headers, scheme: &self.scheme }
+    }
+}

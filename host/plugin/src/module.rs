@@ -1,0 +1,96 @@
+//! A module: bytes and their digest.
+
+use std::{
+    fmt,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use penstock_core::plugin::ModuleSource;
+use ring::digest::{SHA256, digest};
+
+/// SHA-256 of a module.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Digest([u8; 32]);
+
+impl Digest {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let mut value = [0; 32];
+        value.copy_from_slice(digest(&SHA256, bytes).as_ref());
+        Self(value)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Without the name of the algorithm, for file names.
+    pub(crate) fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// As the resources show it.
+    pub(crate) fn label(&self) -> Arc<str> {
+        self.to_string().into()
+    }
+}
+
+/// `sha256:…`.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Bytes that were fetched.
+#[derive(Debug, Clone)]
+pub(crate) struct Module {
+    pub(crate) bytes: Bytes,
+    pub(crate) digest: Digest,
+}
+
+/// Why there are no bytes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error("cannot read the module {path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("the module has {size} bytes; limits.moduleSize allows {limit}")]
+    TooLarge { size: u64, limit: u64 },
+}
+
+impl Module {
+    /// Read a module from its source, at most `limit` bytes of it.
+    pub(crate) fn fetch(source: &ModuleSource, limit: u64) -> Result<Self, FetchError> {
+        let bytes = match source {
+            ModuleSource::File { path, .. } => read(path, limit)?,
+            ModuleSource::Inline(bytes) => bytes.clone(),
+        };
+        let size = bytes.len() as u64;
+        if size > limit {
+            return Err(FetchError::TooLarge { size, limit });
+        }
+        let digest = Digest::of(&bytes);
+        Ok(Self { bytes, digest })
+    }
+}
+
+fn read(path: &Path, limit: u64) -> Result<Bytes, FetchError> {
+    let failed = |source| FetchError::File { path: path.into(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    if size > limit {
+        return Err(FetchError::TooLarge { size, limit });
+    }
+    let mut bytes = Vec::new();
+    // The file may grow while it is read: one byte beyond the limit is enough to know.
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes.into())
+}

@@ -1,0 +1,196 @@
+//! The plan of a configuration, checked and made ready: names are parsed once, here, and never on the request path.
+
+use penstock_core::plugin::Hooks;
+
+use crate::{
+    contract::types::{self as wit, BodyMode},
+    fields::Read,
+    names::{self, Direction, InvalidName, Target},
+};
+
+/// Names in one list of a plan. Reads are copied for every exchange, and a list of writes is searched for every edit by name.
+const MOST_NAMES: usize = 256;
+
+/// What a revision needs of every exchange.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) request: MessagePlan,
+    pub(crate) response: MessagePlan,
+    /// Of the request, passed to the response hook.
+    pub(crate) carried: Vec<Read>,
+    hooks: (bool, bool),
+    raw: wit::Plan,
+}
+
+/// What a hook receives and may change.
+#[derive(Debug)]
+pub(crate) struct MessagePlan {
+    pub(crate) reads: Vec<Read>,
+    pub(crate) writes: Writes,
+}
+
+/// Why a plan is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidPlan {
+    #[error("{list}[{index}]: {source}")]
+    Write { list: &'static str, index: usize, source: InvalidName },
+    #[error("{list}[{index}]: `{name}` cannot be read; {allowed}")]
+    Read { list: &'static str, index: usize, name: String, allowed: &'static str },
+    #[error("{list} has {found} names; {MOST_NAMES} are allowed")]
+    TooMany { list: &'static str, found: usize },
+    #[error("hooks: `{0}` needs the interface exchange-policy, which this component does not export")]
+    BodyHook(&'static str),
+    #[error("hooks: `choose` needs the interface route-policy, which this component does not export")]
+    RouteHook,
+    #[error("{0}: a body can only be seen through the interface exchange-policy, which this component does not export")]
+    Body(&'static str),
+}
+
+const REQUEST_NAMES: &str =
+    "lower case header names and `:method`, `:scheme`, `:authority`, `:path`, `:client-address` can";
+const RESPONSE_NAMES: &str = "lower case header names can (the status is an argument)";
+
+/// Hooks that header policies do not have.
+const BODY_HOOKS: [(wit::Hooks, &str); 5] = [
+    (wit::Hooks::REQUEST_BODY, "request-body"),
+    (wit::Hooks::REQUEST_TRAILERS, "request-trailers"),
+    (wit::Hooks::RESPONSE_BODY, "response-body"),
+    (wit::Hooks::RESPONSE_TRAILERS, "response-trailers"),
+    (wit::Hooks::END, "end"),
+];
+
+impl Plan {
+    /// Check a plan of a header policy.
+    pub(crate) fn check(raw: wit::Plan) -> Result<Self, InvalidPlan> {
+        check_hooks(&raw)?;
+        let request = MessagePlan {
+            reads: reads("request-reads", &raw.request_reads, Direction::Request)?,
+            writes: Writes::parse("request-writes", &raw.request_writes, Direction::Request)?,
+        };
+        let response = MessagePlan {
+            reads: reads("response-reads", &raw.response_reads, Direction::Response)?,
+            writes: Writes::parse("response-writes", &raw.response_writes, Direction::Response)?,
+        };
+        let carried = reads("carried-reads", &raw.carried_reads, Direction::Request)?;
+        let has = |hook| raw.hooks & hook == hook;
+        let hooks = (has(wit::Hooks::REQUEST_HEADERS), has(wit::Hooks::RESPONSE_HEADERS));
+        Ok(Self { request, response, carried, hooks, raw })
+    }
+
+    /// As the other crates see it.
+    pub(crate) fn hooks(&self) -> Hooks {
+        let (request, response) = self.hooks;
+        Hooks { request, response, keeps_request: response && !self.carried.is_empty() }
+    }
+
+    /// Whether another instance answered the same.
+    pub(crate) fn is(&self, raw: &wit::Plan) -> bool {
+        self.raw == *raw
+    }
+}
+
+fn check_hooks(raw: &wit::Plan) -> Result<(), InvalidPlan> {
+    for (hook, name) in BODY_HOOKS {
+        if raw.hooks & hook == hook {
+            return Err(InvalidPlan::BodyHook(name));
+        }
+    }
+    if raw.hooks & wit::Hooks::CHOOSE == wit::Hooks::CHOOSE {
+        return Err(InvalidPlan::RouteHook);
+    }
+    match (raw.request_body, raw.response_body) {
+        (BodyMode::None, BodyMode::None) => Ok(()),
+        (BodyMode::None, _) => Err(InvalidPlan::Body("response-body")),
+        _ => Err(InvalidPlan::Body("request-body")),
+    }
+}
+
+fn reads(list: &'static str, names: &[String], direction: Direction) -> Result<Vec<Read>, InvalidPlan> {
+    count(list, names)?;
+    let (parse, allowed): (fn(&str) -> Option<Read>, _) = match direction {
+        Direction::Request => (Read::parse_request, REQUEST_NAMES),
+        Direction::Response => (Read::parse_response, RESPONSE_NAMES),
+    };
+    let read = |(index, name): (usize, &String)| {
+        parse(name).ok_or_else(|| InvalidPlan::Read {
+            list,
+            index,
+            name: name.chars().take(64).flat_map(char::escape_default).collect(),
+            allowed,
+        })
+    };
+    names.iter().enumerate().map(read).collect()
+}
+
+fn count(list: &'static str, names: &[String]) -> Result<(), InvalidPlan> {
+    if names.len() > MOST_NAMES { Err(InvalidPlan::TooMany { list, found: names.len() }) } else { Ok(()) }
+}
+
+/// The writes of a plan for one direction.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    direction: Direction,
+    entries: Vec<Write>,
+}
+
+#[derive(Debug)]
+enum Write {
+    Name(Box<str>, Target),
+    Prefix(Box<str>),
+}
+
+/// Why an edit has no target.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidTarget {
+    #[error("undeclared-write: `{0}` is not covered by the plan's writes")]
+    Undeclared(String),
+    #[error("index {index} is beyond the plan's {len} writes")]
+    Index { index: u32, len: usize },
+    #[error("index {0} of the plan's writes is a prefix, which cannot be used as an index")]
+    Prefix(u32),
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+}
+
+impl Writes {
+    fn parse(list: &'static str, names: &[String], direction: Direction) -> Result<Self, InvalidPlan> {
+        count(list, names)?;
+        let write = |name: &String| match name.strip_suffix('*') {
+            Some(prefix) => names::prefix(prefix).map(Write::Prefix),
+            None => Target::parse(name, direction).map(|target| Write::Name(name.as_str().into(), target)),
+        };
+        let entries = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| write(name).map_err(|source| InvalidPlan::Write { list, index, source }));
+        Ok(Self { direction, entries: entries.collect::<Result<_, _>>()? })
+    }
+
+    /// The target of an edit by index.
+    pub(crate) fn known(&self, index: u32) -> Result<&Target, InvalidTarget> {
+        match self.entries.get(index as usize) {
+            Some(Write::Name(_, target)) => Ok(target),
+            Some(Write::Prefix(_)) => Err(InvalidTarget::Prefix(index)),
+            None => Err(InvalidTarget::Index { index, len: self.entries.len() }),
+        }
+    }
+
+    /// The target of an edit by name.
+    pub(crate) fn named(&self, name: &str) -> Result<Target, InvalidTarget> {
+        let exact = self.entries.iter().find_map(|entry| match entry {
+            Write::Name(entry, target) if **entry == *name => Some(target.clone()),
+            _ => None,
+        });
+        if let Some(target) = exact {
+            return Ok(target);
+        }
+        // The name itself is judged first: a forbidden one is a clearer message than an undeclared one.
+        let target = Target::parse(name, self.direction)?;
+        let covered = matches!(target, Target::Header(_))
+            && self.entries.iter().any(|entry| matches!(entry, Write::Prefix(prefix) if name.starts_with(&**prefix)));
+        if covered { Ok(target) } else { Err(InvalidTarget::Undeclared(name.into())) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! Revisions: a module with its configuration, limits and capabilities, loaded and ready to make instances.
+//!
+//! A revision is known by value. Applying the same thing again, even after it was deleted, finds the revision that is loaded already,
+//! with its warm instances: [`RevisionTable`] keeps the last few that nobody wants any more.
+//!
+//! The plugin's own name belongs to that value: two resources with the same module and configuration share compiled code, but no
+//! instance, because they may belong to two teams, and an instance's memory would be a channel between them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use penstock_core::{
+    ResourceRef,
+    plugin::{Capabilities, FaultKind, PluginFault, PluginLimits, PluginSpec, Revision},
+};
+
+use crate::{
+    breaker::Breaker,
+    examine::Examined,
+    instance::{Instance, InstanceState, InstantiateError, Template},
+    metrics::{CallMetrics, Counted},
+    module::Digest,
+    plan::Plan,
+    static_check::Imports,
+};
+
+/// Revisions that nobody wants are kept up to this number, so that a plugin that was deleted by mistake comes back at once.
+const KEPT: usize = 16;
+
+/// What makes two revisions the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct RevisionKey {
+    plugin: ResourceRef,
+    digest: Digest,
+    config: Arc<str>,
+    limits: PluginLimits,
+    capabilities: Capabilities,
+}
+
+impl RevisionKey {
+    pub(crate) fn new(spec: &PluginSpec, digest: Digest) -> Self {
+        Self {
+            plugin: spec.plugin.clone(),
+            digest,
+            config: config_text(&spec.config).into(),
+            limits: spec.limits.clone(),
+            capabilities: spec.capabilities.clone(),
+        }
+    }
+}
+
+/// The configuration as `configure` gets it. No configuration counts as an empty object.
+pub(crate) fn config_text(config: &serde_json::Value) -> String {
+    if config.is_null() { "{}".into() } else { config.to_string() }
+}
+
+/// A revision that can make instances.
+pub(crate) struct Loaded {
+    id: u64,
+    key: RevisionKey,
+    /// Name and version of the plugin, from its manifest.
+    pub(crate) name: Arc<str>,
+    pub(crate) version: Arc<str>,
+    pub(crate) plan: Plan,
+    pub(crate) imports: Imports,
+    pub(crate) breaker: Breaker,
+    pub(crate) metrics: Arc<CallMetrics>,
+    template: Template,
+    spares: Mutex<Vec<Warm>>,
+    unloaded: Arc<AtomicU64>,
+}
+
+/// Tells workers that it is time to look for instances that nobody wants.
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.unloaded.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An instance that was configured.
+pub(crate) struct Warm {
+    pub(crate) instance: Instance,
+    _counted: Counted,
+}
+
+impl Loaded {
+    pub(crate) fn new(
+        key: RevisionKey,
+        examined: Examined,
+        metrics: Arc<CallMetrics>,
+        unloaded: Arc<AtomicU64>,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            key,
+            name: examined.manifest.name.into(),
+            version: examined.manifest.version.into(),
+            plan: examined.plan,
+            imports: examined.imports,
+            breaker: Breaker::new(Instant::now()),
+            metrics,
+            template: examined.template,
+            spares: Mutex::default(),
+            unloaded,
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.key.digest
+    }
+
+    /// CPU time of one hook.
+    pub(crate) fn hook_time(&self) -> Duration {
+        self.key.limits.hook_time
+    }
+
+    /// For snapshots.
+    pub(crate) fn revision(self: &Arc<Self>) -> Revision {
+        Revision::new(self.id, Arc::clone(self) as Arc<dyn std::any::Any + Send + Sync>)
+    }
+
+    /// An instance for a worker: a spare one if there is, or else a new one within `limit`.
+    pub(crate) fn take(&self, limit: Duration) -> Result<Warm, PluginFault> {
+        let spare = self.spares().pop();
+        spare.map_or_else(|| self.make(limit), Ok)
+    }
+
+    /// Make instances until `target` are spare. Not on a worker: `configure` may take its time.
+    pub(crate) fn stock(&self, target: usize) -> Result<(), PluginFault> {
+        while self.spares().len() < target {
+            let instance = self.make(self.key.limits.configure_time)?;
+            self.spares().push(instance);
+        }
+        Ok(())
+    }
+
+    fn make(&self, limit: Duration) -> Result<Warm, PluginFault> {
+        let limits = &self.key.limits;
+        let limit = limit.min(limits.configure_time);
+        let state = InstanceState::new(Arc::clone(self.metrics.label()), limits.memory, limits.log_lines);
+        let mut instance = self.template.instantiate(state, limit).map_err(|error| match error {
+            InstantiateError::Fault(fault) => unavailable(&fault.message),
+            InstantiateError::Export(error) => unavailable(&error.to_string()),
+        })?;
+        match instance.configure(&self.key.config, limit) {
+            Ok(Ok(plan)) if self.plan.is(&plan) => Ok(Warm { instance, _counted: self.metrics.instance() }),
+            Ok(Ok(_)) => Err(unavailable("configure answered another plan than before for the same configuration")),
+            Ok(Err(_)) => Err(unavailable("configure refused a configuration that it accepted before")),
+            Err(fault) => Err(unavailable(&format!("configure: {}", fault.message))),
+        }
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<Warm>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unavailable(why: &str) -> PluginFault {
+    PluginFault { kind: FaultKind::Unavailable, message: format!("no instance could be made: {why}") }
+}
+
+/// All revisions that are loaded, by value.
+#[derive(Default)]
+pub(crate) struct RevisionTable {
+    by_key: HashMap<RevisionKey, Weak<Loaded>>,
+    /// The last ones that were looked up or inserted, oldest first.
+    kept: VecDeque<Arc<Loaded>>,
+}
+
+impl RevisionTable {
+    /// The revision of this value, if it is still loaded.
+    pub(crate) fn find(&mut self, key: &RevisionKey) -> Option<Arc<Loaded>> {
+        let loaded = self.by_key.get(key)?.upgrade()?;
+        self.keep(Arc::clone(&loaded));
+        Some(loaded)
+    }
+
+    /// Remember a revision. When two were made of the same value, the first one stays.
+    pub(crate) fn insert(&mut self, loaded: Loaded) -> Arc<Loaded> {
+        if let Some(existing) = self.find(&loaded.key) {
+            return existing;
+        }
+        let loaded = Arc::new(loaded);
+        self.by_key.retain(|_, known| known.strong_count() > 0);
+        self.by_key.insert(loaded.key.clone(), Arc::downgrade(&loaded));
+        self.keep(Arc::clone(&loaded));
+        loaded
+    }
+
+    /// Every revision that is loaded.
+    pub(crate) fn all(&self) -> Vec<Arc<Loaded>> {
+        self.by_key.values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn keep(&mut self, loaded: Arc<Loaded>) {
+        self.kept.retain(|kept| !Arc::ptr_eq(kept, &loaded));
+        self.kept.push_back(loaded);
+        while self.kept.len() > KEPT {
+            self.kept.pop_front();
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What can be said of a module without running any of it: whether it is a component, which world it belongs to, what it imports.
+//!
+//! wasmtime would refuse most of this as well. It is said here first because it can be said better: by the name of the import, with the
+//! field of the resource that grants it.
+
+use penstock_core::plugin::{Capabilities, Rejection};
+use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::Engine;
+
+use crate::{
+    contract::{self, InterfaceName, VERSION, Version},
+    reason::{self, rejection},
+};
+
+/// What a component imports, as far as it changes how it is called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Imports {
+    /// The exchange must be lent to the store for each call.
+    pub(crate) exchange_info: bool,
+    /// The request id must be known to the store for each call.
+    pub(crate) log: bool,
+}
+
+/// Refuse what cannot be a plugin with these capabilities.
+pub(crate) fn check(bytes: &[u8], granted: &Capabilities) -> Result<Imports, Rejection> {
+    if Engine::detect_precompiled(bytes).is_some() {
+        return Err(rejection(
+            reason::PRECOMPILED_MODULE,
+            "this is a precompiled artifact of wasmtime, which cannot be verified; give the component it was made from",
+        ));
+    }
+    let outline = Outline::parse(bytes)?;
+    outline.check_exports()?;
+    outline.check_imports(granted)
+}
+
+/// Imports and exports of the outermost component.
+struct Outline<'a> {
+    imports: Vec<&'a str>,
+    exports: Vec<&'a str>,
+}
+
+impl<'a> Outline<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, Rejection> {
+        let mut outline = Self { imports: Vec::new(), exports: Vec::new() };
+        let mut depth = 0_usize;
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload.map_err(|error| malformed(bytes, &error))?;
+            match payload {
+                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(core_module()),
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        outline.imports.push(import.map_err(|error| malformed(bytes, &error))?.name.name);
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        outline.exports.push(export.map_err(|error| malformed(bytes, &error))?.name.name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(outline)
+    }
+
+    fn check_exports(&self) -> Result<(), Rejection> {
+        let exports = |interface| self.exports.contains(&interface);
+        if exports(contract::LIFECYCLE) && exports(contract::HEADER_POLICY) {
+            return Ok(());
+        }
+        for name in &self.exports {
+            check_version(name)?;
+        }
+        for (interface, what) in NOT_RUN_YET {
+            if self.exports.iter().any(|name| ours(name).is_some_and(|name| name.interface == interface)) {
+                return Err(rejection(
+                    reason::WORLD_NOT_SUPPORTED,
+                    format!(
+                        "the component exports `{interface}` ({what}), which this version of Penstock does not run; \
+                         it runs policies on headers (`header-policy`)"
+                    ),
+                ));
+            }
+        }
+        let missing = if exports(contract::LIFECYCLE) { contract::HEADER_POLICY } else { contract::LIFECYCLE };
+        Err(rejection(
+            reason::NOT_A_PLUGIN,
+            format!(
+                "the component does not export `{missing}`: a plugin is a component of the world `{}/policy@{VERSION}`",
+                contract::PACKAGE
+            ),
+        ))
+    }
+
+    fn check_imports(&self, granted: &Capabilities) -> Result<Imports, Rejection> {
+        let mut imports = Imports::default();
+        let mut refused = Vec::new();
+        for name in &self.imports {
+            match judge(name, granted)? {
+                Import::Fine => {}
+                Import::ExchangeInfo => imports.exchange_info = true,
+                Import::Log => imports.log = true,
+                Import::NotGranted(field) => refused.push(format!("`{name}` (granted by `{field}`)")),
+            }
+        }
+        if refused.is_empty() {
+            return Ok(imports);
+        }
+        let message = format!("the component imports what the resource does not grant: {}", refused.join(", "));
+        Err(rejection(reason::IMPORT_NOT_GRANTED, message))
+    }
+}
+
+/// Interfaces of the contract that other kinds of plugins export.
+const NOT_RUN_YET: [(&str, &str); 2] =
+    [("exchange-policy", "a policy on bodies, trailers or the end of exchanges"), ("route-policy", "a route plugin")];
+
+/// Capabilities of the contract that this host does not implement.
+const NOT_AVAILABLE: [&str; 5] = ["metrics", "rate-limit", "counters", "key-value", "outbound-http"];
+
+enum Import {
+    Fine,
+    ExchangeInfo,
+    Log,
+    NotGranted(&'static str),
+}
+
+fn judge(name: &str, granted: &Capabilities) -> Result<Import, Rejection> {
+    let Some(interface) = ours(name) else { return Err(foreign(name)) };
+    check_version(name)?;
+    let grant = |granted: bool, import, field| if granted { import } else { Import::NotGranted(field) };
+    match interface.interface {
+        // Types alone, which need nobody behind them.
+        "types" => Ok(Import::Fine),
+        "exchange-info" => Ok(Import::ExchangeInfo),
+        "log" => Ok(grant(granted.log, Import::Log, "spec.capabilities.log: true")),
+        "clock" => Ok(grant(granted.clock, Import::Fine, "spec.capabilities.clock: true")),
+        "random" => Ok(grant(granted.random, Import::Fine, "spec.capabilities.random: true")),
+        other if NOT_AVAILABLE.contains(&other) => Err(rejection(
+            reason::IMPORT_NOT_AVAILABLE,
+            format!("the component imports `{name}`, a capability that this version of Penstock does not offer"),
+        )),
+        _ => {
+            Err(rejection(reason::UNKNOWN_IMPORT, format!("the component imports `{name}`, which no plugin can have")))
+        }
+    }
+}
+
+/// The name, if it belongs to the contract.
+fn ours(name: &str) -> Option<InterfaceName<'_>> {
+    InterfaceName::parse(name).filter(|name| name.package == contract::PACKAGE)
+}
+
+fn foreign(name: &str) -> Rejection {
+    let hint = if name.starts_with("wasi:") {
+        ": plugins have no WASI. Build for the target wasm32-unknown-unknown, and leave out what needs files, sockets, \
+         clocks or environment"
+    } else {
+        ": plugins may import interfaces of the package penstock:plugin only"
+    };
+    rejection(reason::UNKNOWN_IMPORT, format!("the component imports `{name}`{hint}"))
+}
+
+/// Refuse names of the contract from a version that this host does not implement.
+fn check_version(name: &str) -> Result<(), Rejection> {
+    let Some(InterfaceName { version: Some(text), .. }) = ours(name) else { return Ok(()) };
+    match Version::parse(text) {
+        Some(version) if version > VERSION => Err(rejection(
+            reason::NEWER_CONTRACT,
+            format!(
+                "`{name}` is of a newer plugin contract than this version of Penstock implements ({VERSION}): update the \
+                 gateway, or build the plugin with an older SDK"
+            ),
+        )),
+        Some(version) if version == VERSION => Ok(()),
+        _ => Err(rejection(
+            reason::CONTRACT_MISMATCH,
+            format!(
+                "`{name}` is of a plugin contract that was never published; this version of Penstock implements {VERSION}"
+            ),
+        )),
+    }
+}
+
+fn core_module() -> Rejection {
+    rejection(
+        reason::NOT_A_COMPONENT,
+        "this is a core module, not a component. Crates that use penstock-plugin carry what is missing: make a component of \
+         it with `wasm-tools component new module.wasm -o plugin.wasm`",
+    )
+}
+
+fn malformed(bytes: &[u8], error: &wasmparser::BinaryReaderError) -> Rejection {
+    let message = if bytes.starts_with(b"\0asm") {
+        format!("the module is cut off or malformed at byte {}: {}", error.offset(), error.message())
+    } else {
+        format!("the {} bytes are no WebAssembly: they do not start with `\\0asm`", bytes.len())
+    };
+    rejection(reason::INVALID_MODULE, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Calling hooks as the proxy does.
+
+use std::net::SocketAddr;
+
+use http::{Request, Response, Version, request, response};
+use penstock_core::{
+    Kind, ResourceRef,
+    plugin::{ActiveRevision, ExchangeFacts, PluginFault, PolicyWorker, Verdict},
+    route::RuleId,
+};
+
+use super::facts::call;
+
+pub fn rule() -> RuleId {
+    RuleId { route: ResourceRef::new(Kind::HTTPRoute, "default", "web"), index: 3, name: None }
+}
+
+pub fn facts(rule: &RuleId) -> ExchangeFacts<'_> {
+    ExchangeFacts {
+        client: SocketAddr::from(([192, 0, 2, 7], 4711)),
+        version: Version::HTTP_11,
+        scheme: "https",
+        server_name: Some("a.example"),
+        tls_version: Some("TLSv1.3"),
+        rule,
+        request_id: "r1",
+    }
+}
+
+/// `GET /a?b=c` with `host`, two `x-in` and one `x-request`.
+pub fn request() -> request::Parts {
+    let builder = Request::get("/a?b=c").header("host", "a.example").header("x-in", "1").header("x-in", "2");
+    builder.header("x-request", "before").body(()).unwrap().into_parts().0
+}
+
+pub fn response() -> response::Parts {
+    Response::builder().header("server", "origin").header("x-response", "before").body(()).unwrap().into_parts().0
+}
+
+/// Run the request hook on [`request`]. After a fault, assert that the head is untouched.
+pub fn on_request(
+    worker: &dyn PolicyWorker,
+    active: &ActiveRevision,
+) -> Result<(Verdict, request::Parts), PluginFault> {
+    let (mut head, before) = (request(), request());
+    match worker.on_request(&call(active), &facts(&rule()), &mut head) {
+        Ok(verdict) => Ok((verdict, head)),
+        Err(fault) => {
+            assert_eq!((head.method, head.uri, head.headers), (before.method, before.uri, before.headers), "{fault}");
+            Err(fault)
+        }
+    }
+}
+
+/// Run the response hook on [`response`]. After a fault, assert that the head is untouched.
+pub fn on_response(
+    worker: &dyn PolicyWorker,
+    active: &ActiveRevision,
+    token: u64,
+    request: Option<&request::Parts>,
+) -> Result<(Verdict, response::Parts), PluginFault> {
+    let (mut head, before) = (response(), response());
+    match worker.on_response(&call(active), token, &facts(&rule()), request, &mut head) {
+        Ok(verdict) => Ok((verdict, head)),
+        Err(fault) => {
+            assert_eq!((head.status, head.headers), (before.status, before.headers), "{fault}");
+            Err(fault)
+        }
+    }
+}
+
+/// The token of a verdict that proceeds.
+pub fn token(verdict: &Verdict) -> u64 {
+    match verdict {
+        Verdict::Proceed { token } => *token,
+        Verdict::Reply(_) => panic!("{verdict:?}"),
+    }
+}

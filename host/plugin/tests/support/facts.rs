@@ -1,0 +1,150 @@
+//! A host under test, and what it reports.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use penstock_core::{
+    Kind, ResourceRef,
+    fact::{Fact, FactSink},
+    plugin::{
+        ActiveRevision, Capabilities, FailurePolicy, ModuleSource, Phase, PluginLimits, PluginSpec, PluginState,
+        PolicyCall, Rejection,
+    },
+};
+use penstock_plugin_host::{PluginHost, PluginSettings};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+
+/// A hang becomes a failure; no measure of speed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The latest state of each plugin, and how many facts there were.
+#[derive(Default)]
+pub struct Facts {
+    states: Mutex<(HashMap<ResourceRef, Arc<PluginState>>, usize)>,
+    changed: Condvar,
+}
+
+impl FactSink for Facts {
+    fn report(&self, fact: Fact) {
+        let Fact::Plugin(plugin, state) = fact else { panic!("{fact:?}") };
+        let mut states = self.states.lock().unwrap();
+        states.0.insert(plugin, state);
+        states.1 += 1;
+        self.changed.notify_all();
+    }
+}
+
+impl Facts {
+    pub fn count(&self) -> usize {
+        self.states.lock().unwrap().1
+    }
+
+    /// Wait until the state of `plugin` is as wanted.
+    pub fn until<T>(&self, plugin: &ResourceRef, wanted: impl Fn(&PluginState) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut states = self.states.lock().unwrap();
+        loop {
+            if let Some(found) = states.0.get(plugin).and_then(|state| wanted(state)) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited in vain; the last state was {:#?}", states.0.get(plugin));
+            states = self.changed.wait_timeout(states, left).unwrap().0;
+        }
+    }
+}
+
+/// A host with its facts and metrics.
+pub struct Host {
+    pub host: PluginHost,
+    pub facts: Arc<Facts>,
+    registry: Registry,
+}
+
+impl Host {
+    pub fn start() -> Self {
+        Self::with(PluginSettings::default())
+    }
+
+    pub fn with(settings: PluginSettings) -> Self {
+        let facts = Arc::new(Facts::default());
+        let mut registry = Registry::default();
+        let host = PluginHost::start(settings, Arc::clone(&facts) as Arc<dyn FactSink>, &mut registry).unwrap();
+        Self { host, facts, registry }
+    }
+
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    /// The value of one series.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics();
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    pub fn apply(&self, specs: &[&PluginSpec]) {
+        self.host.apply(specs.iter().map(|spec| Arc::new((*spec).clone())).collect());
+    }
+
+    /// Apply, and wait until it is active.
+    pub fn activate(&self, spec: &PluginSpec) -> ActiveRevision {
+        self.apply(&[spec]);
+        self.active(spec)
+    }
+
+    /// Wait until `spec` is active.
+    pub fn active(&self, spec: &PluginSpec) -> ActiveRevision {
+        self.facts.until(&spec.plugin, |state| match (&state.active, &state.candidate) {
+            (Some(active), None) if active.generation == spec.generation => Some(active.clone()),
+            (_, Some(candidate)) if candidate.generation == spec.generation => match &candidate.phase {
+                Phase::Rejected(rejection) => panic!("{rejection:?}"),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Wait until `spec` is rejected; answers with what is active beside it.
+    pub fn rejected(&self, spec: &PluginSpec) -> (Rejection, Option<ActiveRevision>) {
+        self.facts.until(&spec.plugin, |state| match &state.candidate {
+            Some(candidate) if candidate.generation == spec.generation => match &candidate.phase {
+                Phase::Rejected(rejection) => Some((rejection.clone(), state.active.clone())),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+}
+
+pub fn plugin(name: &str) -> ResourceRef {
+    ResourceRef::new(Kind::WasmPlugin, "default", name)
+}
+
+/// A spec without capabilities, with an inline module.
+pub fn spec(name: &str, module: Vec<u8>) -> PluginSpec {
+    PluginSpec {
+        plugin: plugin(name),
+        generation: 1,
+        source: ModuleSource::Inline(Bytes::from(module)),
+        config: Arc::new(serde_json::Value::Null),
+        capabilities: Capabilities::default(),
+        limits: PluginLimits { configure_time: Duration::from_millis(200), ..PluginLimits::default() },
+    }
+}
+
+pub fn call(active: &ActiveRevision) -> PolicyCall {
+    PolicyCall {
+        plugin: plugin("any"),
+        revision: active.revision.clone(),
+        failure_policy: FailurePolicy::Closed,
+        hooks: active.hooks,
+    }
+}

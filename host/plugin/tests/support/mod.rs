@@ -1,0 +1,7 @@
+//! What the tests of this crate share: guests in text form, a recorder of facts, exchanges.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+pub mod exchange;
+pub mod facts;
+pub mod guest;
