@@ -22,24 +22,28 @@ pub use crate::wire::Manifest;
 /// Exports a type as the plugin of this crate: `plugin!(policy: T)`, `plugin!(streaming: T)` or `plugin!(route: T)`, for types that implement
 /// [`Policy`](crate::Policy), [`StreamingPolicy`](crate::StreamingPolicy) or [`Route`](crate::Route).
 ///
+/// `plugin!(policy: T, schema: include_str!("schema.json"))` publishes this text in place of one made at run time, which makes the component
+/// smaller by a third: [`testing::check_schema`](crate::testing::check_schema) keeps it true.
+///
 /// Name, version and description of the plugin are those of its `Cargo.toml`. On other targets than WebAssembly the macro exports nothing,
 /// so that the crate can be tested with [`testing`](crate::testing).
 #[macro_export]
 macro_rules! plugin {
-    (policy: $type:ty $(,)?) => {
-        $crate::plugin!(@export $type, Header, header_policy, export_header_policy);
+    (policy: $type:ty $(, schema: $schema:expr)? $(,)?) => {
+        $crate::plugin!(@export $type, Header, header_policy, export_header_policy $(, $schema)?);
     };
-    (streaming: $type:ty $(,)?) => {
-        $crate::plugin!(@export $type, Streaming, exchange_policy, export_exchange_policy);
+    (streaming: $type:ty $(, schema: $schema:expr)? $(,)?) => {
+        $crate::plugin!(@export $type, Streaming, exchange_policy, export_exchange_policy $(, $schema)?);
     };
-    (route: $type:ty $(,)?) => {
-        $crate::plugin!(@export $type, Routing, route_policy, export_route_policy);
+    (route: $type:ty $(, schema: $schema:expr)? $(,)?) => {
+        $crate::plugin!(@export $type, Routing, route_policy, export_route_policy $(, $schema)?);
     };
-    (@export $type:ty, $kind:ident, $module:ident, $export:ident) => {
+    (@export $type:ty, $kind:ident, $module:ident, $export:ident $(, $schema:expr)?) => {
         impl $crate::export::Singleton for $type {
             const NAME: &'static str = env!("CARGO_PKG_NAME");
             const VERSION: &'static str = env!("CARGO_PKG_VERSION");
             const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
+            $(const SCHEMA: Option<&'static str> = Some($schema);)?
 
             fn with<R>(f: impl FnOnce(&$crate::export::Cell<Self>) -> R) -> R {
                 ::std::thread_local! {
@@ -73,6 +77,8 @@ pub trait Singleton: Sized + 'static {
     const VERSION: &'static str;
     /// Of the manifest.
     const DESCRIPTION: &'static str;
+    /// Of the manifest. None: made from the type of the configuration.
+    const SCHEMA: Option<&'static str> = None;
 
     /// Lends the place of the plugin's value.
     fn with<R>(f: impl FnOnce(&Cell<Self>) -> R) -> R;
@@ -149,7 +155,10 @@ macro_rules! kind {
                     name: P::NAME.to_ascii_lowercase().replace('_', "-"),
                     version: P::VERSION.to_owned(),
                     description: P::DESCRIPTION.to_owned(),
-                    config_schema: problem::schema::<P::Config>().to_string(),
+                    config_schema: match P::SCHEMA {
+                        Some(schema) => schema.to_owned(),
+                        None => problem::schema::<P::Config>().to_string(),
+                    },
                 }
             }
 

@@ -255,6 +255,12 @@ impl<'a> From<&'a crate::wire::Field> for Values<'a> {
     }
 }
 
+impl<'a> From<&'a [Vec<u8>]> for Values<'a> {
+    fn from(values: &'a [Vec<u8>]) -> Self {
+        Self(Repr::Many(values))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,3 +55,23 @@ pub use harness::{Harness, Received, RequestBuilder, ResponseBuilder, Sent};
 pub use message::Message;
 pub use route::{Chosen, RouteBuilder, RouteHarness};
 pub use streaming::{ExchangeBuilder, Live, StreamingHarness};
+
+/// Compares the schema of a configuration with the file that [`plugin!`](crate::plugin) publishes. With `UPDATE_GOLDEN=1` in the environment
+/// it writes the file instead.
+///
+/// # Panics
+/// When they differ, or the file cannot be read or written.
+pub fn check_schema<C: schemars::JsonSchema>(path: impl AsRef<std::path::Path>) {
+    let path = path.as_ref();
+    let schema = format!("{:#}\n", crate::schema::<C>());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        return std::fs::write(path, schema).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    }
+    let published =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+    assert!(
+        published == schema,
+        "{} is out of date: run the test with UPDATE_GOLDEN=1. It should be\n{schema}",
+        path.display()
+    );
+}

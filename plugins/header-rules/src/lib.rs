@@ -1,1 +1,79 @@
-//! TODO
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
+//! ```text
+//! Config ──compile──► Program { rules, slots }          once, in `configure`; every mistake becomes a problem
+//!                        │
+//!            plan ◄──────┤                              the headers that slots read and write, and no others
+//!                        │
+//! request ──► Pass ──► edits, token (which rules held)  per exchange; looks headers up by index
+//! response ─► Pass ──► edits
+//! ```
+//!
+//! Invariants: nothing is compiled or looked up by name while an exchange waits; an edit is recorded at once, and a header's state is kept
+//! only if a later step reads what an earlier one wrote ([`slot::Slots`]).
+
+mod compile;
+mod condition;
+pub mod config;
+mod operation;
+mod pass;
+mod pattern;
+mod slot;
+mod template;
+
+use penstock_plugin::prelude::*;
+
+use crate::{compile::Program, config::Config, pass::Pass};
+
+/// The policy: see the crate's documentation.
+pub struct HeaderRules(Program);
+
+impl Policy for HeaderRules {
+    type Config = Config;
+
+    fn configure(config: Config) -> Result<Self, Problems> {
+        compile::compile(&config).map(Self)
+    }
+
+    fn plan(&self) -> Plan {
+        self.0.plan()
+    }
+
+    fn on_request(&self, request: &Request) -> Verdict {
+        let mut pass = Pass::new(request, &self.0.request, 0);
+        let mut held = 0;
+        for (index, rule) in self.0.rules.iter().enumerate() {
+            match &rule.when {
+                Some(when) if !when.holds(&pass) => continue,
+                Some(_) => held |= 1 << index,
+                None => {}
+            }
+            for operation in &rule.request {
+                operation.apply(&mut pass);
+            }
+        }
+        Verdict::ProceedWith(held)
+    }
+
+    fn on_response(&self, response: &Response) -> Verdict {
+        let mut pass = Pass::new(response, &self.0.response, self.0.response.reads().len());
+        for (index, rule) in self.0.rules.iter().enumerate() {
+            let Some(part) = &rule.response else { continue };
+            let held = match &rule.when {
+                None => true,
+                Some(_) if self.0.request_hook => response.token() & (1 << index) != 0,
+                Some(when) => when.holds(&pass),
+            };
+            if held && part.holds(&pass) {
+                for operation in &part.operations {
+                    operation.apply(&mut pass);
+                }
+            }
+        }
+        Verdict::Proceed
+    }
+}
+
+plugin!(policy: HeaderRules, schema: include_str!("../schema.json"));
