@@ -84,10 +84,14 @@ fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<(Stri
         }
         ValidationErrorKind::AnyOf { context }
         | ValidationErrorKind::OneOfNotValid { context }
-        | ValidationErrorKind::OneOfMultipleValid { context } => match closest(context) {
+        | ValidationErrorKind::OneOfMultipleValid { context } => match closest(pointer, context) {
             Some(errors) => errors.iter().for_each(|error| explain(error, schema, problems)),
-            None => problems.push((pointer.into(), alternatives(error, context))),
+            None => problems.push((pointer.into(), alternatives(pointer, error, context))),
         },
+        // What the library says of an object that may have no fields at all.
+        ValidationErrorKind::FalseSchema if error.schema_path().as_str().ends_with("/additionalProperties") => {
+            problems.push((pointer.into(), "no field is known here".into()));
+        }
         ValidationErrorKind::Required { property } => {
             problems
                 .push((pointer.into(), format!("the field `{}` is missing", property.as_str().unwrap_or_default())));
@@ -96,29 +100,34 @@ fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<(Stri
     }
 }
 
-/// Of the alternatives that a value may be, the one that was clearly meant: the only one in which something deeper than the value itself
-/// is wrong, or whose kind of value fits.
-fn closest<'a>(context: &'a [Vec<ValidationError<'static>>]) -> Option<&'a [ValidationError<'static>]> {
-    let fits = |errors: &&Vec<ValidationError<'static>>| {
-        !errors.iter().any(|error| {
-            matches!(
-                error.kind(),
-                ValidationErrorKind::Type { .. }
-                    | ValidationErrorKind::Constant { .. }
-                    | ValidationErrorKind::Enum { .. }
-                    | ValidationErrorKind::Required { .. }
-            )
-        })
-    };
-    let mut fitting = context.iter().filter(fits);
+/// Of the alternatives that a value may be, the one that was clearly meant: the only one for which the value itself is of the right kind, so
+/// that what is wrong lies deeper or is too much.
+fn closest<'a>(pointer: &str, context: &'a [Vec<ValidationError<'static>>]) -> Option<&'a [ValidationError<'static>]> {
+    let mut fitting = context.iter().filter(|errors| !errors.iter().any(|error| is_of_another_kind(pointer, error)));
     match (fitting.next(), fitting.next()) {
         (Some(errors), None) if !errors.is_empty() => Some(errors),
         _ => None,
     }
 }
 
-fn alternatives(error: &ValidationError<'_>, context: &[Vec<ValidationError<'static>>]) -> String {
-    let mut wanted: Vec<String> = context.iter().filter_map(|errors| errors.first()).map(want).collect();
+fn is_of_another_kind(pointer: &str, error: &ValidationError<'static>) -> bool {
+    let depth = |pointer: &str| pointer.matches('/').count();
+    match (error.kind(), depth(error.instance_path().as_str()).saturating_sub(depth(pointer))) {
+        (
+            ValidationErrorKind::Type { .. } | ValidationErrorKind::Enum { .. } | ValidationErrorKind::Required { .. },
+            0,
+        ) => true,
+        // A constant is what tells alternatives apart: the value itself, or a field of it.
+        (ValidationErrorKind::Constant { .. }, 0 | 1) => true,
+        _ => false,
+    }
+}
+
+fn alternatives(pointer: &str, error: &ValidationError<'_>, context: &[Vec<ValidationError<'static>>]) -> String {
+    let decisive = |errors: &Vec<ValidationError<'static>>| {
+        errors.iter().find(|error| is_of_another_kind(pointer, error)).or(errors.first()).map(want)
+    };
+    let mut wanted: Vec<String> = context.iter().filter_map(decisive).collect();
     wanted.dedup();
     match wanted.len() {
         0 => error.masked_with("the value").to_string(),

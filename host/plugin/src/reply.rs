@@ -84,7 +84,7 @@ mod tests {
         assert!(reply(200, &[("transfer-encoding", b"chunked")], 0).is_err());
         assert!(reply(200, &[("content-length", b"1")], 0).is_err());
         assert!(reply(200, &[(":status", b"200")], 0).is_err());
-        assert!(reply(200, &[("x-a", b"1"); 257], 0).is_err());
+        assert!(reply(200, &[("x-a", &b"1"[..]); 257], 0).is_err());
         assert!(reply(200, &[], LONGEST_BODY).is_ok());
         assert!(reply(200, &[], LONGEST_BODY + 1).is_err());
     }

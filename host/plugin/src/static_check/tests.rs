@@ -1,1 +1,161 @@
+use super::*;
 
+const POLICY: [&str; 2] = ["lifecycle@0.1.0", "header-policy@0.1.0"];
+
+fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
+    let full = |name: &&str| if name.contains('/') { (*name).to_string() } else { format!("penstock:plugin/{name}") };
+    let imports: String = imports.iter().map(|name| format!("(import \"{}\" (instance))", full(name))).collect();
+    let own = imports.matches("(import").count();
+    let exports: String = exports.iter().map(|name| format!("(export \"{}\" (instance {own}))", full(name))).collect();
+    wat::parse_str(format!("(component {imports} (instance) {exports})")).unwrap()
+}
+
+fn all() -> Capabilities {
+    Capabilities { log: true, clock: true, random: true }
+}
+
+#[track_caller]
+fn refused(bytes: &[u8], granted: &Capabilities, reason: &str, message: &str) {
+    let rejection = check(bytes, granted).unwrap_err();
+    assert_eq!((rejection.reason, &*rejection.message), (reason, message));
+}
+
+#[test]
+fn a_policy_may_import_what_is_granted() {
+    let none = Capabilities::default();
+    assert_eq!(check(&component(&[], &POLICY), &none), Ok(Imports::default()));
+    let imports = ["types@0.1.0", "exchange-info@0.1.0"];
+    assert_eq!(check(&component(&imports, &POLICY), &none), Ok(Imports { exchange_info: true, log: false }));
+    let imports = ["log@0.1.0", "clock@0.1.0", "random@0.1.0"];
+    assert_eq!(check(&component(&imports, &POLICY), &all()), Ok(Imports { exchange_info: false, log: true }));
+}
+
+#[test]
+fn every_import_that_is_not_granted_is_named_with_what_grants_it() {
+    let bytes = component(&["clock@0.1.0", "log@0.1.0", "random@0.1.0"], &POLICY);
+    refused(
+        &bytes,
+        &Capabilities { log: false, clock: true, random: false },
+        "ImportNotGranted",
+        "the component imports what the resource does not grant: `penstock:plugin/log@0.1.0` (granted by \
+         `spec.capabilities.log: true`), `penstock:plugin/random@0.1.0` (granted by `spec.capabilities.random: true`)",
+    );
+}
+
+#[test]
+fn imports_that_nobody_can_grant() {
+    refused(
+        &component(&["rate-limit@0.1.0"], &POLICY),
+        &all(),
+        "ImportNotAvailable",
+        "the component imports `penstock:plugin/rate-limit@0.1.0`, a capability that this version of Penstock does not offer",
+    );
+    refused(
+        &component(&["teleport@0.1.0"], &POLICY),
+        &all(),
+        "UnknownImport",
+        "the component imports `penstock:plugin/teleport@0.1.0`, which no plugin can have",
+    );
+    refused(
+        &component(&["wasi:filesystem/types@0.2.0"], &POLICY),
+        &all(),
+        "UnknownImport",
+        "the component imports `wasi:filesystem/types@0.2.0`: plugins have no WASI. Build for the target \
+         wasm32-unknown-unknown, and leave out what needs files, sockets, clocks or environment",
+    );
+    refused(
+        &component(&["acme:log/log"], &POLICY),
+        &all(),
+        "UnknownImport",
+        "the component imports `acme:log/log`: plugins may import interfaces of the package penstock:plugin only",
+    );
+}
+
+#[test]
+fn other_versions_of_the_contract() {
+    let newer = |name: &str| {
+        format!(
+            "`penstock:plugin/{name}` is of a newer plugin contract than this version of Penstock implements (0.1.0): update \
+             the gateway, or build the plugin with an older SDK"
+        )
+    };
+    refused(&component(&["log@0.2.0"], &POLICY), &all(), "NewerContract", &newer("log@0.2.0"));
+    refused(&component(&["log@0.1.1"], &POLICY), &all(), "NewerContract", &newer("log@0.1.1"));
+    refused(&component(&[], &["lifecycle@1.0.0"]), &all(), "NewerContract", &newer("lifecycle@1.0.0"));
+    refused(
+        &component(&["log@0.0.9"], &POLICY),
+        &all(),
+        "ContractMismatch",
+        "`penstock:plugin/log@0.0.9` is of a plugin contract that was never published; this version of Penstock implements 0.1.0",
+    );
+}
+
+#[test]
+fn other_worlds() {
+    let not_run = |interface: &str, what: &str| {
+        format!(
+            "the component exports `{interface}` ({what}), which this version of Penstock does not run; it runs policies on \
+             headers (`header-policy`)"
+        )
+    };
+    refused(
+        &component(&[], &["lifecycle@0.1.0", "exchange-policy@0.1.0"]),
+        &all(),
+        "WorldNotSupported",
+        &not_run("exchange-policy", "a policy on bodies, trailers or the end of exchanges"),
+    );
+    refused(
+        &component(&[], &["lifecycle@0.1.0", "route-policy@0.1.0"]),
+        &all(),
+        "WorldNotSupported",
+        &not_run("route-policy", "a route plugin"),
+    );
+    let missing = |interface: &str| {
+        format!(
+            "the component does not export `penstock:plugin/{interface}@0.1.0`: a plugin is a component of the world \
+             `penstock:plugin/policy@0.1.0`"
+        )
+    };
+    refused(&component(&[], &[]), &all(), "NotAPlugin", &missing("lifecycle"));
+    refused(&component(&[], &["header-policy@0.1.0"]), &all(), "NotAPlugin", &missing("lifecycle"));
+    refused(&component(&[], &["lifecycle@0.1.0"]), &all(), "NotAPlugin", &missing("header-policy"));
+    refused(&component(&[], &["wasi:http/incoming-handler@0.2.0"]), &all(), "NotAPlugin", &missing("lifecycle"));
+}
+
+#[test]
+fn what_is_no_component() {
+    refused(
+        &wat::parse_str("(module)").unwrap(),
+        &all(),
+        "NotAComponent",
+        "this is a core module, not a component. Crates that use penstock-plugin carry what is missing: make a component of \
+         it with `wasm-tools component new module.wasm -o plugin.wasm`",
+    );
+    refused(b"0123456789", &all(), "InvalidModule", "the 10 bytes are no WebAssembly: they do not start with `\\0asm`");
+    refused(b"", &all(), "InvalidModule", "the 0 bytes are no WebAssembly: they do not start with `\\0asm`");
+}
+
+#[test]
+fn names_of_nested_components_do_not_count() {
+    let nested = "(component (component (import \"wasi:io/streams@0.2.0\" (instance))) (core module) (instance $empty)
+        (export \"penstock:plugin/lifecycle@0.1.0\" (instance $empty))
+        (export \"penstock:plugin/header-policy@0.1.0\" (instance $empty)))";
+    assert_eq!(check(&wat::parse_str(nested).unwrap(), &Capabilities::default()), Ok(Imports::default()));
+}
+
+/// Every prefix of a component is refused, with a reason and without a panic.
+#[test]
+fn a_module_may_be_cut_off_anywhere() {
+    let whole = component(&["types@0.1.0"], &POLICY);
+    for end in 0..whole.len() {
+        assert!(check(&whole[..end], &all()).is_err(), "cut off at {end}");
+    }
+}
+
+#[test]
+fn precompiled_modules_are_refused() {
+    let engine = Engine::new(&crate::engine::config()).unwrap();
+    let artifact = engine.precompile_component(&component(&[], &[])).unwrap();
+    let rejection = check(&artifact, &all()).unwrap_err();
+    assert_eq!(rejection.reason, "PrecompiledModule");
+}

@@ -1,1 +1,143 @@
+use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
+
+use super::*;
+use crate::{artifact::ArtifactCache, metrics::PluginMetrics, module::Module};
+
+fn module(text: &str) -> Module {
+    let bytes = wat::parse_str(text).unwrap();
+    Module { digest: Digest::of(&bytes), bytes: bytes.into() }
+}
+
+fn a() -> Module {
+    module("(component (core module (func (export \"a\"))))")
+}
+
+fn engine() -> Engine {
+    Engine::new(&crate::engine::config()).unwrap()
+}
+
+/// How often a new cache on `directory` had to compile for `module`.
+fn compilations(directory: &Path, module: &Module) -> usize {
+    let mut registry = Registry::default();
+    let metrics = PluginMetrics::register(&mut registry);
+    let cache = ArtifactCache::open(engine(), Some(directory), Arc::clone(&metrics)).unwrap();
+    cache.component(module).unwrap();
+    cache.component(module).unwrap();
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("penstock_plugin_compile_seconds_count ")).unwrap();
+    line.parse().unwrap()
+}
+
+/// The one artifact in the directory.
+fn artifact(directory: &Path) -> PathBuf {
+    let mut files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|extension| extension == SUFFIX)).unwrap()
+}
+
+#[test]
+fn what_was_compiled_once_is_loaded_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(compilations(directory.path(), &a()), 1);
+    assert_eq!(compilations(directory.path(), &a()), 0);
+    assert_eq!(compilations(directory.path(), &module("(component)")), 1);
+}
+
+#[test]
+fn everything_in_the_directory_is_private() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("plugins/compiled");
+    compilations(&directory, &a());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    assert_eq!(mode(&directory.join(KEY_FILE)), 0o600);
+    assert_eq!(mode(&artifact(&directory)), 0o600);
+}
+
+#[test]
+fn damaged_and_foreign_artifacts_are_compiled_again() {
+    let directory = tempfile::tempdir().unwrap();
+    compilations(directory.path(), &a());
+    let path = artifact(directory.path());
+    let good = fs::read(&path).unwrap();
+    let flip = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let signed = MAGIC.len() + SIGNATURE;
+    let unsigned = good[signed + ORIGIN..].to_vec();
+    for (what, bytes) in [
+        ("empty", vec![]),
+        ("cut off in the header", good[..MAGIC.len()].to_vec()),
+        ("cut off in the signature", good[..signed - 1].to_vec()),
+        ("cut off at the end", good[..good.len() - 1].to_vec()),
+        ("longer", [&good[..], b"\0"].concat()),
+        ("another magic", flip(0)),
+        ("another signature", flip(MAGIC.len())),
+        ("another module", flip(signed)),
+        ("another engine", flip(signed + 32)),
+        ("another byte of code", flip(good.len() - 1)),
+        ("what wasmtime itself would load", unsigned),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(compilations(directory.path(), &a()), 1, "{what}");
+        assert_eq!(compilations(directory.path(), &a()), 0, "{what}: repaired");
+    }
+}
+
+#[test]
+fn an_artifact_of_another_module_is_not_taken_for_this_one() {
+    let directory = tempfile::tempdir().unwrap();
+    compilations(directory.path(), &a());
+    let other = module("(component)");
+    let path = artifact(directory.path());
+    let name = path.file_name().unwrap().to_str().unwrap().replace(&a().digest.hex(), &other.digest.hex());
+    fs::copy(&path, directory.path().join(name)).unwrap();
+    assert_eq!(compilations(directory.path(), &other), 1);
+}
+
+#[test]
+fn a_key_that_others_can_read_is_worth_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    compilations(directory.path(), &a());
+    let key = directory.path().join(KEY_FILE);
+    let old = fs::read(&key).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(compilations(directory.path(), &a()), 1);
+    assert_ne!(fs::read(&key).unwrap(), old);
+    fs::write(&key, b"short").unwrap();
+    assert_eq!(compilations(directory.path(), &a()), 1);
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_an_error() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = ArtifactStore::open(&engine(), file.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Directory { .. }), "{error}");
+}
+
+#[test]
+fn a_full_cache_drops_the_oldest() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = ArtifactStore::open(&engine(), directory.path()).unwrap();
+    for (name, age) in [("old", 2), ("young", 1)] {
+        let path = directory.path().join(name).with_extension(SUFFIX);
+        let file = fs::File::create(&path).unwrap();
+        // Sparse: it only looks large.
+        file.set_len(MOST_BYTES / 2).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+    }
+    let names = || {
+        let mut names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    store.make_room(0).unwrap();
+    assert_eq!(names(), ["key", "old.artifact", "young.artifact"]);
+    store.make_room(1).unwrap();
+    assert_eq!(names(), ["key", "young.artifact"]);
+}
