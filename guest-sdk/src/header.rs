@@ -86,18 +86,17 @@ pub fn check_value(name: &str, value: &[u8]) -> Result<(), InvalidValue> {
         return Err(InvalidValue::Control(*byte));
     }
     let fits = match name {
-        ":path" => value.first() == Some(&b'/') && value.iter().all(u8::is_ascii_graphic),
-        ":authority" => {
-            !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@".contains(byte))
-        }
-        ":method" => !value.is_empty() && value.iter().all(|byte| is_token(*byte)),
+        ":path" => is_target(value),
+        ":authority" => is_authority(value),
+        // `CONNECT` would turn the request into a tunnel.
+        ":method" => !value.is_empty() && value != b"CONNECT" && value.iter().all(|byte| is_token(*byte)),
         ":status" => value.len() == 3 && matches!(value[0], b'2'..=b'5') && value.iter().all(u8::is_ascii_digit),
         _ => return Ok(()),
     };
     let what = match name {
-        ":path" => "path: it starts with `/` and has visible ASCII characters only",
+        ":path" => "path: it starts with `/`, and what a URI cannot hold is percent-encoded",
         ":authority" => "authority: write host or host:port",
-        ":method" => "method",
+        ":method" => "method that a plugin can set",
         _ => "status: write 200 to 599",
     };
     if fits { Ok(()) } else { Err(InvalidValue::Pseudo(what)) }
@@ -122,6 +121,29 @@ fn check_token(name: &str) -> Result<(), InvalidName> {
         Err(InvalidName::UpperCase)
     } else {
         Ok(())
+    }
+}
+
+/// Path and query, as far as every part of the gateway agrees on them. A fragment would be cut off in silence.
+fn is_target(target: &[u8]) -> bool {
+    let (path, query) = match target.iter().position(|byte| *byte == b'?') {
+        Some(mark) => target.split_at(mark),
+        None => (target, &[][..]),
+    };
+    let visible = |part: &[u8], not: u8| part.iter().all(|b| b.is_ascii_graphic() && !b"#<>".contains(b) && *b != not);
+    path.first() == Some(&b'/') && visible(path, b'`') && visible(query, b'"') && target.len() < usize::from(u16::MAX)
+}
+
+/// A host, or a host and a port. No user information (RFC 9110 §4.2.4).
+fn is_authority(authority: &[u8]) -> bool {
+    let port = authority.iter().rposition(|byte| !byte.is_ascii_digit()).filter(|colon| authority[*colon] == b':');
+    let host = port.map_or(authority, |colon| &authority[..colon]);
+    match host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")) {
+        Some(ip) => !ip.is_empty() && ip.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)),
+        None => {
+            let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte);
+            !host.is_empty() && host.iter().all(name)
+        }
     }
 }
 
@@ -303,6 +325,16 @@ mod tests {
             (":authority", "a.example:80", true),
             (":authority", "", false),
             (":authority", "user@a", false),
+            (":authority", "a b", false),
+            (":authority", ":80", false),
+            (":authority", "a:b:80", false),
+            (":authority", "127.0.0.1", true),
+            (":authority", "[::1]:8080", true),
+            (":authority", "[::1", false),
+            (":path", "/a#b", false),
+            (":path", "/{\"a\"}", true),
+            (":path", "/?\"", false),
+            (":method", "CONNECT", false),
             (":method", "PATCH", true),
             (":method", "GE T", false),
             (":status", "204", true),

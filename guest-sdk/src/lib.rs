@@ -36,7 +36,7 @@ pub(crate) use bindings::imports::types as wire;
 pub use edit::Edits;
 pub use header::{Direction, IntoValue, Values};
 pub use message::{Request, Response, Trailers};
-pub use plan::{BodyMode, Hooks, Plan};
+pub use plan::{BodyMode, Hooks, MOST_NAMES, Plan};
 pub use policy::{Policy, Verdict};
 pub use problem::{Pointer, Problem, Problems, nearest, schema};
 pub use reply::Reply;

@@ -8,6 +8,9 @@ use crate::{
 
 pub use wire::{BodyMode, Hooks};
 
+/// Names in one list of a plan.
+pub const MOST_NAMES: usize = 256;
+
 /// What this configuration needs of every exchange. The gateway does nothing that the plan does not name: a header that is not read is not
 /// copied, a hook without purpose is not called.
 ///
@@ -146,6 +149,17 @@ impl Plan {
         }
     }
 
+    /// The lists of names, and what they are called in messages.
+    fn lists(&self) -> [(&'static str, &[String]); 5] {
+        [
+            ("request reads", &self.0.request_reads),
+            ("response reads", &self.0.response_reads),
+            ("carried reads", &self.0.carried_reads),
+            ("request writes", &self.0.request_writes),
+            ("response writes", &self.0.response_writes),
+        ]
+    }
+
     /// What the gateway would refuse of this plan.
     pub(crate) fn check(&self, allowed: Hooks) -> Result<(), Problems> {
         let mut problems = Problems::new();
@@ -162,6 +176,13 @@ impl Plan {
         for direction in [Direction::Request, Direction::Response] {
             for name in self.writes(direction) {
                 check_declared(name, direction).unwrap_or_else(|reason| refuse("writes", name, reason));
+            }
+        }
+        for (list, names) in self.lists() {
+            if names.len() > MOST_NAMES {
+                let count = names.len();
+                problems
+                    .push(&Pointer::root(), format!("the plan has {count} {list}, at most {MOST_NAMES} are allowed"));
             }
         }
         let surplus = self.0.hooks - allowed;
@@ -228,6 +249,12 @@ mod tests {
         assert!(check(Plan::new().request_writes([":p*"])).is_err());
         assert!(check(Plan::new().request_reads([":status"])).is_err());
         assert!(check(Plan::new().response_reads([":path"])).is_err());
+        assert_eq!(check(Plan::new().request_reads((0..256).map(|i| i.to_string()))), Ok(()));
+        assert!(
+            check(Plan::new().request_reads((0..257).map(|i| i.to_string())))
+                .unwrap_err()
+                .contains("257 request reads")
+        );
         assert!(check(Plan::new().on_end()).unwrap_err().contains("hooks that this kind of plugin has not"));
     }
 }

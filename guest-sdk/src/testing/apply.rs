@@ -25,6 +25,15 @@ pub(super) enum Part {
     Trailers,
 }
 
+/// Edits in one answer.
+const MOST_EDITS: usize = 1024;
+/// Bytes of all values in one answer.
+const MOST_BYTES: usize = 256 * 1024;
+/// Headers of a reply.
+const MOST_REPLY_HEADERS: usize = 256;
+/// Bytes of a reply's body.
+const LONGEST_REPLY: usize = 1024 * 1024;
+
 /// Applies all edits or none.
 pub(super) fn apply(
     message: &mut Message,
@@ -34,6 +43,11 @@ pub(super) fn apply(
     part: Part,
 ) -> Result<Vec<Edit>, Fault> {
     let writes = plan.writes(direction);
+    at_most(MOST_EDITS, edits.len())?;
+    let bytes = edits.iter().map(value_len).sum();
+    if bytes > MOST_BYTES {
+        return Err(Fault::TooLarge { found: bytes, most: MOST_BYTES });
+    }
     let edits: Vec<_> =
         edits.into_iter().map(|edit| resolve(edit, writes, direction, part)).collect::<Result<_, _>>()?;
     for edit in &edits {
@@ -51,6 +65,10 @@ pub(super) fn reply(reply: wire::Reply) -> Result<(Message, Vec<u8>), Fault> {
     if !(200..=599).contains(&reply.status) {
         return Err(Fault::InvalidReply(reply.status));
     }
+    at_most(MOST_REPLY_HEADERS, reply.headers.len())?;
+    if reply.body.len() > LONGEST_REPLY {
+        return Err(Fault::TooLarge { found: reply.body.len(), most: LONGEST_REPLY });
+    }
     let mut message = Message::response(reply.status);
     for header in reply.headers {
         check_name(&header.name, Direction::Response)?;
@@ -61,6 +79,18 @@ pub(super) fn reply(reply: wire::Reply) -> Result<(Message, Vec<u8>), Fault> {
         message.append(&header.name, header.value);
     }
     Ok((message, reply.body))
+}
+
+fn at_most(most: usize, found: usize) -> Result<(), Fault> {
+    if found > most { Err(Fault::TooMany { found, most }) } else { Ok(()) }
+}
+
+fn value_len(edit: &wire::Edit) -> usize {
+    match edit {
+        wire::Edit::Set(header) | wire::Edit::Append(header) => header.value.len(),
+        wire::Edit::SetKnown(known) | wire::Edit::AppendKnown(known) => known.value.len(),
+        wire::Edit::Remove(_) | wire::Edit::RemoveKnown(_) => 0,
+    }
 }
 
 fn resolve(edit: wire::Edit, writes: &[String], direction: Direction, part: Part) -> Result<Edit, Fault> {

@@ -40,6 +40,22 @@ pub enum Fault {
         /// Why not.
         reason: InvalidValue,
     },
+    /// One answer has too many edits, or a reply too many headers.
+    #[error("too-large: {found} edits or headers, at most {most} are allowed")]
+    TooMany {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// The values of one answer, or the body of a reply, are too large.
+    #[error("too-large: {found} bytes, at most {most} are allowed")]
+    TooLarge {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// A reply needs a status of 200 to 599.
     #[error("invalid-reply: {0} is no status of a reply")]
     InvalidReply(u16),

@@ -5,7 +5,7 @@ mod operations;
 
 use std::borrow::Cow;
 
-use penstock_plugin::{Direction, Plan, Pointer, Problems, header};
+use penstock_plugin::{Direction, MOST_NAMES, Plan, Pointer, Problems, header};
 
 use crate::{
     condition::{ResponsePart, When},
@@ -19,6 +19,9 @@ use crate::{
 
 /// One bit for each rule must fit into the token that goes from request to response.
 const MAX_RULES: usize = 64;
+
+/// Changes in one direction. The gateway takes 1024 edits, and a change to a repeated header is an edit for each value.
+const MAX_CHANGES: usize = 512;
 
 /// What the policy does.
 #[derive(Debug)]
@@ -73,7 +76,9 @@ pub(crate) fn compile(config: &Config) -> Result<Program, Problems> {
         let count = config.rules.len();
         compiler.problem(&at, format!("there are {count} rules, at most {MAX_RULES} work: attach another plugin"));
     }
-    let rules = config.rules.iter().enumerate().map(|(index, rule)| compiler.rule(rule, &at.at(index))).collect();
+    let rules: Vec<_> =
+        config.rules.iter().enumerate().map(|(index, rule)| compiler.rule(rule, &at.at(index))).collect();
+    compiler.limits(&rules, &at);
     let Compiler { problems, request, response, carried, request_hook } = compiler;
     problems.into_result(Program { rules, request, response, carried, request_hook })
 }
@@ -110,6 +115,26 @@ impl Compiler {
         }
         part.operations = self.operations(&response.into(), Direction::Response, at);
         part
+    }
+
+    /// What the gateway takes at most. It would refuse the plan, or fault the answer, without a word on what to do.
+    fn limits(&mut self, rules: &[CompiledRule], at: &Pointer) {
+        let names =
+            [&self.request, &self.response, &self.carried].map(|slots| slots.reads().len().max(slots.writes().len()));
+        if let Some(count) = names.into_iter().find(|count| *count > MOST_NAMES) {
+            self.problem(
+                at,
+                format!("the rules name {count} headers, at most {MOST_NAMES} work: attach another plugin"),
+            );
+        }
+        let request: usize = rules.iter().map(|rule| rule.request.len()).sum();
+        let response: usize = rules.iter().flat_map(|rule| &rule.response).map(|part| part.operations.len()).sum();
+        if let Some(count) = [request, response].into_iter().find(|count| *count > MAX_CHANGES) {
+            self.problem(
+                at,
+                format!("the rules make {count} changes, at most {MAX_CHANGES} work: attach another plugin"),
+            );
+        }
     }
 
     fn problem(&mut self, at: &Pointer, message: impl Into<String>) {

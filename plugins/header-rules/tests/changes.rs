@@ -1,5 +1,7 @@
 //! What rules do.
 
+#![expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
+
 use header_rules::HeaderRules;
 use penstock_plugin::testing::{Edit, Harness};
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! What a configuration asks of every exchange, and no more.
 
+#![expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
+
 use header_rules::HeaderRules;
 use penstock_plugin::{Hooks, testing::Harness};
 use serde_json::{Value, json};

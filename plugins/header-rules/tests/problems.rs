@@ -1,5 +1,7 @@
 //! Every mistake has a place and says what would be right.
 
+#![expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
+
 use header_rules::HeaderRules;
 use penstock_plugin::testing::Harness;
 use serde_json::{Value, json};
@@ -58,6 +60,18 @@ fn of_shape() {
         "there is no value to append: add one, or remove the entry",
     );
     let rules: Vec<_> = (0..65).map(|_| json!({"request": {"set": {"x-a": "1"}}})).collect();
+    let names: serde_json::Map<_, _> = (0..257).map(|i| (format!("x-{i}"), json!("1"))).collect();
+    check(
+        json!({"rules": [{"request": {"set": names}}]}),
+        "/rules",
+        "the rules name 257 headers, at most 256 work: attach another plugin",
+    );
+    let values = vec!["1"; 513];
+    check(
+        json!({"rules": [{"response": {"append": {"x-a": values}}}]}),
+        "/rules",
+        "the rules make 513 changes, at most 512 work: attach another plugin",
+    );
     check(json!({"rules": rules}), "/rules", "there are 65 rules, at most 64 work: attach another plugin");
 }
 
@@ -223,7 +237,7 @@ fn of_values() {
     check_request(
         json!({"set": {":path": "a"}}),
         "/set/:path",
-        "the value of `:path` is not a valid path: it starts with `/` and has visible ASCII characters only",
+        "the value of `:path` is not a valid path: it starts with `/`, and what a URI cannot hold is percent-encoded",
     );
     check_request(
         json!({"append": {"x-a": ["1", "${x-b}"]}}),

@@ -5,8 +5,8 @@ use penstock_plugin::testing::{Harness, check_schema};
 use serde_json::{Value, json};
 
 fn validator() -> jsonschema::Validator {
-    let schema = serde_json::from_str(include_str!("../schema.json")).unwrap();
-    jsonschema::draft202012::new(&schema).unwrap()
+    let schema = serde_json::from_str(include_str!("../schema.json")).expect("the schema is JSON");
+    jsonschema::draft202012::new(&schema).expect("the schema is a schema")
 }
 
 #[test]
