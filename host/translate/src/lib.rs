@@ -13,13 +13,23 @@
 //! * A broken rule answers; it never lets a less specific rule take its requests.
 //! * Incremental: what did not read anything that changed is not evaluated again, and keeps its allocation.
 
+mod class;
+mod endpoints;
+mod gateway;
+mod grants;
 pub mod nearest;
+mod ownership;
+mod plugin;
+mod problem;
 pub mod resources;
+mod route;
 mod settings;
+mod sockets;
 pub mod status;
 mod table;
 mod translation;
 mod translator;
+mod view;
 mod world;
 
 pub use settings::Settings;

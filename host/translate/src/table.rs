@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use penstock_core::ResourceRef;
+use penstock_core::{Kind, ResourceRef};
 
 /// Names one state of one table. Equal stamps mean equal contents: every change takes a stamp that no other table ever had, and a clone shares
 /// the stamp only until one of the two changes.
@@ -101,9 +101,20 @@ impl<T> Table<T> {
         self.entries.is_empty()
     }
 
+    /// Those of one namespace in order; `kind` is that of the table's keys.
+    pub fn in_namespace<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a ResourceRef, &'a Arc<T>)> {
+        self.entries
+            .range(ResourceRef::new(kind, namespace, "")..)
+            .take_while(move |(key, _)| key.kind == kind && &*key.namespace == namespace)
+    }
+
     /// The names within one namespace, in order.
-    pub fn names_in<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a str> {
-        self.entries.keys().filter(move |key| &*key.namespace == namespace).map(|key| &*key.name)
+    pub fn names_in<'a>(&'a self, kind: Kind, namespace: &'a str) -> impl Iterator<Item = &'a str> {
+        self.in_namespace(kind, namespace).map(|(key, _)| &*key.name)
     }
 
     /// Names the present state.
@@ -114,8 +125,6 @@ impl<T> Table<T> {
 
 #[cfg(test)]
 mod tests {
-    use penstock_core::Kind;
-
     use super::*;
 
     fn key(name: &str) -> ResourceRef {

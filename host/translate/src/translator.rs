@@ -1,21 +1,167 @@
 //! The entry: passes over the world in order, with a memory of the last result.
 
-use crate::{Needs, Resources, Settings, Translation};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use penstock_core::{ResourceRef, Snapshot, plugin::ModuleSource};
+use rustc_hash::FxHashSet;
+
+use crate::{
+    Needs, Resources, Settings, Status, Statuses, Table, Translation, class,
+    endpoints::BackendRegistry,
+    gateway::{self, GatewayModel, GatewayState, certificates::CertificateCache},
+    ownership::Ownership,
+    plugin::{self, AttachedPlugins, PluginCache, PluginModel},
+    route::RouteCache,
+    sockets::{Attached, SnapshotCache},
+    view::{Changed, Inputs, Stamps},
+};
+
+/// Gateways whose traffic a plugin sees, by plugin.
+type Ancestors = BTreeMap<ResourceRef, BTreeSet<ResourceRef>>;
 
 /// Translates one state of the world after the other, and remembers what it may reuse.
 #[derive(Debug, Default)]
-pub struct Translator {}
+pub struct Translator {
+    settings: Option<Settings>,
+    stamps: Option<Stamps>,
+    certificates: CertificateCache,
+    plugins: PluginCache,
+    /// Derived tables: what routes see of Gateways and plugins.
+    gateway_models: Table<GatewayModel>,
+    plugin_models: Table<PluginModel>,
+    attached: Table<AttachedPlugins>,
+    routes: RouteCache,
+    backends: BackendRegistry,
+    snapshot: SnapshotCache,
+    statuses: Statuses,
+}
 
 impl Translator {
     /// Translate. The result equals that of [`translate`]; unchanged parts keep their allocation.
     pub fn translate(&mut self, resources: &Resources, settings: &Settings) -> Translation {
-        let _ = (resources, settings);
-        Translation {
-            snapshot: std::sync::Arc::default(),
-            endpoints: Vec::new(),
-            statuses: crate::Statuses::new(),
-            needs: Needs::default(),
+        if self.settings.as_ref() != Some(settings) {
+            *self = Self { settings: Some(settings.clone()), ..Self::default() };
         }
+        let ownership = Ownership { resources, settings };
+        self.refresh_plugins(resources, settings);
+        self.certificates.begin();
+        let gateways = gateway::evaluate(ownership, &mut self.certificates);
+        self.certificates.finish();
+        self.gateway_models.replace(gateways.iter().map(|state| (state.id.clone(), state.model.clone())));
+        self.refresh_routes(resources, settings);
+
+        let attached = Attached::collect(&self.gateway_models, &self.routes);
+        let snapshot = self.snapshot.refresh(&gateways, &self.gateway_models, &attached);
+        let endpoints = self.backends.refresh(resources);
+        let ancestors = self.ancestors();
+        self.statuses = self.all_statuses(ownership, &gateways, &attached, &ancestors);
+        let needs = self.needs(ownership, &snapshot, &ancestors);
+        Translation { snapshot, endpoints, statuses: self.statuses.clone(), needs }
+    }
+
+    fn refresh_plugins(&mut self, resources: &Resources, settings: &Settings) {
+        let inputs = Inputs {
+            resources,
+            settings,
+            gateways: &self.gateway_models,
+            plugins: &self.plugin_models,
+            attached: &self.attached,
+        };
+        let changed = Changed::between(self.stamps, inputs.stamps());
+        self.plugins.refresh(&inputs, &changed);
+        self.plugin_models.replace(plugin::models(resources));
+        self.attached.replace(plugin::attach(resources, &self.plugin_models));
+    }
+
+    fn refresh_routes(&mut self, resources: &Resources, settings: &Settings) {
+        let inputs = Inputs {
+            resources,
+            settings,
+            gateways: &self.gateway_models,
+            plugins: &self.plugin_models,
+            attached: &self.attached,
+        };
+        let stamps = inputs.stamps();
+        let changed = Changed::between(self.stamps.replace(stamps), stamps);
+        self.routes.refresh(&inputs, &changed, &mut self.backends);
+    }
+
+    fn ancestors(&self) -> Ancestors {
+        let mut ancestors = Ancestors::new();
+        for (target, attached) in self.attached.iter() {
+            if self.gateway_models.get(target).is_some() {
+                for it in attached.iter() {
+                    ancestors.entry(it.plugin.id.clone()).or_default().insert(target.clone());
+                }
+            }
+        }
+        let mut seen = FxHashSet::default();
+        for (plugin, gateway) in self.routes.iter().flat_map(|(_, output)| &output.plugins) {
+            // Thousands of routes name few plugins: names are compared once for each pair.
+            if seen.insert((Arc::as_ptr(plugin), Arc::as_ptr(gateway))) {
+                ancestors.entry(plugin.id.clone()).or_default().insert(gateway.id.clone());
+            }
+        }
+        ancestors
+    }
+
+    fn all_statuses(
+        &self,
+        ownership: Ownership<'_>,
+        gateways: &[GatewayState<'_>],
+        attached: &Attached,
+        ancestors: &Ancestors,
+    ) -> Statuses {
+        let Ownership { resources, settings } = ownership;
+        let routes = self.routes.iter();
+        let routes = routes.filter_map(|(id, output)| Some((id.clone(), output.status.clone()?)));
+        let mut statuses: Statuses = routes.collect();
+        let mut other = Statuses::new();
+        class::translate(ownership, &mut other);
+        for state in gateways {
+            let counts = self.gateway_models.get(&state.id).map(|model| attached.counts(model)).unwrap_or_default();
+            let status = Status::Gateway(gateway::status(state, &resources.facts, counts));
+            other.insert(state.id.clone(), Arc::new(status));
+        }
+        let none = BTreeSet::new();
+        for (id, object, evaluation) in self.plugins.iter() {
+            let gateways = ancestors.get(id).unwrap_or(&none);
+            if !gateways.is_empty() || ownership.alone() {
+                let status = plugin::status(resources, settings, id, object, evaluation, gateways);
+                other.insert(id.clone(), Arc::new(Status::WasmPlugin(status)));
+            }
+        }
+        for (id, status) in other {
+            let before = self.statuses.get(&id).filter(|before| **before == status);
+            statuses.insert(id, before.cloned().unwrap_or(status));
+        }
+        statuses
+    }
+
+    fn needs(&self, ownership: Ownership<'_>, snapshot: &Snapshot, ancestors: &Ancestors) -> Needs {
+        let mut needs = Needs::default();
+        for (id, _, evaluation) in self.plugins.iter() {
+            // Without a cluster every plugin is validated, used or not: that is what its author wants to know.
+            if !ancestors.contains_key(id) && !ownership.alone() {
+                continue;
+            }
+            match &evaluation.spec {
+                Some(spec) => {
+                    if let ModuleSource::File { path, .. } = &spec.source {
+                        needs.files.push(path.clone());
+                    }
+                    needs.plugins.push(spec.clone());
+                }
+                None => needs.kept_plugins.push(id.clone()),
+            }
+        }
+        needs.files.sort_unstable();
+        needs.files.dedup();
+        needs.sockets = snapshot.sockets.iter().map(|socket| socket.address).collect();
+        needs
     }
 }
 

@@ -1,0 +1,76 @@
+//! GatewayClass: accepted or not, and what is claimed to be supported.
+
+use penstock_core::ResourceRef;
+
+use crate::{
+    Status, Statuses,
+    ownership::Ownership,
+    problem::{Conditions, Problem},
+    resources::GatewayClass,
+    status::{GatewayClassStatus, SupportedFeature},
+};
+
+/// What the gateway does, ascending by name. Nothing is claimed that does not work.
+const SUPPORTED_FEATURES: &[&str] = &[
+    "GRPCRoute",
+    "GRPCRouteNamedRouteRule",
+    "GRPCRouteRequestHeaderModifier",
+    "Gateway",
+    "GatewayHTTPListenerIsolation",
+    "GatewayPort8080",
+    "GatewayRouteHostnameIntersectionPrecedence",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendURLRewrite",
+    "HTTPRouteDestinationPortMatching",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
+    "ReferenceGrant",
+];
+
+/// Statuses of the classes that are ours.
+pub(crate) fn translate(ownership: Ownership<'_>, statuses: &mut Statuses) {
+    for (key, class) in ownership.resources.gateway_classes.iter() {
+        if ownership.owns_class(class) {
+            let status = std::sync::Arc::new(Status::GatewayClass(status(key, class)));
+            statuses.insert(key.clone(), status);
+        }
+    }
+}
+
+fn status(key: &ResourceRef, class: &GatewayClass) -> GatewayClassStatus {
+    let mut conditions = Conditions::new(class.metadata.generation.unwrap_or(0));
+    let refused = class.spec.parameters_ref.as_ref().map(|parameters| {
+        let message = format!(
+            "spec.parametersRef: {} `{}` cannot be used, Penstock has no parameters for classes; remove the field",
+            parameters.kind, parameters.name
+        );
+        Problem::new("InvalidParameters", message)
+    });
+    conditions.holds_unless("Accepted", refused.as_ref(), format!("Gateways of class `{}` are served", key.name));
+    conditions.yes("SupportedVersion", "SupportedVersion", "Gateway API v1.7");
+    let supported_features = SUPPORTED_FEATURES.iter().map(|name| SupportedFeature { name }).collect();
+    GatewayClassStatus { conditions: conditions.finish(), supported_features }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn features_are_sorted_and_few_enough() {
+        assert!(super::SUPPORTED_FEATURES.is_sorted());
+        assert!(super::SUPPORTED_FEATURES.len() <= 64);
+    }
+}

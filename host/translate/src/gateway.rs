@@ -1,0 +1,201 @@
+//! Gateways: what their listeners are, which of them serve, and what their status says.
+
+pub(crate) mod addresses;
+pub(crate) mod certificates;
+mod conflicts;
+mod listener;
+mod status;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use penstock_core::{
+    Kind, ResourceRef,
+    hostname::HostPattern,
+    listener::{Certificate, SocketProtocol},
+};
+
+use self::{addresses::Addresses, certificates::CertificateCache};
+pub(crate) use self::{conflicts::resolve_between, status::status};
+use crate::{
+    ownership::{ClassState, Ownership},
+    problem::Problem,
+    resources::Gateway,
+    status::SupportedKind,
+};
+
+/// A Gateway as routes see it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GatewayModel {
+    pub(crate) id: ResourceRef,
+    pub(crate) listeners: Vec<ListenerModel>,
+}
+
+/// A listener as routes see it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ListenerModel {
+    pub(crate) name: Arc<str>,
+    pub(crate) port: i32,
+    /// None if it is malformed: then no route fits.
+    pub(crate) hostname: Option<HostPattern>,
+    /// Kinds of routes that may attach.
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) namespaces: AllowedNamespaces,
+}
+
+/// Namespaces whose routes may attach.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum AllowedNamespaces {
+    All,
+    Same,
+    Selector(LabelSelector),
+    /// The field has a value that is not understood: nobody, rather than everybody.
+    Nobody,
+}
+
+/// One of our Gateways, evaluated without its routes.
+pub(crate) struct GatewayState<'a> {
+    pub(crate) id: ResourceRef,
+    pub(crate) gateway: &'a Arc<Gateway>,
+    pub(crate) model: GatewayModel,
+    pub(crate) listeners: Vec<ListenerState>,
+    pub(crate) addresses: Addresses,
+    /// The Gateway as a whole cannot be accepted.
+    pub(crate) refused: Option<Problem>,
+    /// Fields that are well-formed and have no effect.
+    pub(crate) notes: Vec<String>,
+}
+
+/// One listener, evaluated without its routes.
+pub(crate) struct ListenerState {
+    pub(crate) supported_kinds: Vec<SupportedKind>,
+    /// What is spoken; none if it is not supported.
+    pub(crate) protocol: Option<SocketProtocol>,
+    /// In range, if accepted.
+    pub(crate) port: u16,
+    pub(crate) refused: Option<Problem>,
+    pub(crate) conflict: Option<Problem>,
+    pub(crate) unresolved: Option<Problem>,
+    /// It is well-formed, but there is nothing to serve with.
+    pub(crate) unusable: Option<Problem>,
+    pub(crate) overlap: Option<Problem>,
+    pub(crate) certificates: Vec<Arc<Certificate>>,
+}
+
+impl ListenerState {
+    /// Whether it belongs into the snapshot: accepted, alone in its place.
+    pub(crate) fn stands(&self) -> bool {
+        self.refused.is_none() && self.conflict.is_none()
+    }
+
+    /// Whether it can answer requests.
+    pub(crate) fn serves(&self) -> bool {
+        self.stands() && self.unusable.is_none()
+    }
+}
+
+impl GatewayState<'_> {
+    /// Older first, then by namespace and name.
+    pub(crate) fn seniority(&self) -> (i64, &ResourceRef) {
+        (created(self.gateway), &self.id)
+    }
+
+    /// Where a listener accepts.
+    pub(crate) fn sockets(&self, listener: &ListenerState) -> impl Iterator<Item = SocketAddr> {
+        let port = listener.port;
+        self.addresses.ips.iter().map(move |ip| SocketAddr::new(*ip, port))
+    }
+
+    /// Whether anything of it may serve.
+    pub(crate) fn stands(&self) -> bool {
+        self.refused.is_none() && self.addresses.unsupported.is_none() && self.addresses.unusable.is_none()
+    }
+}
+
+/// Seconds since the epoch; 0 where the source has no time.
+fn created(gateway: &Gateway) -> i64 {
+    gateway.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+}
+
+/// Evaluate all Gateways that are ours, in order of their names.
+pub(crate) fn evaluate<'a>(ownership: Ownership<'a>, certificates: &mut CertificateCache) -> Vec<GatewayState<'a>> {
+    let mut states: Vec<_> = ownership
+        .resources
+        .gateways
+        .iter()
+        .filter_map(|(id, gateway)| {
+            let class = ownership.class_of(gateway);
+            (class != ClassState::Foreign).then(|| one(ownership, certificates, id, gateway, class))
+        })
+        .collect();
+    resolve_between(&mut states);
+    states
+}
+
+fn one<'a>(
+    ownership: Ownership<'a>,
+    certificates: &mut CertificateCache,
+    id: &ResourceRef,
+    gateway: &'a Arc<Gateway>,
+    class: ClassState,
+) -> GatewayState<'a> {
+    let mut models = Vec::new();
+    let mut listeners = Vec::new();
+    for (index, spec) in gateway.spec.listeners.iter().enumerate() {
+        let (model, mut state) = listener::evaluate(ownership, certificates, id, index, spec);
+        if models.iter().any(|earlier: &ListenerModel| *earlier.name == *spec.name) {
+            let message = format!("listeners[{index}].name: `{}` is used by an earlier listener", spec.name);
+            state.refused.get_or_insert(Problem::unsupported(message));
+        }
+        models.push(model);
+        listeners.push(state);
+    }
+    conflicts::resolve_within(&models, &mut listeners);
+    GatewayState {
+        id: id.clone(),
+        gateway,
+        model: GatewayModel { id: id.clone(), listeners: models },
+        listeners,
+        addresses: Addresses::of(gateway, &ownership.settings.default_addresses),
+        refused: refusal(ownership, gateway, class),
+        notes: notes(gateway),
+    }
+}
+
+fn refusal(ownership: Ownership<'_>, gateway: &Gateway, class: ClassState) -> Option<Problem> {
+    let name = &gateway.spec.gateway_class_name;
+    if class == ClassState::Lost {
+        let implied = ownership.settings.implied_class.as_deref();
+        let known = ownership.resources.gateway_classes.keys().map(|key| &*key.name).chain(implied);
+        let hint = match (crate::nearest::nearest(name, known), implied) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(implied)) => format!("use `{implied}`"),
+            (None, None) => "create it".to_owned(),
+        };
+        return Some(Problem::new("Pending", format!("spec.gatewayClassName: no GatewayClass `{name}`; {hint}")));
+    }
+    if class == ClassState::OursRefused {
+        let message = format!("spec.gatewayClassName: GatewayClass `{name}` is not accepted; see its status");
+        return Some(Problem::new("Pending", message));
+    }
+    let parameters = gateway.spec.infrastructure.as_ref().and_then(|it| it.parameters_ref.as_ref())?;
+    let message = format!(
+        "spec.infrastructure.parametersRef: {} `{}` cannot be used, Penstock has no parameters for Gateways; remove the field",
+        parameters.kind, parameters.name
+    );
+    Some(Problem::new("InvalidParameters", message))
+}
+
+/// Well-formed fields that this version does not act on: saying nothing would be a lie by omission.
+fn notes(gateway: &Gateway) -> Vec<String> {
+    let fields = [
+        ("spec.allowedListeners", gateway.spec.allowed_listeners.is_some()),
+        ("spec.tls", gateway.spec.tls.is_some()),
+        ("spec.defaultScope", gateway.spec.default_scope.is_some()),
+    ];
+    fields
+        .iter()
+        .filter(|(_, given)| *given)
+        .map(|(field, _)| format!("{field} is not supported yet and ignored"))
+        .collect()
+}

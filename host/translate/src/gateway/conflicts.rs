@@ -1,0 +1,138 @@
+//! Listeners that cannot stand beside each other: within one Gateway nobody wins, between Gateways the older one does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use penstock_core::{hostname::HostPattern, listener::SocketProtocol};
+
+use super::{GatewayState, ListenerModel, ListenerState};
+use crate::{nearest::list, problem::Problem};
+
+/// Within a Gateway all listeners in conflict are refused, so that none wins by the order in a file.
+pub(super) fn resolve_within(models: &[ListenerModel], listeners: &mut [ListenerState]) {
+    let conflicts: Vec<_> = (0..listeners.len()).map(|at| conflict_of(at, models, listeners)).collect();
+    let overlaps: Vec<_> = (0..listeners.len()).map(|at| overlap_of(at, models, listeners)).collect();
+    for ((listener, conflict), overlap) in listeners.iter_mut().zip(conflicts).zip(overlaps) {
+        listener.conflict = conflict;
+        listener.overlap = overlap;
+    }
+}
+
+/// The others on the same port that could stand if they were alone.
+fn neighbours<'a>(
+    at: usize,
+    models: &'a [ListenerModel],
+    listeners: &'a [ListenerState],
+) -> impl Iterator<Item = (&'a ListenerModel, &'a ListenerState)> {
+    let own = &listeners[at];
+    models.iter().zip(listeners).enumerate().filter_map(move |(other, pair)| {
+        let both = own.refused.is_none() && pair.1.refused.is_none();
+        (other != at && both && pair.1.port == own.port).then_some(pair)
+    })
+}
+
+fn conflict_of(at: usize, models: &[ListenerModel], listeners: &[ListenerState]) -> Option<Problem> {
+    let named = |matches: &dyn Fn(&ListenerModel, &ListenerState) -> bool| -> Vec<&str> {
+        let others = neighbours(at, models, listeners).filter(|(model, state)| matches(model, state));
+        others.map(|(model, _)| &*model.name).collect()
+    };
+    let port = listeners[at].port;
+    let protocol = named(&|_, other| other.protocol != listeners[at].protocol);
+    if !protocol.is_empty() {
+        let message = format!(
+            "listeners[{at}].protocol: {} on port {port} speaks another protocol; give each protocol its own port",
+            list(protocol)
+        );
+        return Some(Problem::new("ProtocolConflict", message));
+    }
+    let hostname = named(&|other, _| other.hostname == models[at].hostname);
+    (!hostname.is_empty()).then(|| {
+        let message = format!(
+            "listeners[{at}].hostname: {} on port {port} has the same hostname; each needs its own",
+            list(hostname)
+        );
+        Problem::new("HostnameConflict", message)
+    })
+}
+
+/// HTTPS listeners that share hosts: a client may reuse a connection of one for requests of the other.
+fn overlap_of(at: usize, models: &[ListenerModel], listeners: &[ListenerState]) -> Option<Problem> {
+    if listeners[at].protocol != Some(SocketProtocol::Https) {
+        return None;
+    }
+    let own = models[at].hostname.as_ref()?;
+    let overlapping: Vec<&str> = neighbours(at, models, listeners)
+        .filter(|(_, other)| other.protocol == Some(SocketProtocol::Https))
+        .filter(|(other, _)| {
+            other.hostname.as_ref().is_some_and(|other| other != own && own.intersect(other).is_some())
+        })
+        .map(|(other, _)| &*other.name)
+        .collect();
+    (!overlapping.is_empty()).then(|| {
+        let message = format!(
+            "listeners[{at}].hostname: overlaps with {}; a connection made for one is not used for the other (421)",
+            list(overlapping)
+        );
+        Problem::new("OverlappingHostnames", message)
+    })
+}
+
+/// Who has a socket, and which hostnames on it are taken by whom.
+struct Claim {
+    protocol: SocketProtocol,
+    holder: String,
+    hostnames: BTreeMap<HostPattern, String>,
+}
+
+/// Sockets are shared by Gateways that agree on the protocol and differ in hostnames; otherwise the older Gateway keeps the place.
+pub(crate) fn resolve_between(gateways: &mut [GatewayState<'_>]) {
+    let mut by_age: Vec<usize> = (0..gateways.len()).collect();
+    by_age.sort_by(|a, b| gateways[*a].seniority().cmp(&gateways[*b].seniority()));
+    let mut claims = BTreeMap::<SocketAddr, Claim>::new();
+    for at in by_age {
+        if !gateways[at].stands() {
+            continue;
+        }
+        for listener in 0..gateways[at].listeners.len() {
+            if let Some(problem) = claim(&mut claims, &gateways[at], listener) {
+                gateways[at].listeners[listener].conflict = Some(problem);
+            }
+        }
+    }
+}
+
+/// Take the place of a listener on all its sockets, or say who has it. A listener that loses one of its sockets loses all.
+fn claim(claims: &mut BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, at: usize) -> Option<Problem> {
+    let (state, model) = (&gateway.listeners[at], &gateway.model.listeners[at]);
+    let (protocol, hostname) = (state.protocol?, model.hostname.as_ref()?);
+    if !state.stands() {
+        return None;
+    }
+    let sockets: BTreeSet<SocketAddr> = gateway.sockets(state).collect();
+    let me = format!("{}/{}", gateway.id.namespace, gateway.id.name);
+    for address in &sockets {
+        let Some(other) = claims.get(address) else { continue };
+        if other.protocol != protocol {
+            let message = format!(
+                "listeners[{at}].port: on {address}, the older Gateway `{}` speaks another protocol; use another port or address",
+                other.holder
+            );
+            return Some(Problem::new("ProtocolConflict", message));
+        }
+        if let Some(holder) = other.hostnames.get(hostname).filter(|holder| **holder != me) {
+            let message = format!(
+                "listeners[{at}].hostname: on {address}, the older Gateway `{holder}` has the hostname `{hostname}`; use another hostname, \
+                 port or address"
+            );
+            return Some(Problem::new("HostnameConflict", message));
+        }
+    }
+    for address in sockets {
+        let claim =
+            claims.entry(address).or_insert_with(|| Claim { protocol, holder: me.clone(), hostnames: BTreeMap::new() });
+        claim.hostnames.insert(hostname.clone(), me.clone());
+    }
+    None
+}

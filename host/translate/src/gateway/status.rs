@@ -1,0 +1,182 @@
+//! The status of a Gateway: its evaluation, the facts about its sockets, the routes that attached.
+
+use std::net::SocketAddr;
+
+use penstock_core::fact::SocketState;
+
+use super::{GatewayState, ListenerState};
+use crate::{
+    Condition, ConditionStatus, Facts,
+    nearest::list,
+    problem::{Conditions, Problem},
+    status::{GatewayStatus, GatewayStatusAddress, ListenerStatus},
+};
+
+/// The status, with the number of accepted routes by listener.
+pub(crate) fn status(gateway: &GatewayState<'_>, facts: &Facts, attached: &[i32]) -> GatewayStatus {
+    let generation = gateway.gateway.metadata.generation.unwrap_or(0);
+    let places: Vec<Place> = gateway.listeners.iter().map(|listener| Place::of(gateway, listener, facts)).collect();
+    let mut listeners = Vec::<ListenerStatus>::new();
+    for (at, (listener, spec)) in gateway.listeners.iter().zip(&gateway.gateway.spec.listeners).enumerate() {
+        if listeners.iter().any(|earlier| earlier.name == spec.name) {
+            continue; // refused for its name; the list is keyed by name, so there is no place for it
+        }
+        listeners.push(ListenerStatus {
+            name: spec.name.clone(),
+            supported_kinds: listener.supported_kinds.clone(),
+            attached_routes: attached.get(at).copied().unwrap_or_default(),
+            conditions: listener_conditions(listener, &places[at], generation),
+        });
+    }
+    let addresses = gateway.addresses.ips.iter();
+    let addresses = addresses.map(|ip| GatewayStatusAddress { type_: "IPAddress", value: ip.to_string() });
+    GatewayStatus {
+        addresses: if gateway.stands() { addresses.collect() } else { Vec::new() },
+        conditions: gateway_conditions(gateway, &places, facts, generation),
+        listeners,
+    }
+}
+
+/// How far a listener is from taking connections.
+enum Place {
+    /// Something in its way.
+    No(Problem),
+    /// Bound; the message says where, and where not.
+    Bound(String),
+}
+
+impl Place {
+    fn of(gateway: &GatewayState<'_>, listener: &ListenerState, facts: &Facts) -> Self {
+        if let Some(problem) = listener.refused.as_ref().or(listener.conflict.as_ref()) {
+            return Self::No(Problem::new("Invalid", problem.message.clone()));
+        }
+        if let Some(problem) = &listener.unusable {
+            return Self::No(problem.clone());
+        }
+        if !gateway.stands() {
+            return Self::No(Problem::new("Invalid", "the Gateway is not accepted or has no usable address"));
+        }
+        let (mut bound, mut failed, mut pending) = (Vec::new(), Vec::new(), Vec::new());
+        for address in gateway.sockets(listener) {
+            match facts.sockets.get(&address) {
+                Some(SocketState::Bound) => bound.push(address.to_string()),
+                Some(SocketState::Failed(text)) => failed.push(format!("{address}: {text}")),
+                Some(SocketState::Closed) | None => pending.push(address.to_string()),
+            }
+        }
+        if !bound.is_empty() && pending.is_empty() {
+            let but = if failed.is_empty() { String::new() } else { format!("; not on {}", failed.join("; ")) };
+            return Self::Bound(format!("listening on {}{but}", bound.join(", ")));
+        }
+        if !failed.is_empty() {
+            return Self::No(Problem::new("PortUnavailable", format!("cannot listen on {}", failed.join("; "))));
+        }
+        if pending.is_empty() && bound.is_empty() {
+            return Self::No(Problem::new("AddressNotAssigned", "the Gateway has no address"));
+        }
+        Self::No(Problem::new("Pending", format!("about to listen on {}", pending.join(", "))))
+    }
+}
+
+fn listener_conditions(listener: &ListenerState, place: &Place, generation: i64) -> Vec<Condition> {
+    let mut conditions = Conditions::new(generation);
+    let refused = listener.refused.as_ref().or(listener.conflict.as_ref());
+    conditions.holds_unless("Accepted", refused, "the listener is valid");
+    match &listener.conflict {
+        Some(problem) => conditions.yes("Conflicted", problem.reason, problem.message.clone()),
+        None => conditions.set("Conflicted", ConditionStatus::False, "NoConflicts", ""),
+    }
+    match place {
+        Place::No(problem) => conditions.no("Programmed", problem),
+        Place::Bound(message) => conditions.yes("Programmed", "Programmed", message.clone()),
+    }
+    conditions.holds_unless("ResolvedRefs", listener.unresolved.as_ref(), "all references are resolved");
+    if let Some(problem) = &listener.overlap {
+        conditions.yes("OverlappingTLSConfig", problem.reason, problem.message.clone());
+    }
+    conditions.finish()
+}
+
+fn gateway_conditions(gateway: &GatewayState<'_>, places: &[Place], facts: &Facts, generation: i64) -> Vec<Condition> {
+    let mut conditions = Conditions::new(generation);
+    let refused = refusal(gateway);
+    let notes = gateway.notes.iter().map(|note| format!("; {note}")).collect::<String>();
+    let broken = names(gateway, |at| !gateway.listeners[at].stands());
+    match &refused {
+        Some(problem) => conditions.no("Accepted", problem),
+        None if broken.is_empty() => conditions.yes("Accepted", "Accepted", format!("the Gateway is valid{notes}")),
+        None => {
+            let message = format!("listeners that are not valid: {}; see their conditions{notes}", list(broken));
+            conditions.yes("Accepted", "ListenersNotValid", message);
+        }
+    }
+    match programmed(gateway, places, facts, refused.as_ref()) {
+        Ok(message) => conditions.yes("Programmed", "Programmed", message),
+        Err(problem) => conditions.no("Programmed", &problem),
+    }
+    conditions.finish()
+}
+
+fn refusal(gateway: &GatewayState<'_>) -> Option<Problem> {
+    if let Some(problem) = gateway.refused.as_ref().or(gateway.addresses.unsupported.as_ref()) {
+        return Some(problem.clone());
+    }
+    let none_stands = !gateway.listeners.iter().any(ListenerState::stands);
+    none_stands.then(|| Problem::new("ListenersNotValid", "no listener is valid; see the conditions of the listeners"))
+}
+
+fn programmed(
+    gateway: &GatewayState<'_>,
+    places: &[Place],
+    facts: &Facts,
+    refused: Option<&Problem>,
+) -> Result<String, Problem> {
+    if let Some(problem) = refused {
+        let reason = if problem.reason == "Pending" { "Pending" } else { "Invalid" };
+        return Err(Problem::new(reason, problem.message.clone()));
+    }
+    if let Some(problem) = &gateway.addresses.unusable {
+        return Err(problem.clone());
+    }
+    if let Some(problem) = unusable_address(gateway, facts) {
+        return Err(problem);
+    }
+    let waiting = names(gateway, |at| matches!(places[at], Place::No(_)));
+    if places.iter().any(|place| matches!(place, Place::Bound(_))) {
+        return Ok(if waiting.is_empty() {
+            "every listener takes connections".to_owned()
+        } else {
+            format!("listeners that do not take connections: {}; see their conditions", list(waiting))
+        });
+    }
+    let first = places.iter().find_map(|place| match place {
+        Place::No(problem) if problem.reason == "Pending" => Some("Pending"),
+        _ => None,
+    });
+    Err(Problem::new(first.unwrap_or("Invalid"), "no listener takes connections; see the conditions of the listeners"))
+}
+
+/// An address that the Gateway asked for, on which not one of its listeners could be bound.
+fn unusable_address(gateway: &GatewayState<'_>, facts: &Facts) -> Option<Problem> {
+    if !gateway.addresses.explicit {
+        return None;
+    }
+    gateway.addresses.ips.iter().find_map(|ip| {
+        let ports = gateway.listeners.iter().filter(|listener| listener.serves()).map(|listener| listener.port);
+        let states: Vec<_> = ports.map(|port| facts.sockets.get(&SocketAddr::new(*ip, port))).collect();
+        let texts: Option<Vec<&str>> = states
+            .iter()
+            .map(|state| match state {
+                Some(SocketState::Failed(text)) => Some(&**text),
+                _ => None,
+            })
+            .collect();
+        let text = *texts?.first()?;
+        Some(Problem::new("AddressNotUsable", format!("spec.addresses: cannot listen on {ip}: {text}")))
+    })
+}
+
+fn names<'a>(gateway: &'a GatewayState<'_>, which: impl Fn(usize) -> bool) -> Vec<&'a str> {
+    let listeners = gateway.model.listeners.iter().enumerate();
+    listeners.filter(|(at, _)| which(*at)).map(|(_, model)| &*model.name).collect()
+}

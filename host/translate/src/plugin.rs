@@ -1,0 +1,156 @@
+//! WasmPlugins: what should run, where it applies, what its status says.
+
+mod pointer;
+mod quantity;
+mod spec;
+mod status;
+mod targets;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use penstock_core::{
+    ResourceRef,
+    plugin::{FailurePolicy, Hooks, PluginSpec, PolicyCall, Revision},
+    reason::Reason,
+    route::Failure,
+};
+
+pub(crate) use self::{status::status, targets::attach};
+use crate::{
+    Facts, Resources,
+    problem::Problem,
+    resources::{WasmPlugin, wasm_plugin},
+    view::{Changed, Inputs, Reads},
+};
+
+/// A plugin as rules see it: whether and how to call it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PluginModel {
+    pub(crate) id: ResourceRef,
+    pub(crate) priority: i32,
+    failure_policy: FailurePolicy,
+    active: Option<(Revision, Hooks)>,
+}
+
+/// The plugins whose `targetRefs` name one resource.
+pub(crate) type AttachedPlugins = Vec<AttachedPlugin>;
+
+/// A plugin and the part of the target it applies to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttachedPlugin {
+    /// A listener or a rule; all of the target if none.
+    pub(crate) section: Option<String>,
+    pub(crate) plugin: Arc<PluginModel>,
+}
+
+/// What the resource alone says, with what it refers to.
+#[derive(Debug)]
+pub(crate) struct PluginEvaluation {
+    /// What should run; none if the resource does not say it properly.
+    pub(crate) spec: Option<Arc<PluginSpec>>,
+    pub(crate) refused: Option<Problem>,
+    pub(crate) unresolved: Option<Problem>,
+}
+
+/// Evaluations by plugin, as long as what they read stays the same.
+#[derive(Debug, Default)]
+pub(crate) struct PluginCache(BTreeMap<ResourceRef, Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    object: Arc<WasmPlugin>,
+    stamp: Option<Arc<str>>,
+    reads: Reads,
+    evaluation: Arc<PluginEvaluation>,
+}
+
+impl PluginCache {
+    /// Evaluate all plugins.
+    pub(crate) fn refresh(&mut self, inputs: &Inputs<'_>, changed: &Changed) {
+        let mut previous = std::mem::take(&mut self.0);
+        for (id, object) in inputs.resources.wasm_plugins.iter() {
+            let stamp = spec::file(object).and_then(|path| inputs.resources.facts.file(&path).cloned());
+            let before = previous.remove(id);
+            let entry = match before {
+                Some(entry)
+                    if Arc::ptr_eq(&entry.object, object)
+                        && entry.stamp == stamp
+                        && entry.reads.hold(inputs, changed) =>
+                {
+                    entry
+                }
+                before => {
+                    let view = inputs.view();
+                    let mut evaluation = spec::evaluate(&view, id, object, stamp.as_ref());
+                    keep_equal_spec(&mut evaluation, before.as_ref());
+                    Entry { object: object.clone(), stamp, reads: view.into_reads(), evaluation: Arc::new(evaluation) }
+                }
+            };
+            self.0.insert(id.clone(), entry);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ResourceRef, &Arc<WasmPlugin>, &Arc<PluginEvaluation>)> {
+        self.0.iter().map(|(id, entry)| (id, &entry.object, &entry.evaluation))
+    }
+}
+
+fn keep_equal_spec(evaluation: &mut PluginEvaluation, before: Option<&Entry>) {
+    let before = before.and_then(|entry| entry.evaluation.spec.as_ref());
+    if let (Some(spec), Some(before)) = (&mut evaluation.spec, before)
+        && spec == before
+    {
+        *spec = before.clone();
+    }
+}
+
+/// All plugins as rules see them.
+pub(crate) fn models(resources: &Resources) -> impl Iterator<Item = (ResourceRef, PluginModel)> {
+    resources.wasm_plugins.iter().map(|(id, object)| (id.clone(), model(id, object, &resources.facts)))
+}
+
+fn model(id: &ResourceRef, object: &WasmPlugin, facts: &Facts) -> PluginModel {
+    let active = facts.plugins.get(id).and_then(|state| state.active.as_ref());
+    PluginModel {
+        id: id.clone(),
+        priority: object.spec.priority.unwrap_or_default(),
+        failure_policy: match object.spec.failure_policy {
+            Some(wasm_plugin::FailurePolicy::Open) => FailurePolicy::Open,
+            _ => FailurePolicy::Closed,
+        },
+        active: active.map(|active| (active.revision.clone(), active.hooks)),
+    }
+}
+
+/// The calls of a rule, in the order of their request hooks.
+///
+/// Higher priority first. Among equals, attached plugins go by namespace and name, then those that the rule itself names, in its order. A
+/// plugin that is there in several ways is called once.
+pub(crate) fn chain<'a>(
+    attached: impl IntoIterator<Item = &'a Arc<PluginModel>>,
+    named: impl IntoIterator<Item = &'a Arc<PluginModel>>,
+) -> Result<Vec<PolicyCall>, Failure> {
+    let mut plugins: Vec<&Arc<PluginModel>> = attached.into_iter().collect();
+    plugins.sort_by(|a, b| a.id.cmp(&b.id));
+    plugins.extend(named);
+    plugins.sort_by_key(|plugin| std::cmp::Reverse(plugin.priority)); // stable
+    let mut calls = Vec::<PolicyCall>::with_capacity(plugins.len());
+    for plugin in plugins {
+        if calls.iter().any(|call| call.plugin == plugin.id) {
+            continue;
+        }
+        match (&plugin.active, plugin.failure_policy) {
+            (Some((revision, hooks)), failure_policy) => {
+                let (revision, hooks) = (revision.clone(), *hooks);
+                calls.push(PolicyCall { plugin: plugin.id.clone(), revision, failure_policy, hooks });
+            }
+            (None, FailurePolicy::Open) => {}
+            (None, FailurePolicy::Closed) => {
+                let message = format!("{} has no revision that can run, and its failurePolicy is Closed", plugin.id);
+                return Err(Failure { reason: Reason::PluginUnavailable, message: message.into() });
+            }
+        }
+    }
+    calls.retain(|call| call.hooks.request || call.hooks.response);
+    Ok(calls)
+}

@@ -1,0 +1,64 @@
+//! Putting a value at a JSON pointer (RFC 6901), making objects on the way.
+
+use serde_json::{Map, Value};
+
+/// Why there is no such place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InvalidPointer {
+    /// It must begin with a slash.
+    #[error("`{0}` is no JSON pointer; it must begin with `/`, such as `/auth/token`")]
+    Syntax(String),
+    /// Something other than an object or list is in the way.
+    #[error("`{0}` leads through a value that is neither an object nor a list")]
+    Blocked(String),
+    /// Lists are not extended.
+    #[error("`{0}` names a list item that does not exist")]
+    NoItem(String),
+}
+
+/// Put `value` at `pointer` of `document`; null counts as an empty object.
+pub(super) fn put(document: &mut Value, pointer: &str, value: Value) -> Result<(), InvalidPointer> {
+    let Some(path) = pointer.strip_prefix('/') else { return Err(InvalidPointer::Syntax(pointer.to_owned())) };
+    let mut place = document;
+    for token in path.split('/') {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        if place.is_null() {
+            *place = Value::Object(Map::new());
+        }
+        place = match place {
+            Value::Object(fields) => fields.entry(token).or_insert(Value::Null),
+            Value::Array(items) => {
+                let item = token.parse::<usize>().ok().and_then(|at| items.get_mut(at));
+                item.ok_or_else(|| InvalidPointer::NoItem(pointer.to_owned()))?
+            }
+            _ => return Err(InvalidPointer::Blocked(pointer.to_owned())),
+        };
+    }
+    *place = value;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(mut document: Value, pointer: &str, expected: Result<Value, InvalidPointer>) {
+        let result = put(&mut document, pointer, json!("x"));
+        assert_eq!(result.map(|()| document), expected);
+    }
+
+    #[test]
+    fn puts() {
+        check(Value::Null, "/a/b", Ok(json!({"a": {"b": "x"}})));
+        check(json!({"a": {"b": 1, "c": 2}}), "/a/b", Ok(json!({"a": {"b": "x", "c": 2}})));
+        check(json!({"a": [1, 2]}), "/a/1", Ok(json!({"a": [1, "x"]})));
+        check(json!({}), "/a~1b/~0c", Ok(json!({"a/b": {"~c": "x"}})));
+        check(json!({}), "a", Err(InvalidPointer::Syntax("a".into())));
+        check(json!({}), "", Err(InvalidPointer::Syntax(String::new())));
+        check(json!({"a": 1}), "/a/b", Err(InvalidPointer::Blocked("/a/b".into())));
+        check(json!({"a": []}), "/a/0", Err(InvalidPointer::NoItem("/a/0".into())));
+    }
+}

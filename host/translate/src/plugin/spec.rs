@@ -1,0 +1,190 @@
+//! From a WasmPlugin to what the plugin host should run.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use k8s_openapi::ByteString;
+use penstock_core::{
+    Kind, ResourceRef,
+    plugin::{Capabilities, ModuleSource, PluginLimits, PluginSpec},
+};
+use serde_json::Value;
+
+use super::{PluginEvaluation, pointer, quantity};
+use crate::{
+    nearest::{did_you_mean, list},
+    problem::{Problem, sentences},
+    resources::{
+        WasmPlugin,
+        wasm_plugin::{ConfigMapKeyReference, FailurePolicy, PluginSecretReference, WasmPluginSpec},
+    },
+    view::View,
+};
+
+/// The file that a plugin names as its source.
+pub(super) fn file(object: &WasmPlugin) -> Option<PathBuf> {
+    object.spec.source.file.as_ref().map(|file| PathBuf::from(&file.path))
+}
+
+pub(super) fn evaluate(
+    view: &View<'_>,
+    id: &ResourceRef,
+    object: &WasmPlugin,
+    stamp: Option<&Arc<str>>,
+) -> PluginEvaluation {
+    let spec = &object.spec;
+    let (mut refused, mut unresolved) = (Vec::new(), Vec::new());
+    let source = source(view, id, spec, stamp, &mut refused, &mut unresolved);
+    let limits = limits(spec, &mut refused);
+    if let Some(FailurePolicy::Unknown(text)) = &spec.failure_policy {
+        let hint = did_you_mean(text, FailurePolicy::KNOWN.iter().copied());
+        let message = format!("spec.failurePolicy: `{text}` is not known{hint}; until then it counts as `Closed`");
+        refused.push(Problem::unsupported(message));
+    }
+    let config = config(view, id, spec, &mut refused, &mut unresolved);
+    let whole = refused.is_empty() && unresolved.is_empty();
+    let spec = source.filter(|_| whole).map(|source| {
+        Arc::new(PluginSpec {
+            plugin: id.clone(),
+            generation: object.metadata.generation.unwrap_or(0),
+            source,
+            config: Arc::new(config),
+            capabilities: capabilities(spec),
+            limits,
+        })
+    });
+    let merged = |problems: &[Problem]| problems.first().map(|first| Problem::new(first.reason, sentences(problems)));
+    PluginEvaluation { spec, refused: merged(&refused), unresolved: merged(&unresolved) }
+}
+
+fn source(
+    view: &View<'_>,
+    id: &ResourceRef,
+    spec: &WasmPluginSpec,
+    stamp: Option<&Arc<str>>,
+    refused: &mut Vec<Problem>,
+    unresolved: &mut Vec<Problem>,
+) -> Option<ModuleSource> {
+    match (&spec.source.file, &spec.source.config_map_ref) {
+        (Some(file), None) if file.path.is_empty() => {
+            refused.push(Problem::new("Invalid", "spec.source.file.path: is empty"));
+            None
+        }
+        (Some(file), None) => {
+            let stamp = stamp.cloned().unwrap_or_else(|| "".into());
+            Some(ModuleSource::File { path: PathBuf::from(&file.path), stamp })
+        }
+        (None, Some(reference)) => match module_of(view, id, reference) {
+            Ok(module) => Some(ModuleSource::Inline(module)),
+            Err(problem) => {
+                unresolved.push(problem.within("spec.source.configMapRef"));
+                None
+            }
+        },
+        (None, None) => {
+            refused.push(Problem::new("Invalid", "spec.source: needs one of `file` and `configMapRef`"));
+            None
+        }
+        (Some(_), Some(_)) => {
+            refused.push(Problem::new("Invalid", "spec.source: `file` and `configMapRef` exclude each other"));
+            None
+        }
+    }
+}
+
+fn module_of(view: &View<'_>, id: &ResourceRef, reference: &ConfigMapKeyReference) -> Result<Bytes, Problem> {
+    let missing = |message: String| Problem::new("ConfigMapNotFound", message);
+    let name = &reference.name;
+    let Some(map) = view.config_map(&ResourceRef::new(Kind::ConfigMap, id.namespace.clone(), name.as_str())) else {
+        let hint = did_you_mean(name, view.config_maps().names_in(Kind::ConfigMap, &id.namespace));
+        return Err(missing(format!("name: there is no ConfigMap `{}/{name}`{hint}", id.namespace)));
+    };
+    let entries = map.binary_data.iter().flatten();
+    let found = match &reference.key {
+        Some(key) => entries.clone().find(|(name, _)| *name == key),
+        None => entries.clone().next().filter(|_| entries.clone().count() == 1),
+    };
+    found.map(|(_, ByteString(module))| Bytes::copy_from_slice(module)).ok_or_else(|| {
+        let keys = list(entries.map(|(name, _)| name.as_str()));
+        missing(match &reference.key {
+            Some(key) => format!("key: ConfigMap `{name}` has no `{key}` in its binaryData; it has {keys}"),
+            None => format!("key: is required unless binaryData of ConfigMap `{name}` has exactly one; it has {keys}"),
+        })
+    })
+}
+
+fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
+    let mut limits = PluginLimits::default();
+    let Some(given) = &spec.limits else { return limits };
+    let mut time = |name: &str, text: &Option<String>, limit: &mut Duration| match text.as_deref() {
+        None => {}
+        Some(text) => match quantity::duration(text).filter(|time| !time.is_zero()) {
+            Some(time) => *limit = time,
+            None => refused.push(Problem::new(
+                "Invalid",
+                format!("spec.limits.{name}: `{text}` is no duration above zero, such as `2ms`"),
+            )),
+        },
+    };
+    time("hookTime", &given.hook_time, &mut limits.hook_time);
+    time("configureTime", &given.configure_time, &mut limits.configure_time);
+    let mut size = |name: &str, text: &Option<String>, limit: &mut u64| match text.as_deref() {
+        None => {}
+        Some(text) => match quantity::bytes(text).filter(|size| *size > 0) {
+            Some(size) => *limit = size,
+            None => refused.push(Problem::new(
+                "Invalid",
+                format!("spec.limits.{name}: `{text}` is no size above zero, such as `16Mi`"),
+            )),
+        },
+    };
+    size("memory", &given.memory, &mut limits.memory);
+    size("moduleSize", &given.module_size, &mut limits.module_size);
+    if let Some(lines) = given.log_lines {
+        limits.log_lines = lines;
+    }
+    limits
+}
+
+fn capabilities(spec: &WasmPluginSpec) -> Capabilities {
+    let given = spec.capabilities.clone().unwrap_or_default();
+    Capabilities { log: given.log, clock: given.clock, random: given.random }
+}
+
+/// `spec.config` with the values of `spec.secretRefs` in their places.
+fn config(
+    view: &View<'_>,
+    id: &ResourceRef,
+    spec: &WasmPluginSpec,
+    refused: &mut Vec<Problem>,
+    unresolved: &mut Vec<Problem>,
+) -> Value {
+    let mut config = spec.config.clone().unwrap_or_default();
+    for (index, reference) in spec.secret_refs.iter().enumerate() {
+        match secret_text(view, id, reference) {
+            Ok(text) => {
+                if let Err(error) = pointer::put(&mut config, &reference.pointer, Value::String(text)) {
+                    refused.push(Problem::new("Invalid", format!("spec.secretRefs[{index}].as: {error}")));
+                }
+            }
+            Err(problem) => unresolved.push(problem.within(format_args!("spec.secretRefs[{index}]"))),
+        }
+    }
+    config
+}
+
+fn secret_text(view: &View<'_>, id: &ResourceRef, reference: &PluginSecretReference) -> Result<String, Problem> {
+    let missing = |message: String| Problem::new("SecretNotFound", message);
+    let (name, key) = (&reference.name, &reference.key);
+    let Some(secret) = view.secret(&ResourceRef::new(Kind::Secret, id.namespace.clone(), name.as_str())) else {
+        let hint = did_you_mean(name, view.secrets().names_in(Kind::Secret, &id.namespace));
+        return Err(missing(format!("name: there is no Secret `{}/{name}`{hint}", id.namespace)));
+    };
+    let data = secret.data.iter().flatten();
+    let Some((_, ByteString(value))) = data.clone().find(|(name, _)| *name == key) else {
+        let keys = list(data.map(|(name, _)| name.as_str()));
+        return Err(missing(format!("key: Secret `{name}` has no `{key}` in its data; it has {keys}")));
+    };
+    String::from_utf8(value.clone())
+        .map_err(|_| Problem::new("InvalidSecret", format!("key: `{key}` of Secret `{name}` is not UTF-8 text")))
+}

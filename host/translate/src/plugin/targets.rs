@@ -1,0 +1,104 @@
+//! `targetRefs`: where a plugin applies.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use penstock_core::{Kind, ResourceRef};
+
+use super::{AttachedPlugin, AttachedPlugins, PluginModel};
+use crate::{
+    Resources, Table,
+    nearest::{did_you_mean, list},
+    problem::Problem,
+    resources::{
+        WasmPlugin,
+        common::{GATEWAY_GROUP, PolicyTargetReference},
+    },
+};
+
+const KINDS: [&str; 3] = ["Gateway", "HTTPRoute", "GRPCRoute"];
+
+/// All plugins by the resource that they name as target.
+pub(crate) fn attach(resources: &Resources, models: &Table<PluginModel>) -> BTreeMap<ResourceRef, AttachedPlugins> {
+    let mut attached = BTreeMap::<ResourceRef, AttachedPlugins>::new();
+    for (id, object) in resources.wasm_plugins.iter() {
+        let Some(model) = models.get(id) else { continue };
+        for reference in &object.spec.target_refs {
+            if let Ok(target) = target(id, reference) {
+                let plugin = Arc::clone(model);
+                attached
+                    .entry(target)
+                    .or_default()
+                    .push(AttachedPlugin { section: reference.section_name.clone(), plugin });
+            }
+        }
+    }
+    attached
+}
+
+/// What is wrong with the targets, one entry for each that leads nowhere.
+pub(super) fn problems(resources: &Resources, id: &ResourceRef, object: &WasmPlugin) -> Vec<Problem> {
+    let targets = object.spec.target_refs.iter().enumerate();
+    targets
+        .filter_map(|(index, reference)| {
+            let found = target(id, reference).and_then(|target| exists(resources, &target, reference));
+            found.err().map(|problem| problem.within(format_args!("spec.targetRefs[{index}]")))
+        })
+        .collect()
+}
+
+fn target(id: &ResourceRef, reference: &PolicyTargetReference) -> Result<ResourceRef, Problem> {
+    let kind = match reference.kind.as_str() {
+        "Gateway" => Kind::Gateway,
+        "HTTPRoute" => Kind::HTTPRoute,
+        "GRPCRoute" => Kind::GRPCRoute,
+        other => {
+            let hint = did_you_mean(other, KINDS.into_iter());
+            return Err(Problem::new(
+                "Invalid",
+                format!("kind: `{other}` cannot be a target; {} can{hint}", list(KINDS)),
+            ));
+        }
+    };
+    if reference.group != GATEWAY_GROUP {
+        return Err(Problem::new(
+            "Invalid",
+            format!("group: `{}` has no {kind}; use `{GATEWAY_GROUP}`", reference.group),
+        ));
+    }
+    Ok(ResourceRef::new(kind, id.namespace.clone(), reference.name.as_str()))
+}
+
+fn exists(resources: &Resources, target: &ResourceRef, reference: &PolicyTargetReference) -> Result<(), Problem> {
+    let sections: Option<Vec<&str>> = match target.kind {
+        Kind::Gateway => resources
+            .gateways
+            .get(target)
+            .map(|gateway| gateway.spec.listeners.iter().map(|listener| listener.name.as_str()).collect()),
+        Kind::HTTPRoute => resources
+            .http_routes
+            .get(target)
+            .map(|route| route.spec.rules.iter().filter_map(|rule| rule.name.as_deref()).collect()),
+        _ => resources
+            .grpc_routes
+            .get(target)
+            .map(|route| route.spec.rules.iter().filter_map(|rule| rule.name.as_deref()).collect()),
+    };
+    let lost = |message: String| Err(Problem::new("TargetNotFound", message));
+    let Some(sections) = sections else {
+        let namespace = &target.namespace;
+        let hint = match target.kind {
+            Kind::Gateway => did_you_mean(&target.name, resources.gateways.names_in(target.kind, namespace)),
+            Kind::HTTPRoute => did_you_mean(&target.name, resources.http_routes.names_in(target.kind, namespace)),
+            _ => did_you_mean(&target.name, resources.grpc_routes.names_in(target.kind, namespace)),
+        };
+        return lost(format!("name: there is no {} `{namespace}/{}`{hint}", target.kind, target.name));
+    };
+    match &reference.section_name {
+        Some(section) if !sections.contains(&section.as_str()) => {
+            let part = if target.kind == Kind::Gateway { "listener" } else { "rule" };
+            let known = list(sections.iter().copied());
+            lost(format!("sectionName: {} `{}` has no {part} `{section}`; it has {known}", target.kind, target.name))
+        }
+        _ => Ok(()),
+    }
+}

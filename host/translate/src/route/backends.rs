@@ -1,0 +1,239 @@
+//! Backend references: granted, existing, speaking something that the route can speak.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ServicePort;
+use penstock_core::{
+    Kind, ResourceRef,
+    backend::{BackendKey, BackendProtocol, BackendTls, SubjectAltName, Trust},
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use super::draft::RouteDraft;
+use crate::{
+    endpoints::Origin,
+    grants::{self, End},
+    nearest::did_you_mean,
+    problem::Problem,
+    resources::{
+        XBackend,
+        backend_tls::{
+            BackendTlsValidation, SubjectAltNameType, WellKnownCaCertificates, XBackendProtocol, XBackendTlsMode,
+            XBackendType,
+        },
+        common::{GATEWAY_GROUP, GATEWAY_X_GROUP},
+        route::BackendRef,
+    },
+    view::View,
+};
+
+/// A backend and where its endpoints come from.
+pub(super) struct Found {
+    pub(super) key: BackendKey,
+    pub(super) origin: Origin,
+}
+
+/// Find what a reference means. Whether it is granted is asked before whether it exists: the answer must not tell.
+pub(super) fn find(view: &View<'_>, route: &RouteDraft, reference: &BackendRef) -> Result<Found, Problem> {
+    let group = reference.group.as_deref().unwrap_or("");
+    let kind = match (group, reference.kind.as_deref().unwrap_or("Service")) {
+        ("", "Service") => Kind::Service,
+        (GATEWAY_X_GROUP, "XBackend") => Kind::XBackend,
+        (group, kind) => {
+            let hint = did_you_mean(kind, ["Service", "XBackend"].into_iter());
+            let message = format!(
+                "kind: `{group}/{kind}` cannot be a backend; Services of the core group and XBackends of `{GATEWAY_X_GROUP}` \
+                 can{hint}"
+            );
+            return Err(Problem::new("InvalidKind", message));
+        }
+    };
+    let own = &route.id.namespace;
+    let namespace = reference.namespace.as_deref().unwrap_or(own);
+    let referrer = route.id.kind.to_string();
+    let from = End { group: GATEWAY_GROUP, kind: &referrer, namespace: own };
+    let referent = kind.to_string();
+    let to = End { group, kind: &referent, namespace };
+    if namespace != &**own && !grants::permitted(view.reference_grants(), from, to, &reference.name) {
+        let message = format!("namespace: {kind} `{}` {}", reference.name, grants::advice(from, to, &reference.name));
+        return Err(Problem::new("RefNotPermitted", message));
+    }
+    let key = ResourceRef::new(kind, namespace, reference.name.as_str());
+    match kind {
+        Kind::XBackend => x_backend(view, route, &key, reference),
+        _ => service(view, route, &key, reference),
+    }
+}
+
+fn service(view: &View<'_>, route: &RouteDraft, key: &ResourceRef, reference: &BackendRef) -> Result<Found, Problem> {
+    let missing = |message: String| Problem::new("BackendNotFound", message);
+    let Some(service) = view.service(key) else {
+        let hint = did_you_mean(&key.name, view.services().names_in(Kind::Service, &key.namespace));
+        return Err(missing(format!("name: there is no Service `{}/{}`{hint}", key.namespace, key.name)));
+    };
+    let spec = service.spec.as_ref();
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        let message = format!(
+            "name: Service `{}` is of type ExternalName, which could lead anywhere; use an XBackend with `ExternalHostname`",
+            key.name
+        );
+        return Err(Problem::new("InvalidKind", message));
+    }
+    let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let numbers = || ports.iter().map(|port| port.port.to_string()).collect::<Vec<_>>().join(", ");
+    let Some(wanted) = reference.port else {
+        return Err(missing(format!("port: is required for a Service; `{}` has {}", key.name, numbers())));
+    };
+    let found = ports.iter().find(|port| port.port == wanted && port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let (Some(port), Ok(number)) = (found, u16::try_from(wanted)) else {
+        return Err(missing(format!("port: Service `{}` has no TCP port {wanted}; it has {}", key.name, numbers())));
+    };
+    let protocol = spoken(route, port).map_err(|message| {
+        Problem::new(
+            "UnsupportedProtocol",
+            format!("port: appProtocol of port {wanted} of Service `{}`: {message}", key.name),
+        )
+    })?;
+    let name = format!("{}/{}", key.namespace, key.name);
+    Ok(Found {
+        key: BackendKey { name: name.into(), port: number, protocol, tls: None },
+        origin: Origin::Service { service: key.clone(), port_name: port.name.clone().unwrap_or_default() },
+    })
+}
+
+/// What is spoken to a port of a Service. Words that say nothing about HTTP do not forbid it.
+fn spoken(route: &RouteDraft, port: &ServicePort) -> Result<BackendProtocol, String> {
+    let default = if route.is_grpc() { BackendProtocol::Http2 } else { BackendProtocol::Http1 };
+    match port.app_protocol.as_deref() {
+        Some("kubernetes.io/h2c") => Ok(BackendProtocol::Http2),
+        Some("kubernetes.io/ws") if !route.is_grpc() => Ok(BackendProtocol::Http1),
+        Some("kubernetes.io/ws") => Err("`kubernetes.io/ws` does not go with a GRPCRoute".to_owned()),
+        Some("kubernetes.io/wss") => {
+            Err("`kubernetes.io/wss` needs TLS towards the Service, which is not supported yet; use `kubernetes.io/ws`"
+                .to_owned())
+        }
+        Some(other) if other.starts_with("kubernetes.io/") => Err(format!("`{other}` is not supported")),
+        _ => Ok(default),
+    }
+}
+
+fn x_backend(view: &View<'_>, route: &RouteDraft, key: &ResourceRef, reference: &BackendRef) -> Result<Found, Problem> {
+    let Some(backend) = view.x_backend(key) else {
+        let hint = did_you_mean(&key.name, view.x_backends().names_in(Kind::XBackend, &key.namespace));
+        let message = format!("name: there is no XBackend `{}/{}`{hint}", key.namespace, key.name);
+        return Err(Problem::new("BackendNotFound", message));
+    };
+    if reference.port.is_some() {
+        return Err(Problem::new("UnsupportedValue", "port: an XBackend has its own port; remove the field"));
+    }
+    let invalid = |(reason, message): (&'static str, String)| {
+        Problem::new(reason, format!("name: XBackend `{}/{}`: {message}", key.namespace, key.name))
+    };
+    let (host, port) = external_host(backend).map_err(invalid)?;
+    let tls = x_tls(view, key, backend).map_err(invalid)?;
+    let protocol = x_protocol(route, backend, tls.is_some()).map_err(invalid)?;
+    let name = format!("XBackend/{}/{}", key.namespace, key.name);
+    Ok(Found {
+        key: BackendKey { name: name.into(), port, protocol, tls: tls.map(Arc::new) },
+        origin: Origin::Name(host, port),
+    })
+}
+
+type Wrong = (&'static str, String);
+
+fn external_host(backend: &XBackend) -> Result<(Arc<str>, u16), Wrong> {
+    let spec = &backend.spec;
+    if spec.type_ != XBackendType::ExternalHostname {
+        return Err((
+            "UnsupportedValue",
+            format!("spec.type: `{}` is not supported; use `ExternalHostname`", spec.type_),
+        ));
+    }
+    let Some(host) = spec.external_hostname.as_ref().filter(|host| !host.hostname.is_empty()) else {
+        return Err(("UnsupportedValue", "spec.externalHostname.hostname: is required with this type".to_owned()));
+    };
+    let port = spec.port.number.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    let port = port.ok_or(("UnsupportedValue", "spec.port.number: must be between 1 and 65535".to_owned()))?;
+    Ok((host.hostname.as_str().into(), port))
+}
+
+fn x_protocol(route: &RouteDraft, backend: &XBackend, tls: bool) -> Result<BackendProtocol, Wrong> {
+    let wrong = |message: String| Err(("UnsupportedProtocol", message));
+    let grpc = route.is_grpc();
+    match (&backend.spec.protocol, tls) {
+        (None | Some(XBackendProtocol::Http), _) if grpc => Ok(BackendProtocol::Http2),
+        (Some(XBackendProtocol::Grpc), _)
+        | (Some(XBackendProtocol::Http2), true)
+        | (Some(XBackendProtocol::H2c), false) => Ok(BackendProtocol::Http2),
+        (Some(protocol), _) if grpc => wrong(format!("spec.protocol: `{protocol}` does not go with a GRPCRoute")),
+        (None | Some(XBackendProtocol::Http | XBackendProtocol::Http11), _) | (Some(XBackendProtocol::Wss), true) => {
+            Ok(BackendProtocol::Http1)
+        }
+        (Some(protocol @ (XBackendProtocol::Http2 | XBackendProtocol::Wss)), false) => {
+            wrong(format!("spec.protocol: `{protocol}` needs spec.tls"))
+        }
+        (Some(XBackendProtocol::H2c), true) => wrong("spec.protocol: `H2C` excludes spec.tls; use `HTTP2`".to_owned()),
+        (Some(protocol), _) => wrong(format!("spec.protocol: `{protocol}` is not supported")),
+    }
+}
+
+fn x_tls(view: &View<'_>, key: &ResourceRef, backend: &XBackend) -> Result<Option<BackendTls>, Wrong> {
+    let Some(tls) = &backend.spec.tls else { return Ok(None) };
+    match (&tls.mode, &tls.validation) {
+        (XBackendTlsMode::None, _) => Ok(None),
+        (XBackendTlsMode::ServerOnly, Some(validation)) => {
+            let trust = trust(view, key, validation)?;
+            let names =
+                validation.subject_alt_names.iter().map(|name| match (&name.type_, &name.hostname, &name.uri) {
+                    (SubjectAltNameType::Hostname, Some(host), _) => Ok(SubjectAltName::Dns(host.as_str().into())),
+                    (SubjectAltNameType::Uri, _, Some(uri)) => Ok(SubjectAltName::Uri(uri.as_str().into())),
+                    _ => Err((
+                        "UnsupportedValue",
+                        "spec.tls.validation.subjectAltNames: type and value do not fit".to_owned(),
+                    )),
+                });
+            let subject_alt_names = names.collect::<Result<_, _>>()?;
+            Ok(Some(BackendTls { server_name: validation.hostname.as_str().into(), trust, subject_alt_names }))
+        }
+        (XBackendTlsMode::ServerOnly, None) => {
+            Err(("UnsupportedValue", "spec.tls.validation: is required with mode `ServerOnly`".to_owned()))
+        }
+        (mode, _) => Err(("UnsupportedValue", format!("spec.tls.mode: `{mode}` is not supported; use `ServerOnly`"))),
+    }
+}
+
+fn trust(view: &View<'_>, key: &ResourceRef, validation: &BackendTlsValidation) -> Result<Trust, Wrong> {
+    let at = "spec.tls.validation";
+    match &validation.well_known_ca_certificates {
+        Some(WellKnownCaCertificates::System) => return Ok(Trust::System),
+        Some(WellKnownCaCertificates::Unknown(text)) => {
+            return Err((
+                "UnsupportedValue",
+                format!("{at}.wellKnownCACertificates: `{text}` is not known; use `System`"),
+            ));
+        }
+        None => {}
+    }
+    let mut roots = Vec::new();
+    for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
+        let invalid =
+            |message: String| ("InvalidCACertificateRef", format!("{at}.caCertificateRefs[{index}]: {message}"));
+        if !reference.group.is_empty() || reference.kind != "ConfigMap" {
+            return Err(invalid(format!(
+                "`{}/{}` holds no certificates; only ConfigMaps do",
+                reference.group, reference.kind
+            )));
+        }
+        let map = view.config_map(&ResourceRef::new(Kind::ConfigMap, key.namespace.clone(), reference.name.as_str()));
+        let pem = map.and_then(|map| map.data.as_ref()).and_then(|data| data.get("ca.crt"));
+        let pem = pem.ok_or_else(|| invalid(format!("there is no ConfigMap `{}` with `ca.crt`", reference.name)))?;
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|error| invalid(format!("`ca.crt` is malformed: {error}")))?;
+            roots.push(certificate.to_vec());
+        }
+    }
+    if roots.is_empty() {
+        return Err(("InvalidCACertificateRef", format!("{at}: names no certificate to trust")));
+    }
+    Ok(Trust::Roots(roots))
+}

@@ -1,0 +1,249 @@
+//! Worlds from YAML, and translations as text.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use penstock_core::{
+    Kind, ResourceRef,
+    fact::{Fact, SocketState},
+    plugin::{ActiveRevision, Candidate, Hooks, ModuleSource, Phase, PluginSpec, PluginState, Rejection, Revision},
+};
+use penstock_translate::{Change, Resources, Settings, Translation, resources::Object};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A world as its file says.
+pub(crate) struct Loaded {
+    pub(crate) resources: Resources,
+    pub(crate) settings: Settings,
+    /// Sockets that are not simply bound.
+    pub(crate) sockets: BTreeMap<SocketAddr, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct World {
+    kind: String,
+    settings: WorldSettings,
+    sockets: BTreeMap<SocketAddr, String>,
+    plugins: BTreeMap<String, WorldPlugin>,
+    files: BTreeMap<PathBuf, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct WorldSettings {
+    controller_name: String,
+    implied_class: Option<String>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Default for WorldSettings {
+    fn default() -> Self {
+        let settings = Settings::standalone();
+        Self {
+            controller_name: settings.controller_name.to_string(),
+            implied_class: settings.implied_class.as_deref().map(str::to_owned),
+            addresses: settings.default_addresses,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct WorldPlugin {
+    active: Option<WorldActive>,
+    candidate: Option<WorldCandidate>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WorldActive {
+    generation: i64,
+    digest: String,
+    hooks: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WorldCandidate {
+    generation: i64,
+    digest: Option<String>,
+    phase: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// All worlds of a directory in order of their names.
+pub(crate) fn worlds(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut worlds: Vec<_> = entries.filter(|path| path.to_str().unwrap().ends_with(".in.yaml")).collect();
+    worlds.sort();
+    worlds
+}
+
+/// The documents of a YAML file as JSON; empty ones left out.
+pub(crate) fn documents(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents = serde_yaml_ng::Deserializer::from_str(&text);
+    let documents = documents
+        .map(|document| Value::deserialize(document).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+    documents.filter(|document| !document.is_null()).collect()
+}
+
+pub(crate) fn load(path: &Path) -> Loaded {
+    let mut resources = Resources::default();
+    let mut world = World::default();
+    for mut document in documents(path) {
+        let text = |field: &str| document[field].as_str().unwrap_or_default().to_owned();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        if kind == "World" {
+            world = serde_json::from_value(document).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            continue;
+        }
+        insert_pki(&mut document, path.parent().unwrap());
+        let object = Object::parse(&api_version, &kind, document);
+        let object = object.unwrap_or_else(|error| panic!("{}: {kind}: {error}", path.display()));
+        resources.apply(Change::Upsert(object));
+    }
+    for (name, plugin) in &world.plugins {
+        let (namespace, name) = name.split_once('/').expect("namespace/name");
+        let plugin_ref = ResourceRef::new(Kind::WasmPlugin, namespace, name);
+        resources.apply(Change::Observe(Fact::Plugin(plugin_ref, Arc::new(state(plugin)))));
+    }
+    for (file, stamp) in world.files {
+        resources.apply(Change::File(file, Some(stamp.into())));
+    }
+    let settings = Settings {
+        controller_name: world.settings.controller_name.into(),
+        implied_class: world.settings.implied_class.map(Into::into),
+        default_addresses: world.settings.addresses,
+    };
+    Loaded { resources, settings, sockets: world.sockets }
+}
+
+fn insert_pki(document: &mut Value, directory: &Path) {
+    let Some(fields) = document.get_mut("stringData").and_then(Value::as_object_mut) else { return };
+    for value in fields.values_mut() {
+        if let Some(file) = value.as_str().and_then(|text| text.strip_prefix('@')) {
+            *value = std::fs::read_to_string(directory.join("pki").join(file)).unwrap().into();
+        }
+    }
+}
+
+fn state(plugin: &WorldPlugin) -> PluginState {
+    let active = plugin.active.as_ref().map(|active| ActiveRevision {
+        revision: Revision::new(active.generation.unsigned_abs(), Arc::new(())),
+        generation: active.generation,
+        digest: active.digest.as_str().into(),
+        name: "test-plugin".into(),
+        version: "1.0.0".into(),
+        hooks: Hooks {
+            request: active.hooks.iter().any(|hook| hook == "request"),
+            response: active.hooks.iter().any(|hook| hook == "response"),
+            ..Hooks::default()
+        },
+    });
+    let candidate = plugin.candidate.as_ref().map(|candidate| Candidate {
+        generation: candidate.generation,
+        digest: candidate.digest.as_deref().map(Into::into),
+        phase: match candidate.phase.as_str() {
+            "Fetching" => Phase::Fetching,
+            "Validating" => Phase::Validating,
+            _ => Phase::Rejected(Rejection {
+                reason: Box::leak(candidate.reason.clone().into_boxed_str()),
+                message: candidate.message.clone(),
+            }),
+        },
+    });
+    PluginState { active, candidate }
+}
+
+/// Report all sockets of a translation as bound, but for the given ones.
+pub(crate) fn bind(resources: &mut Resources, translation: &Translation, special: &BTreeMap<SocketAddr, String>) {
+    for address in &translation.needs.sockets {
+        let state = match special.get(address).map(String::as_str) {
+            None => SocketState::Bound,
+            Some("pending") => continue,
+            Some(text) => SocketState::Failed(text.into()),
+        };
+        resources.apply(Change::Observe(Fact::Socket(*address, state)));
+    }
+}
+
+/// Store the endpoints as a publisher does.
+pub(crate) fn publish(translation: &Translation) {
+    for (cell, set) in &translation.endpoints {
+        if !Arc::ptr_eq(&cell.load(), set) {
+            cell.store(set.clone());
+        }
+    }
+}
+
+/// A translation as YAML. Endpoints are shown as they are once they are published.
+pub(crate) fn render(translation: &Translation) -> String {
+    publish(translation);
+    let statuses: BTreeMap<String, Value> = translation
+        .statuses
+        .iter()
+        .map(|(reference, status)| (reference.to_string(), serde_json::to_value(&**status).unwrap()))
+        .collect();
+    let needs = json!({
+        "plugins": translation.needs.plugins.iter().map(|spec| plugin(spec)).collect::<Vec<_>>(),
+        "keptPlugins": translation.needs.kept_plugins,
+        "files": translation.needs.files,
+        "sockets": translation.needs.sockets,
+    });
+    let mut whole = json!({ "snapshot": *translation.snapshot, "statuses": statuses, "needs": needs });
+    shorten(&mut whole);
+    serde_yaml_ng::to_string(&whole).unwrap()
+}
+
+/// Conditions and kinds as one line each: a review of a golden file is a review of its sentences.
+fn shorten(value: &mut Value) {
+    let line = |condition: &serde_json::Map<String, Value>| {
+        let text = |field: &str| Some(condition.get(field)?.as_str()?.to_owned());
+        let generation = condition.get("observedGeneration")?;
+        Some(format!("{}={} {} @{generation}: {}", text("type")?, text("status")?, text("reason")?, text("message")?))
+    };
+    match value {
+        Value::Object(fields) => {
+            if let Some(line) = line(fields) {
+                *value = line.into();
+                return;
+            }
+            if let Some(Value::Array(kinds)) = fields.get_mut("supportedKinds") {
+                kinds.iter_mut().for_each(|kind| *kind = kind["kind"].clone());
+            }
+            fields.values_mut().for_each(shorten);
+        }
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        _ => {}
+    }
+}
+
+fn plugin(spec: &PluginSpec) -> Value {
+    let source = match &spec.source {
+        ModuleSource::File { path, stamp } => format!("file {} ({stamp})", path.display()),
+        ModuleSource::Inline(bytes) => format!("inline, {} bytes", bytes.len()),
+    };
+    json!({
+        "plugin": spec.plugin,
+        "generation": spec.generation,
+        "source": source,
+        "config": *spec.config,
+        "capabilities": spec.capabilities,
+        "limits": format!(
+            "{:?} {:?} {} {} {}",
+            spec.limits.hook_time, spec.limits.configure_time, spec.limits.memory, spec.limits.module_size, spec.limits.log_lines
+        ),
+    })
+}
