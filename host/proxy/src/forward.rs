@@ -1,0 +1,131 @@
+//! From a request whose head is decided to the head of the endpoint's response.
+
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use http::{HeaderValue, Request, StatusCode, Version, header, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use penstock_core::{
+    backend::{Backend, BackendProtocol},
+    reason::Reason,
+    route::{Target, WeightedBackend},
+};
+
+use crate::{
+    body::{Body, Continue, Progress, RequestBody},
+    connection::Connection,
+    patience::Patience,
+    record::Record,
+    respond::{Answer, Rejection},
+    target, upgrade,
+    upstream::{self, Job, Upstream},
+    wire::UpgradeState,
+};
+
+/// Where a request goes.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) backend: &'a WeightedBackend,
+    /// None where the reference does not resolve.
+    pub(crate) upstream: Option<&'a Upstream>,
+    /// The protocol to upgrade to.
+    pub(crate) upgrade: Option<HeaderValue>,
+}
+
+/// Send the request to an endpoint.
+pub(crate) async fn send(
+    outgoing: Outgoing<'_>,
+    mut head: request::Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Answer, Rejection> {
+    let connection = outgoing.connection;
+    let (Target::Backend(backend), Some(upstream)) = (&outgoing.backend.target, outgoing.upstream) else {
+        return Err(Reason::InvalidBackend.into());
+    };
+    if let Some(log) = record.log() {
+        log.backend = Some(backend.key.to_string());
+    }
+    let gate = expect(connection, backend, &mut head, &body)?;
+    let (body, progress) = wrap(connection, body, gate.clone())?;
+    if let Some(progress) = &progress {
+        record.set_progress(progress.clone());
+    }
+    head.version = Version::HTTP_11;
+    let worker = &connection.worker;
+    let job = Job { worker, backend, upstream, progress: progress.as_ref(), gate: gate.as_ref() };
+    if let Some(protocol) = outgoing.upgrade {
+        if backend.key.protocol == BackendProtocol::Http1 && progress.is_none() {
+            return upgrade::send(connection, &job, head, protocol, record).await;
+        }
+        connection.wire.set_upgrade(UpgradeState::Declined);
+    } else if head.extensions.get::<hyper::upgrade::OnUpgrade>().is_some() {
+        connection.wire.set_upgrade(UpgradeState::Declined);
+    }
+    let mut request = Request::from_parts(head, body);
+    if let Some(gate) = gate.clone() {
+        hyper::ext::on_informational(&mut request, move |interim| {
+            if interim.status() == StatusCode::CONTINUE {
+                gate.store(true, Relaxed);
+            }
+        });
+    }
+    match upstream::send(&job, request).await {
+        Ok(sent) => {
+            record.set_endpoint(&sent.endpoint, sent.attempts);
+            Ok(Answer::upstream(sent.response, sent.lease))
+        }
+        Err(rejection) => Err(clients_fault(connection, progress.as_deref()).unwrap_or(rejection)),
+    }
+}
+
+/// The body of a request, watched. None if there is nothing to watch.
+fn wrap(
+    connection: &Connection,
+    incoming: Incoming,
+    gate: Option<Continue>,
+) -> Result<(Body, Option<Rc<Progress>>), Rejection> {
+    if incoming.is_end_stream() {
+        return Ok((Body::empty(), None));
+    }
+    let worker = &connection.worker;
+    let limit = worker.settings.limits.body_size;
+    if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
+        return Err(Reason::BodyTooLarge.into());
+    }
+    let progress = Rc::<Progress>::default();
+    let patience = connection.is_h2().then(|| {
+        (Patience::new(&worker.waiters, worker.settings.timeouts.body), worker.clock.clone())
+    });
+    let body = RequestBody { incoming, progress: progress.clone(), limit, gate, patience };
+    Ok((Body::request(body), Some(progress)))
+}
+
+/// `Expect: 100-continue` is the endpoint's to answer: the body is not asked for before it does. Where one side speaks HTTP/2 the
+/// header goes no further, for flow control does its work there.
+fn expect(
+    connection: &Connection,
+    backend: &Backend,
+    head: &mut request::Parts,
+    body: &Incoming,
+) -> Result<Option<Continue>, Rejection> {
+    let Some(expectation) = head.headers.get(header::EXPECT) else { return Ok(None) };
+    if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+        return Err(Reason::ExpectationFailed.into());
+    }
+    let is_http1 = !connection.is_h2() && backend.key.protocol == BackendProtocol::Http1;
+    if !is_http1 || body.is_end_stream() || head.version < Version::HTTP_11 {
+        head.headers.remove(header::EXPECT);
+        return Ok(None);
+    }
+    Ok(Some(Arc::default()))
+}
+
+/// Whether the client is why there is no response.
+fn clients_fault(connection: &Connection, progress: Option<&Progress>) -> Option<Rejection> {
+    let failure = progress?.failure()?;
+    Some(target::refused_body(&connection.wire).unwrap_or_else(|| failure.into()))
+}

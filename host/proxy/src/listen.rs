@@ -1,0 +1,66 @@
+//! Binding sockets: one for each worker on the same address (`SO_REUSEPORT`), so that the kernel spreads connections and workers share
+//! nothing.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+use penstock_core::listener::{Socket, SocketProtocol};
+use socket2::{Domain, Protocol, Type};
+
+/// Identity of a socket. Another protocol on the same address is another socket, opened beside the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SocketKey {
+    pub(crate) address: SocketAddr,
+    pub(crate) protocol: SocketProtocol,
+}
+
+impl From<&Socket> for SocketKey {
+    fn from(socket: &Socket) -> Self {
+        Self { address: socket.address, protocol: socket.protocol }
+    }
+}
+
+/// Connections that wait for a worker. The kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Listen on an address, once for each worker: all of them, or none.
+pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    (0..count).map(|_| bind_one(address)).collect()
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `[::]` and `0.0.0.0` may be asked for side by side.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What an operator reads in the status of a listener.
+pub(crate) fn explain(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("port {port} is in use by another process: {error}; stop that process, or choose another port")
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "no permission to listen on port {port}: {error}; ports below {} need CAP_NET_BIND_SERVICE",
+            first_unprivileged_port()
+        ),
+        io::ErrorKind::AddrNotAvailable => format!("{} is not an address of this machine: {error}", address.ip()),
+        _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+fn first_unprivileged_port() -> u16 {
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    setting.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}

@@ -1,0 +1,110 @@
+//! One record for each request: begun with it, closed once, when its response is over or given up.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use http::{HeaderMap, StatusCode};
+use penstock_core::{backend::Endpoint, reason::Reason};
+
+use crate::{
+    access::LogFields,
+    body::Progress,
+    connection::Connection,
+    metrics::RouteSeries,
+};
+
+/// What is known about an exchange. Closed when dropped, so that no way out of an exchange can forget it.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) connection: Rc<Connection>,
+    started: Instant,
+    series: Option<Arc<RouteSeries>>,
+    progress: Option<Rc<Progress>>,
+    status: Option<StatusCode>,
+    reason: Option<Reason>,
+    sent: u64,
+    complete: bool,
+    /// Only if there is an access log.
+    log: Option<Box<LogFields>>,
+}
+
+impl Record {
+    pub(crate) fn begin(connection: Rc<Connection>) -> Box<Self> {
+        connection.request_begins();
+        let log = connection.worker.access_log.is_on().then(Box::default);
+        let (series, progress) = (None, None);
+        let (status, reason) = (None, None);
+        Box::new(Self { connection, started: Instant::now(), series, progress, status, reason, sent: 0, complete: false, log })
+    }
+
+    /// The fields of the access log, if anyone wants them.
+    pub(crate) fn log(&mut self) -> Option<&mut LogFields> {
+        self.log.as_deref_mut()
+    }
+
+    pub(crate) fn set_series(&mut self, series: Arc<RouteSeries>) {
+        self.series = Some(series);
+    }
+
+    pub(crate) fn set_progress(&mut self, progress: Rc<Progress>) {
+        self.progress = Some(progress);
+    }
+
+    pub(crate) fn set_endpoint(&mut self, endpoint: &Endpoint, attempts: u32) {
+        if let Some(log) = &mut self.log {
+            log.endpoint = Some(endpoint.clone());
+            log.attempts = attempts;
+        }
+    }
+
+    pub(crate) fn answer(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// The gateway itself answers, or the exchange failed. The first reason stands.
+    pub(crate) fn fail(&mut self, reason: Reason) {
+        self.reason.get_or_insert(reason);
+    }
+
+    pub(crate) fn count_sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    pub(crate) fn grpc_status(&mut self, trailers: &HeaderMap) {
+        if let Some(log) = &mut self.log {
+            log.grpc_status = trailers.get("grpc-status").cloned();
+        }
+    }
+
+    pub(crate) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let worker = &self.connection.worker;
+        let took = self.started.elapsed();
+        if !self.complete && self.reason.is_none() {
+            self.reason = Some(Reason::ClientClosed);
+        }
+        if let Some(reason) = self.reason {
+            worker.metrics().count_reason(reason);
+        }
+        let received = self.progress.as_ref().map_or(0, |progress| progress.received());
+        let series = self.series.take();
+        let series = series.as_ref().unwrap_or(&worker.unrouted);
+        let shard = series.shard(worker.index);
+        shard.observe(self.status, took);
+        shard.received.add(received);
+        shard.sent.add(self.sent);
+        if let Some(log) = &self.log {
+            let outcome = crate::access::Outcome { status: self.status, reason: self.reason, received, sent: self.sent, took };
+            worker.access_log.write(&self.connection, log, &outcome);
+        }
+        self.connection.request_ends();
+    }
+}

@@ -1,0 +1,80 @@
+//! What a request asks for: its host and path in one form, whatever the protocol and however it was spelled.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Uri, header, request, uri::PathAndQuery};
+use penstock_core::{
+    hostname::split_authority,
+    path::{self, TargetTooLong},
+    reason::Reason,
+};
+
+use crate::{guard, respond::Rejection, wire::Wire};
+
+/// Bring a request into the form in which everything after sees it: origin-form target with a normalised path, and one `Host`.
+pub(crate) fn settle(head: &mut request::Parts, wire: &Wire) -> Result<(), Rejection> {
+    if head.method.as_str() == guard::REFUSED_METHOD {
+        return Err(refused(wire));
+    }
+    if head.uri.path_and_query().map_or(0, |target| target.as_str().len()) > wire.limits.uri_length {
+        return Err(Reason::UriTooLong.into());
+    }
+    settle_host(head)?;
+    let path = path::normalize(head.uri.path()).map_err(|error| Rejection::new(Reason::BadRequest, error.to_string()))?;
+    if let Cow::Owned(path) = path {
+        head.uri = path::replace(std::mem::take(&mut head.uri), &path).map_err(|TargetTooLong| Reason::UriTooLong)?;
+    }
+    Ok(())
+}
+
+/// A request that the guard refused.
+fn refused(wire: &Wire) -> Rejection {
+    use guard::Violation as V;
+    let Some(violation) = wire.violation() else {
+        return Rejection::new(Reason::BadRequest, "the method is reserved");
+    };
+    let reason = match violation {
+        V::UriTooLong => Reason::UriTooLong,
+        V::HeadTooLarge | V::TooManyHeaders => Reason::HeadersTooLarge,
+        V::Timeout => Reason::RequestTimeout,
+        _ => Reason::BadRequest,
+    };
+    Rejection::new(reason, violation.text())
+}
+
+/// Why a body broke off that the guard refused.
+pub(crate) fn refused_body(wire: &Wire) -> Option<Rejection> {
+    wire.violation().map(|_| refused(wire))
+}
+
+/// Absolute-form (and HTTP/2, where every target is absolute) names the host in the target: then that is the host, and a `Host` that
+/// says otherwise is an attempt to be routed by one and served by the other (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn settle_host(head: &mut request::Parts) -> Result<(), Rejection> {
+    let Some(authority) = head.uri.authority() else {
+        let mut hosts = head.headers.get_all(header::HOST).iter();
+        return match (hosts.next(), hosts.next()) {
+            (_, None) => Ok(()),
+            _ => Err(Rejection::new(Reason::BadRequest, "there are two Host")),
+        };
+    };
+    for host in head.headers.get_all(header::HOST) {
+        if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) {
+            return Err(Rejection::new(Reason::BadRequest, "Host and the authority of the target differ"));
+        }
+    }
+    let host = HeaderValue::from_str(authority.as_str());
+    let host = host.map_err(|_| Rejection::new(Reason::BadRequest, "the authority is malformed"))?;
+    head.headers.insert(header::HOST, host);
+    let target = head.uri.path_and_query().cloned();
+    head.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Ok(())
+}
+
+/// The host for matching; empty if the request has none (HTTP/1.0).
+pub(crate) fn host(head: &request::Parts) -> Result<Cow<'_, str>, Rejection> {
+    let malformed = || Rejection::new(Reason::BadRequest, "Host is malformed");
+    let Some(host) = head.headers.get(header::HOST) else { return Ok(Cow::Borrowed("")) };
+    let host = host.to_str().map_err(|_| malformed())?;
+    let (host, _) = split_authority(host).map_err(|_| malformed())?;
+    Ok(host)
+}

@@ -1,0 +1,4 @@
+//! The data plane with real sockets on loopback. One binary, so that it is linked once.
+
+mod basics;
+mod support;
