@@ -31,6 +31,13 @@ pub(crate) struct GatewayModel {
     pub(crate) listeners: Vec<ListenerModel>,
 }
 
+impl GatewayModel {
+    /// Whether there is such a listener; the whole Gateway is always there.
+    pub(crate) fn has_section(&self, section: Option<&str>) -> bool {
+        section.is_none_or(|name| self.listeners.iter().any(|listener| *listener.name == *name))
+    }
+}
+
 /// A listener as routes see it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ListenerModel {
@@ -139,17 +146,22 @@ fn one<'a>(
     gateway: &'a Arc<Gateway>,
     class: ClassState,
 ) -> GatewayState<'a> {
+    let mut notes = notes(gateway);
     let mut models = Vec::new();
     let mut listeners = Vec::new();
     for (index, spec) in gateway.spec.listeners.iter().enumerate() {
-        let (model, mut state) = listener::evaluate(ownership, certificates, id, index, spec);
+        let (mut model, mut state) = listener::evaluate(ownership, certificates, id, index, spec);
         if models.iter().any(|earlier: &ListenerModel| *earlier.name == *spec.name) {
             let message = format!("listeners[{index}].name: `{}` is used by an earlier listener", spec.name);
-            state.refused.get_or_insert(Problem::unsupported(message));
+            // Status is keyed by name and has no place for this one, so the Gateway itself says it.
+            notes.push(message.clone());
+            model.kinds.clear();
+            state.refused = Some(Problem::unsupported(message));
         }
         models.push(model);
         listeners.push(state);
     }
+    refuse_client_certificates(gateway, &mut listeners);
     conflicts::resolve_within(&models, &mut listeners);
     GatewayState {
         id: id.clone(),
@@ -158,7 +170,7 @@ fn one<'a>(
         listeners,
         addresses: Addresses::of(gateway, &ownership.settings.default_addresses),
         refused: refusal(ownership, gateway, class),
-        notes: notes(gateway),
+        notes,
     }
 }
 
@@ -186,11 +198,23 @@ fn refusal(ownership: Ownership<'_>, gateway: &Gateway, class: ClassState) -> Op
     Some(Problem::new("InvalidParameters", message))
 }
 
+/// A Gateway that asks for client certificates must not serve whoever has none, only because they are not checked yet.
+fn refuse_client_certificates(gateway: &Gateway, listeners: &mut [ListenerState]) {
+    if gateway.spec.tls.as_ref().and_then(|tls| tls.get("frontend")).is_none() {
+        return;
+    }
+    for listener in listeners.iter_mut().filter(|listener| listener.protocol == Some(SocketProtocol::Https)) {
+        let message =
+            "spec.tls.frontend: client certificates are not supported yet, and without the check nobody is let in";
+        listener.refused.get_or_insert(Problem::unsupported(message));
+    }
+}
+
 /// Well-formed fields that this version does not act on: saying nothing would be a lie by omission.
 fn notes(gateway: &Gateway) -> Vec<String> {
     let fields = [
         ("spec.allowedListeners", gateway.spec.allowed_listeners.is_some()),
-        ("spec.tls", gateway.spec.tls.is_some()),
+        ("spec.tls.backend", gateway.spec.tls.as_ref().is_some_and(|tls| tls.get("backend").is_some())),
         ("spec.defaultScope", gateway.spec.default_scope.is_some()),
     ];
     fields

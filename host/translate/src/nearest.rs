@@ -1,7 +1,7 @@
 //! "Did you mean …?": messages name what is there when something is not.
 
-/// Names further away than this are no help.
-const FAR: f64 = 0.75;
+/// Names less similar than this are no help.
+const FAR: f64 = 0.8;
 
 /// `; did you mean `x`?`, or nothing if no name comes near.
 pub fn did_you_mean<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
@@ -13,10 +13,17 @@ pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option
     let lower = wanted.to_lowercase();
     known
         .filter(|name| *name != wanted)
-        .map(|name| (strsim::jaro_winkler(&lower, &name.to_lowercase()), name))
+        .map(|name| (similarity(&lower, &name.to_lowercase()), name))
         .filter(|(score, _)| *score >= FAR)
         .max_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| right.cmp(left)))
         .map(|(_, name)| name)
+}
+
+/// From 0 to 1. One slip of the finger counts little even in a short name, and a beginning or end that is the whole name counts much.
+fn similarity(a: &str, b: &str) -> f64 {
+    let slip = if strsim::osa_distance(a, b) == 1 && a.len().max(b.len()) > 2 { 0.9 } else { 0.0 };
+    let part = if a.len().min(b.len()) > 3 && (a.ends_with(b) || b.ends_with(a)) { 0.85 } else { 0.0 };
+    strsim::jaro_winkler(a, b).max(slip).max(part)
 }
 
 /// `a`, `b` and `c`; `none` for nothing.
@@ -36,7 +43,10 @@ mod tests {
     #[test]
     fn a_typo_finds_its_neighbour() {
         assert_eq!(did_you_mean("HttpRoute", ["GRPCRoute", "HTTPRoute"].into_iter()), "; did you mean `HTTPRoute`?");
+        assert_eq!(did_you_mean("wbe", ["web"].into_iter()), "; did you mean `web`?");
+        assert_eq!(did_you_mean("Prefix", ["Exact", "PathPrefix"].into_iter()), "; did you mean `PathPrefix`?");
         assert_eq!(did_you_mean("web", ["database", "queue"].into_iter()), "");
+        assert_eq!(did_you_mean("gone", ["cart", "one-two"].into_iter()), "");
     }
 
     #[test]

@@ -92,10 +92,9 @@ impl Translator {
     fn ancestors(&self) -> Ancestors {
         let mut ancestors = Ancestors::new();
         for (target, attached) in self.attached.iter() {
-            if self.gateway_models.get(target).is_some() {
-                for it in attached.iter() {
-                    ancestors.entry(it.plugin.id.clone()).or_default().insert(target.clone());
-                }
+            let Some(gateway) = self.gateway_models.get(target) else { continue };
+            for it in attached.iter().filter(|it| gateway.has_section(it.section.as_deref())) {
+                ancestors.entry(it.plugin.id.clone()).or_default().insert(target.clone());
             }
         }
         let mut seen = FxHashSet::default();

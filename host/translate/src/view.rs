@@ -8,7 +8,7 @@ use crate::{
     Resources, Settings, Stamp, Table,
     gateway::GatewayModel,
     plugin::{AttachedPlugins, PluginModel},
-    resources::{ConfigMap, Namespace, Secret, Service, XBackend},
+    resources::{BackendTLSPolicy, ConfigMap, Gateway, Namespace, ReferenceGrant, Secret, Service, XBackend},
 };
 
 /// The tables that memorised evaluations read.
@@ -19,6 +19,7 @@ pub(crate) enum Source {
     Namespaces,
     Secrets,
     ConfigMaps,
+    BackendTlsPolicies,
     ReferenceGrants,
     /// Every Gateway, also those of others.
     AllGateways,
@@ -28,7 +29,7 @@ pub(crate) enum Source {
     Attached,
 }
 
-const SOURCES: usize = 10;
+const SOURCES: usize = 11;
 
 /// The present inputs of memorised evaluations.
 #[derive(Clone, Copy)]
@@ -53,6 +54,7 @@ impl<'a> Inputs<'a> {
             resources.namespaces.stamp(),
             resources.secrets.stamp(),
             resources.config_maps.stamp(),
+            resources.backend_tls_policies.stamp(),
             resources.reference_grants.stamp(),
             resources.gateways.stamp(),
             self.gateways.stamp(),
@@ -72,6 +74,7 @@ impl<'a> Inputs<'a> {
             Source::Namespaces => of(&resources.namespaces, key),
             Source::Secrets => of(&resources.secrets, key),
             Source::ConfigMaps => of(&resources.config_maps, key),
+            Source::BackendTlsPolicies => of(&resources.backend_tls_policies, key),
             Source::ReferenceGrants => of(&resources.reference_grants, key),
             Source::AllGateways => of(&resources.gateways, key),
             Source::Gateways => of(self.gateways, key),
@@ -195,11 +198,15 @@ impl<'a> View<'a> {
         self.all(Source::ConfigMaps, &self.inputs.resources.config_maps)
     }
 
-    pub(crate) fn reference_grants(&self) -> &'a Table<crate::resources::ReferenceGrant> {
+    pub(crate) fn backend_tls_policies(&self) -> &'a Table<BackendTLSPolicy> {
+        self.all(Source::BackendTlsPolicies, &self.inputs.resources.backend_tls_policies)
+    }
+
+    pub(crate) fn reference_grants(&self) -> &'a Table<ReferenceGrant> {
         self.all(Source::ReferenceGrants, &self.inputs.resources.reference_grants)
     }
 
-    pub(crate) fn all_gateways(&self) -> &'a Table<crate::resources::Gateway> {
+    pub(crate) fn all_gateways(&self) -> &'a Table<Gateway> {
         self.all(Source::AllGateways, &self.inputs.resources.gateways)
     }
 

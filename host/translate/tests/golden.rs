@@ -15,6 +15,8 @@
 //!
 //! `@a.crt` as a value of `stringData` stands for the content of `golden/pki/a.crt`. `UPDATE_GOLDEN=1` writes what came out.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod common;
 
 use std::{fmt::Write, path::Path};

@@ -94,10 +94,18 @@ fn listeners(
         own.is_some_and(|own| route.hostnames.iter().any(|hostname| own.intersect(hostname).is_some()))
     };
     let before: Vec<String> = left.iter().filter_map(|at| of(at).hostname.as_ref()).map(ToString::to_string).collect();
+    if route.hostnames.is_empty() {
+        return Ok(left); // all malformed: that is the route's own problem, whatever the listeners have
+    }
     left.retain(|at| hostnames(of(at)));
     if left.is_empty() {
-        let known = list(before.iter().map(String::as_str));
-        let message = format!("hostnames: none of them is among those of the Gateway's listeners: {known}");
+        let message = match before.as_slice() {
+            [] => "hostnames: the listener's own hostname is malformed; see the status of the Gateway".to_owned(),
+            _ => format!(
+                "hostnames: none of them is among those of the Gateway's listeners: {}",
+                list(before.iter().map(String::as_str))
+            ),
+        };
         return Err(Problem::new("NoMatchingListenerHostname", message));
     }
     Ok(left)

@@ -16,7 +16,7 @@ use crate::{
     nearest::did_you_mean,
     problem::Problem,
     resources::{
-        XBackend,
+        BackendTLSPolicy, XBackend,
         backend_tls::{
             BackendTlsValidation, SubjectAltNameType, WellKnownCaCertificates, XBackendProtocol, XBackendTlsMode,
             XBackendType,
@@ -94,11 +94,37 @@ fn service(view: &View<'_>, route: &RouteDraft, key: &ResourceRef, reference: &B
             format!("port: appProtocol of port {wanted} of Service `{}`: {message}", key.name),
         )
     })?;
+    refuse_tls(view, key, port)?;
     let name = format!("{}/{}", key.namespace, key.name);
     Ok(Found {
         key: BackendKey { name: name.into(), port: number, protocol, tls: None },
         origin: Origin::Service { service: key.clone(), port_name: port.name.clone().unwrap_or_default() },
     })
+}
+
+/// A Service for which somebody demands TLS gets no request in clear.
+fn refuse_tls(view: &View<'_>, key: &ResourceRef, port: &ServicePort) -> Result<(), Problem> {
+    let policies = view.backend_tls_policies().in_namespace(Kind::BackendTLSPolicy, &key.namespace);
+    let targets = |policy: &BackendTLSPolicy| {
+        policy.spec.target_refs.iter().any(|target| {
+            let section = target.section_name.as_deref();
+            target.group.is_empty()
+                && target.kind == "Service"
+                && target.name == *key.name
+                && section.is_none_or(|section| Some(section) == port.name.as_deref())
+        })
+    };
+    match policies.into_iter().find(|(_, policy)| targets(policy)) {
+        None => Ok(()),
+        Some((policy, _)) => Err(Problem::new(
+            "UnsupportedProtocol",
+            format!(
+                "name: BackendTLSPolicy `{}` demands TLS towards Service `{}`, which is not supported yet; \
+                 nothing is sent in clear instead",
+                policy.name, key.name
+            ),
+        )),
+    }
 }
 
 /// What is spoken to a port of a Service. Words that say nothing about HTTP do not forbid it.

@@ -75,6 +75,9 @@ fn attach_to(
     routes: &mut Vec<(Vec<Arc<PluginModel>>, Arc<Route>)>,
     output: &mut RouteOutput,
 ) {
+    if draft.hostnames.is_empty() {
+        return; // all of them malformed: no host to take requests for
+    }
     let outer = view.attached(&gateway.id).map(|attached| attached.as_slice()).unwrap_or_default();
     for &listener in listeners {
         let there = |it: &Attachment| Arc::ptr_eq(&it.gateway, gateway) && it.listener == listener;
@@ -263,7 +266,7 @@ fn conditions(draft: &RouteDraft, outcome: &ParentOutcome, unresolved: &[Problem
         ParentOutcome::Lost(problem) | ParentOutcome::Refused(problem) => conditions.no("Accepted", problem),
         ParentOutcome::Attached(..) | ParentOutcome::NotOurs if !draft.works() => {
             let reason = draft.problems.first().map_or("UnsupportedValue", |first| first.reason);
-            let message = format!("no rule can work: {}", sentences(&draft.problems));
+            let message = format!("no rule can take requests: {}", sentences(&draft.problems));
             conditions.no("Accepted", &Problem::new(reason, message));
         }
         ParentOutcome::NotOurs => {}

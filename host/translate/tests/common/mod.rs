@@ -1,6 +1,7 @@
 //! Worlds from YAML, and translations as text.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::{
     collections::BTreeMap,
@@ -88,6 +89,14 @@ pub(crate) fn worlds(directory: &Path) -> Vec<PathBuf> {
     let mut worlds: Vec<_> = entries.filter(|path| path.to_str().unwrap().ends_with(".in.yaml")).collect();
     worlds.sort();
     worlds
+}
+
+/// The resources of a world, each as its file has it.
+pub(crate) fn resource_documents(path: &Path) -> Vec<Value> {
+    let mut documents = documents(path);
+    documents.retain(|document| document["kind"] != "World");
+    documents.iter_mut().for_each(|document| insert_pki(document, path.parent().unwrap()));
+    documents
 }
 
 /// The documents of a YAML file as JSON; empty ones left out.
