@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use http::{Request, Response, Version, request, response};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, request, response};
 use penstock_core::{
     Kind, ResourceRef,
     plugin::{ActiveRevision, ExchangeFacts, PluginFault, PolicyWorker, Verdict},
     route::RuleId,
 };
 
-use super::facts::call;
+use super::{facts::call, guest::TRIGGER};
 
 pub fn rule() -> RuleId {
     RuleId { route: ResourceRef::new(Kind::HTTPRoute, "default", "web"), index: 3, name: None }
@@ -37,12 +37,21 @@ pub fn response() -> response::Parts {
     Response::builder().header("server", "origin").header("x-response", "before").body(()).unwrap().into_parts().0
 }
 
-/// Run the request hook on [`request`]. After a fault, assert that the head is untouched.
+/// Run the request hook on [`request`].
 pub fn on_request(
     worker: &dyn PolicyWorker,
     active: &ActiveRevision,
 ) -> Result<(Verdict, request::Parts), PluginFault> {
-    let (mut head, before) = (request(), request());
+    on_request_of(worker, active, request())
+}
+
+/// Run the request hook. After a fault, assert that the head is untouched.
+pub fn on_request_of(
+    worker: &dyn PolicyWorker,
+    active: &ActiveRevision,
+    mut head: request::Parts,
+) -> Result<(Verdict, request::Parts), PluginFault> {
+    let before = head.clone();
     match worker.on_request(&call(active), &facts(&rule()), &mut head) {
         Ok(verdict) => Ok((verdict, head)),
         Err(fault) => {
@@ -52,14 +61,25 @@ pub fn on_request(
     }
 }
 
-/// Run the response hook on [`response`]. After a fault, assert that the head is untouched.
+/// Run the response hook on [`response`].
 pub fn on_response(
     worker: &dyn PolicyWorker,
     active: &ActiveRevision,
     token: u64,
     request: Option<&request::Parts>,
 ) -> Result<(Verdict, response::Parts), PluginFault> {
-    let (mut head, before) = (response(), response());
+    on_response_of(worker, active, token, request, response())
+}
+
+/// Run the response hook. After a fault, assert that the head is untouched.
+pub fn on_response_of(
+    worker: &dyn PolicyWorker,
+    active: &ActiveRevision,
+    token: u64,
+    request: Option<&request::Parts>,
+    mut head: response::Parts,
+) -> Result<(Verdict, response::Parts), PluginFault> {
+    let before = head.clone();
     match worker.on_response(&call(active), token, &facts(&rule()), request, &mut head) {
         Ok(verdict) => Ok((verdict, head)),
         Err(fault) => {
@@ -67,6 +87,41 @@ pub fn on_response(
             Err(fault)
         }
     }
+}
+
+/// With a header more.
+pub fn with<'a>(headers: &'a mut HeaderMap, (name, value): (&'static str, &'static str)) -> &'a mut HeaderMap {
+    headers.insert(name, HeaderValue::from_static(value));
+    headers
+}
+
+/// The request hook meets the guests' trigger.
+pub fn triggered_request(
+    worker: &dyn PolicyWorker,
+    active: &ActiveRevision,
+) -> Result<(Verdict, request::Parts), PluginFault> {
+    let mut head = request();
+    with(&mut head.headers, TRIGGER);
+    on_request_of(worker, active, head)
+}
+
+/// The response hook meets the guests' trigger.
+pub fn triggered_response(
+    worker: &dyn PolicyWorker,
+    active: &ActiveRevision,
+) -> Result<(Verdict, response::Parts), PluginFault> {
+    let mut head = response();
+    with(&mut head.headers, TRIGGER);
+    on_response_of(worker, active, 0, None, head)
+}
+
+/// Both hooks of a good plugin do what [`super::guest::Guest`] does by default.
+#[track_caller]
+pub fn works(worker: &dyn PolicyWorker, active: &ActiveRevision) {
+    let (_, head) = on_request(worker, active).unwrap();
+    assert_eq!(head.headers["x-request"], "1");
+    let (_, head) = on_response(worker, active, 0, None).unwrap();
+    assert_eq!(head.headers["x-response"], "1");
 }
 
 /// The token of a verdict that proceeds.

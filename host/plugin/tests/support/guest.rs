@@ -17,6 +17,8 @@ const PAGES: u32 = 16;
 #[derive(Clone)]
 pub enum Edit {
     Set(String, Vec<u8>),
+    /// A name that is no UTF-8.
+    SetRaw(Vec<u8>),
     Append(String, Vec<u8>),
     Remove(String),
     SetKnown(u32, Vec<u8>),
@@ -37,6 +39,9 @@ pub enum Answer {
     /// Instructions in place of an answer.
     Code(String),
 }
+
+/// What a hook does in place of its usual answer when the message has `x-fault: !`. The host's own samples have other values.
+pub const TRIGGER: (&str, &str) = ("x-fault", "!");
 
 /// A plan.
 #[derive(Clone, Default)]
@@ -64,6 +69,8 @@ pub struct Guest {
     pub self_test: Result<(), String>,
     pub on_request: Answer,
     pub on_response: Answer,
+    /// See [`TRIGGER`].
+    pub on_trigger: Option<Answer>,
     /// Instructions that run in front of the functions' own.
     pub describe: String,
     pub configure: String,
@@ -94,6 +101,7 @@ impl Default for Guest {
             self_test: Ok(()),
             on_request: Answer::Proceed(vec![Edit::SetKnown(0, b"1".to_vec())], 7),
             on_response: Answer::Proceed(vec![Edit::SetKnown(0, b"1".to_vec())], 0),
+            on_trigger: None,
             describe: String::new(),
             configure: String::new(),
             self_test_code: String::new(),
@@ -138,6 +146,7 @@ impl Image {
     fn edit(&mut self, edit: &Edit) -> Vec<u8> {
         let (case, payload) = match edit {
             Edit::Set(name, value) => (0, [self.slice(name.as_bytes()), self.slice(value)].concat()),
+            Edit::SetRaw(name) => (0, [self.slice(name), self.slice(b"1")].concat()),
             Edit::Append(name, value) => (1, [self.slice(name.as_bytes()), self.slice(value)].concat()),
             Edit::Remove(name) => (2, self.slice(name.as_bytes())),
             Edit::SetKnown(index, value) => (3, [words(&[*index]), self.slice(value)].concat()),
@@ -214,6 +223,19 @@ fn words(words: &[u32]) -> Vec<u8> {
 }
 
 impl Guest {
+    /// A good plugin whose hooks answer so when they meet [`TRIGGER`].
+    pub fn faulty(answer: Answer) -> Self {
+        let mut guest = Self::default();
+        guest.plan.request_reads = vec![TRIGGER.0.into()];
+        guest.plan.response_reads = vec![TRIGGER.0.into()];
+        Self { on_trigger: Some(answer), ..guest }
+    }
+
+    /// [`Guest::faulty`] by instructions.
+    pub fn faulty_code(code: &str) -> Self {
+        Self::faulty(Answer::Code(format!("{code} i32.const 0")))
+    }
+
     /// The core module as text.
     fn wat(&self) -> String {
         let mut image = Image { bytes: Vec::new() };
@@ -222,6 +244,15 @@ impl Guest {
         let self_test = image.self_test(&self.self_test);
         let on_request = image.verdict(&self.on_request);
         let on_response = image.verdict(&self.on_response);
+        let trigger = self.on_trigger.as_ref().map_or_else(String::new, |answer| {
+            let answer = image.verdict(answer);
+            // The first field is `one` (1), and its value begins with an exclamation mark.
+            format!(
+                "(if (i32.eq (i32.load8_u (local.get $fields)) (i32.const 1)) (then
+                    (if (i32.eq (i32.load8_u (i32.load offset=4 (local.get $fields))) (i32.const 33)) (then
+                        {answer} return))))"
+            )
+        });
         let data: String = image.bytes.iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "\\{byte:02x}");
             text
@@ -246,10 +277,10 @@ impl Guest {
                 {configure} i32.const {configured})
             (func (export "penstock:plugin/lifecycle@0.1.0#self-test") (result i32) {self_test_code} i32.const {self_test})
             (func (export "penstock:plugin/header-policy@0.1.0#on-request") (param $fields i32) (param $len i32) (result i32)
-                {on_request})
+                {trigger} {on_request})
             (func (export "penstock:plugin/header-policy@0.1.0#on-response")
                 (param $token i64) (param $status i32) (param $fields i32) (param $len i32) (result i32)
-                {on_response})
+                {trigger} {on_response})
             {fields})"#
         )
     }

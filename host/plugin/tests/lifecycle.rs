@@ -1,0 +1,226 @@
+//! Revisions over time: what is applied, what serves, what is told.
+
+mod support;
+
+use std::{fs, path::Path, sync::Arc};
+
+use penstock_core::plugin::{ActiveRevision, ModuleSource, PluginSpec, PolicyWorker};
+use penstock_plugin_host::PluginSettings;
+use support::{
+    exchange::{on_request, token, works},
+    facts::{Host, plugin, spec},
+    guest::{Answer, Guest},
+};
+
+/// A plugin that answers in the token how often this instance was called.
+fn counting() -> Guest {
+    Guest {
+        on_request: Answer::Code(
+            "(global.set $calls (i64.add (global.get $calls) (i64.const 1)))
+             (i64.store (i32.const 64) (i64.const 0)) (i64.store (i32.const 72) (i64.const 0))
+             (i64.store (i32.const 80) (global.get $calls)) i32.const 64"
+                .into(),
+        ),
+        fields: "(global $calls (mut i64) (i64.const 0))".into(),
+        ..Guest::default()
+    }
+}
+
+fn count(worker: &dyn PolicyWorker, active: &ActiveRevision) -> u64 {
+    token(&on_request(worker, active).unwrap().0)
+}
+
+fn configured(config: i32) -> PluginSpec {
+    PluginSpec { config: Arc::new(serde_json::json!({ "n": config })), ..spec("a", counting().build()) }
+}
+
+#[test]
+fn the_same_set_again_changes_nothing() {
+    let host = Host::start();
+    let spec = configured(1);
+    let active = host.activate(&spec);
+    let told = host.facts.count();
+    for _ in 0..10 {
+        host.apply(&[&spec]);
+    }
+    // What comes behind it in the queue is told; nothing is told of the others.
+    let last = PluginSpec { plugin: plugin("last"), ..spec.clone() };
+    host.apply(&[&spec, &last]);
+    host.active(&last);
+    assert_eq!(host.active(&spec).revision, active.revision);
+    assert!(host.facts.count() <= told + 3, "fetching, validating and active of `last`, nothing of `a`");
+}
+
+#[test]
+fn a_new_generation_of_the_same_is_the_same_revision() {
+    let host = Host::start();
+    let active = host.activate(&configured(1));
+    let told = host.facts.count();
+    let next = PluginSpec { generation: 2, ..configured(1) };
+    assert_eq!(host.activate(&next).revision, active.revision);
+    assert_eq!(host.facts.count(), told + 1, "nothing was validated again");
+}
+
+#[test]
+fn a_revision_is_known_by_its_value() {
+    let host = Host::start();
+    let worker = host.host.runtime().worker();
+    let first = host.activate(&configured(1));
+    assert_eq!([count(&*worker, &first), count(&*worker, &first)], [1, 2]);
+    // Another configuration is another revision, with instances of its own.
+    let second = host.activate(&PluginSpec { generation: 2, ..configured(2) });
+    assert_ne!(second.revision, first.revision);
+    assert_eq!(count(&*worker, &second), 1);
+    // Back again: the first one, warm.
+    let again = host.activate(&PluginSpec { generation: 3, ..configured(1) });
+    assert_eq!(again.revision, first.revision);
+    assert_eq!(count(&*worker, &again), 3);
+    // Deleted and created again: still warm, although nobody held it in between.
+    drop((first, again));
+    host.apply(&[]);
+    host.facts.until(&plugin("a"), |state| state.active.is_none().then_some(()));
+    let recreated = host.activate(&PluginSpec { generation: 4, ..configured(1) });
+    assert_eq!(count(&*worker, &recreated), 4);
+    // Limits and capabilities are part of the value.
+    let mut limited = PluginSpec { generation: 5, ..configured(1) };
+    limited.limits.memory += 1;
+    assert_ne!(host.activate(&limited).revision, recreated.revision);
+}
+
+#[test]
+fn two_plugins_of_the_same_module_share_no_instance() {
+    let host = Host::start();
+    let (a, b) = (configured(1), PluginSpec { plugin: plugin("b"), ..configured(1) });
+    host.apply(&[&a, &b]);
+    let (a, b) = (host.active(&a), host.active(&b));
+    assert_ne!(a.revision, b.revision);
+    let worker = host.host.runtime().worker();
+    assert_eq!([count(&*worker, &a), count(&*worker, &b), count(&*worker, &a)], [1, 1, 2]);
+    assert_eq!(host.metric("penstock_plugin_compile_seconds_count"), 1.0, "but the compiled code");
+}
+
+#[test]
+fn the_latest_set_wins() {
+    let host = Host::start();
+    for config in 0..50 {
+        host.apply(&[&PluginSpec { generation: config.into(), ..configured(config) }]);
+    }
+    let last = PluginSpec { generation: 50, ..configured(50) };
+    let active = host.activate(&last);
+    assert_eq!(active.generation, 50);
+    host.apply(&[]);
+    host.facts.until(&plugin("a"), |state| (state.active.is_none() && state.candidate.is_none()).then_some(()));
+}
+
+#[test]
+fn what_was_replaced_or_deleted_serves_those_who_still_hold_it() {
+    let host = Host::start();
+    let worker = host.host.runtime().worker();
+    let old = host.activate(&configured(1));
+    let new = host.activate(&PluginSpec { generation: 2, ..configured(2) });
+    host.apply(&[]);
+    host.facts.until(&plugin("a"), |state| state.active.is_none().then_some(()));
+    drop(host);
+    assert_eq!([count(&*worker, &old), count(&*worker, &new), count(&*worker, &old)], [1, 1, 2]);
+}
+
+#[test]
+fn a_rejected_candidate_is_forgotten_when_the_good_spec_comes_back() {
+    let host = Host::start();
+    let good = host.activate(&configured(1));
+    let bad = PluginSpec { generation: 2, ..spec("a", b"garbage".to_vec()) };
+    host.apply(&[&bad]);
+    assert_eq!(host.rejected(&bad).1, Some(good.clone()));
+    let back = host.activate(&PluginSpec { generation: 3, ..configured(1) });
+    assert_eq!(back.revision, good.revision);
+    assert_eq!(host.metric(r#"penstock_plugin_revisions_total{plugin="default/a",result="rejected"}"#), 1.0);
+}
+
+#[test]
+fn instances_of_revisions_that_nobody_wants_are_dropped() {
+    let host = Host::start();
+    let worker = host.host.runtime().worker();
+    for config in 1..=60 {
+        let active = host.activate(&PluginSpec { generation: config.into(), ..configured(config) });
+        assert_eq!(count(&*worker, &active), 1);
+    }
+    // Sixteen revisions are kept, each with the worker's instance and up to three spare ones.
+    let live = host.metric(r#"penstock_plugin_instances{plugin="default/a"}"#);
+    assert!(live <= f64::from(17 * 4), "{live}");
+}
+
+fn from_file(path: &Path, stamp: &str) -> PluginSpec {
+    PluginSpec { source: ModuleSource::File { path: path.into(), stamp: stamp.into() }, ..spec("file", vec![]) }
+}
+
+#[test]
+fn a_file_that_is_missing_is_waited_for() {
+    let host = Host::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plugin.wasm");
+    let wanted = from_file(&path, "1");
+    host.apply(&[&wanted]);
+    let (rejection, active) = host.rejected(&wanted);
+    assert_eq!((rejection.reason, active), ("FetchFailed", None));
+    assert!(
+        rejection.message.contains("plugin.wasm") && rejection.message.contains("No such file"),
+        "{}",
+        rejection.message
+    );
+    // Written whole under another name first, as deployments do; nothing is applied again.
+    fs::write(directory.path().join("new"), Guest::default().build()).unwrap();
+    fs::rename(directory.path().join("new"), &path).unwrap();
+    let active = host.facts.until(&plugin("file"), |state| state.active.clone());
+    works(&*host.host.runtime().worker(), &active);
+}
+
+#[test]
+fn a_file_that_changes_is_a_new_revision() {
+    let host = Host::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plugin.wasm");
+    fs::write(&path, Guest::default().build()).unwrap();
+    let first = host.activate(&from_file(&path, "1"));
+    fs::write(&path, counting().build()).unwrap();
+    let second = host.activate(&PluginSpec { generation: 2, ..from_file(&path, "2") });
+    assert_ne!((&first.revision, &first.digest), (&second.revision, &second.digest));
+    // Touched, but with the same content.
+    let third = host.activate(&PluginSpec { generation: 3, ..from_file(&path, "3") });
+    assert_eq!(third.revision, second.revision);
+}
+
+#[test]
+fn a_module_is_compiled_once_for_all_plugins_and_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = || PluginSettings { cache: Some(directory.path().join("compiled")) };
+    let specs: Vec<PluginSpec> =
+        (0..8).map(|index| PluginSpec { plugin: plugin(&format!("p{index}")), ..configured(1) }).collect();
+    for compilations in [1.0, 0.0] {
+        let host = Host::with(settings());
+        host.apply(&specs.iter().collect::<Vec<_>>());
+        for spec in &specs {
+            host.active(spec);
+        }
+        assert_eq!(host.metric("penstock_plugin_compile_seconds_count"), compilations);
+    }
+}
+
+#[test]
+fn series_of_a_deleted_plugin_go_with_its_last_revision() {
+    let host = Host::start();
+    let worker = host.host.runtime().worker();
+    let active = host.activate(&configured(1));
+    count(&*worker, &active);
+    drop(active);
+    // Sixteen other revisions push it out.
+    let mut others: Vec<PluginSpec> = Vec::new();
+    for index in 0..17 {
+        others = vec![PluginSpec { plugin: plugin(&format!("other{index}")), ..configured(1) }];
+        host.activate(&others[0]);
+    }
+    host.facts.until(&plugin("a"), |state| state.active.is_none().then_some(()));
+    // The recorder of facts holds the latest state only, which holds no revision; the worker lets go when it is next called.
+    let other = host.active(&others[0]);
+    count(&*worker, &other);
+    assert!(!host.metrics().contains("default/a\""), "{}", host.metrics());
+}
