@@ -55,6 +55,7 @@ pub(crate) async fn send(
         record.set_progress(progress.clone());
     }
     head.version = Version::HTTP_11;
+    let method = head.method.clone();
     let worker = &connection.worker;
     let job = Job { worker, backend, upstream, progress: progress.as_ref(), gate: gate.as_ref() };
     if let Some(protocol) = outgoing.upgrade {
@@ -76,7 +77,7 @@ pub(crate) async fn send(
     match upstream::send(&job, request).await {
         Ok(sent) => {
             record.set_endpoint(&sent.endpoint, sent.attempts);
-            Ok(Answer::upstream(sent.response, sent.lease))
+            Ok(Answer::upstream(sent.response, sent.lease, &method))
         }
         Err(rejection) => Err(clients_fault(connection, progress.as_deref()).unwrap_or(rejection)),
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header, response};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use penstock_core::{reason::Reason, route::Failure};
@@ -57,16 +57,24 @@ pub(crate) struct Answer {
 enum Source {
     Local(Bytes),
     Upstream(Incoming, Lease),
+    /// There is no body to wait for, whatever the endpoint sends.
+    Bodiless(Incoming, Lease),
 }
 
 impl Answer {
     /// What an endpoint answered.
-    pub(crate) fn upstream(response: Response<Incoming>, lease: Lease) -> Self {
+    pub(crate) fn upstream(response: Response<Incoming>, lease: Lease, method: &Method) -> Self {
         let (mut head, incoming) = response.into_parts();
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             headers::strip_response(&mut head.headers);
         }
-        Self { head, source: Source::Upstream(incoming, lease) }
+        // On HTTP/2 there are endpoints that send one in answer to HEAD.
+        let source = if incoming.is_end_stream() || method == Method::HEAD {
+            Source::Bodiless(incoming, lease)
+        } else {
+            Source::Upstream(incoming, lease)
+        };
+        Self { head, source }
     }
 
     /// What the gateway answers itself because the configuration says so.
@@ -114,7 +122,8 @@ pub(crate) fn finish(connection: &Connection, answer: Answer, mut record: Box<Re
             record.count_sent(bytes.len());
             Body::whole(bytes)
         }
-        Source::Upstream(incoming, mut lease) if incoming.is_end_stream() => {
+        Source::Bodiless(incoming, mut lease) => {
+            drop(incoming);
             lease.give_back();
             record.complete();
             Body::empty()

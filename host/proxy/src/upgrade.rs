@@ -24,6 +24,7 @@ pub(crate) async fn send(
     protocol: HeaderValue,
     record: &mut Record,
 ) -> Result<Answer, Rejection> {
+    let method = head.method.clone();
     let client = head.extensions.remove::<OnUpgrade>();
     headers::ask_upgrade(&mut head.headers, protocol);
     let sent = Box::pin(exchange(job, Request::from_parts(head, Body::empty()), record)).await;
@@ -42,7 +43,7 @@ pub(crate) async fn send(
         }
         _ => connection.wire.set_upgrade(UpgradeState::Declined),
     }
-    Ok(Answer::upstream(response, lease))
+    Ok(Answer::upstream(response, lease, &method))
 }
 
 async fn exchange(

@@ -23,15 +23,15 @@ use penstock_proxy::{Proxy, ProxySettings};
 use prometheus_client::registry::Registry;
 
 /// The proxy, and where it listens.
-pub struct Gateway {
-    pub proxy: Proxy,
-    pub facts: Arc<Facts>,
-    pub registry: Registry,
+pub(crate) struct Gateway {
+    pub(crate) proxy: Proxy,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) registry: Registry,
 }
 
 /// Facts that the proxy reported.
 #[derive(Default)]
-pub struct Facts(Mutex<Vec<Fact>>);
+pub(crate) struct Facts(Mutex<Vec<Fact>>);
 
 impl FactSink for Facts {
     fn report(&self, fact: Fact) {
@@ -40,7 +40,7 @@ impl FactSink for Facts {
 }
 
 impl Facts {
-    pub fn sockets(&self) -> Vec<(SocketAddr, SocketState)> {
+    pub(crate) fn sockets(&self) -> Vec<(SocketAddr, SocketState)> {
         let facts = self.0.lock().unwrap();
         let sockets = facts.iter().filter_map(|fact| match fact {
             Fact::Socket(address, state) => Some((*address, state.clone())),
@@ -51,36 +51,36 @@ impl Facts {
 }
 
 /// Two workers, for what differs with several; short only where a test says so.
-pub fn settings() -> ProxySettings {
+pub(crate) fn settings() -> ProxySettings {
     ProxySettings { workers: NonZeroUsize::new(2).unwrap(), ..ProxySettings::default() }
 }
 
 impl Gateway {
-    pub fn start(settings: ProxySettings, policies: Arc<dyn PolicyRuntime>) -> Self {
+    pub(crate) fn start(settings: ProxySettings, policies: Arc<dyn PolicyRuntime>) -> Self {
         let (facts, mut registry) = (Arc::new(Facts::default()), Registry::default());
         let proxy = Proxy::start(settings, policies, facts.clone(), &mut registry).unwrap();
         Self { proxy, facts, registry }
     }
 
     /// One listener in clear with these rules.
-    pub fn serving(rules: Vec<Rule>) -> (Self, SocketAddr) {
+    pub(crate) fn serving(rules: Vec<Rule>) -> (Self, SocketAddr) {
         Self::serving_with(settings(), rules)
     }
 
-    pub fn serving_with(settings: ProxySettings, rules: Vec<Rule>) -> (Self, SocketAddr) {
+    pub(crate) fn serving_with(settings: ProxySettings, rules: Vec<Rule>) -> (Self, SocketAddr) {
         let gateway = Self::start(settings, Arc::new(NoPolicies));
         let address = gateway.publish(rules);
         (gateway, address)
     }
 
-    pub fn publish(&self, rules: Vec<Rule>) -> SocketAddr {
+    pub(crate) fn publish(&self, rules: Vec<Rule>) -> SocketAddr {
         let address = free_address();
         self.proxy.publish(snapshot(vec![socket(address, rules)]));
         address
     }
 
     /// What a scrape says.
-    pub fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
@@ -88,24 +88,24 @@ impl Gateway {
 }
 
 /// An address that nobody listens on. The kernel does not give the same port twice in a row.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-pub fn snapshot(mut sockets: Vec<Socket>) -> Arc<Snapshot> {
+pub(crate) fn snapshot(mut sockets: Vec<Socket>) -> Arc<Snapshot> {
     sockets.sort_by_key(|socket| socket.address);
     Arc::new(Snapshot { sockets: sockets.into_iter().map(Arc::new).collect() })
 }
 
-pub fn socket(address: SocketAddr, rules: Vec<Rule>) -> Socket {
+pub(crate) fn socket(address: SocketAddr, rules: Vec<Rule>) -> Socket {
     Socket::new(address, SocketProtocol::Http, vec![Arc::new(listener("", rules, vec![]))])
 }
 
-pub fn tls_socket(address: SocketAddr, listeners: Vec<Listener>) -> Socket {
+pub(crate) fn tls_socket(address: SocketAddr, listeners: Vec<Listener>) -> Socket {
     Socket::new(address, SocketProtocol::Https, listeners.into_iter().map(Arc::new).collect())
 }
 
-pub fn listener(hostname: &str, rules: Vec<Rule>, certificates: Vec<Arc<Certificate>>) -> Listener {
+pub(crate) fn listener(hostname: &str, rules: Vec<Rule>, certificates: Vec<Arc<Certificate>>) -> Listener {
     let route = Route {
         id: ResourceRef::new(Kind::HTTPRoute, "default", "route"),
         created: 0,
@@ -124,12 +124,12 @@ pub fn listener(hostname: &str, rules: Vec<Rule>, certificates: Vec<Arc<Certific
 }
 
 /// A rule for all requests.
-pub fn rule(action: Action) -> Rule {
+pub(crate) fn rule(action: Action) -> Rule {
     rule_on("", action)
 }
 
 /// A rule for a path prefix.
-pub fn rule_on(prefix: &str, action: Action) -> Rule {
+pub(crate) fn rule_on(prefix: &str, action: Action) -> Rule {
     let matches = RuleMatch { path: PathMatch::Prefix(prefix.into()), method: None, headers: vec![], query: vec![] };
     Rule {
         id: RuleId { route: ResourceRef::new(Kind::HTTPRoute, "default", "route"), index: 0, name: None },
@@ -143,16 +143,16 @@ pub fn rule_on(prefix: &str, action: Action) -> Rule {
 }
 
 /// To these endpoints over HTTP/1.1.
-pub fn to(endpoints: &[SocketAddr]) -> Rule {
+pub(crate) fn to(endpoints: &[SocketAddr]) -> Rule {
     rule(forward(backend("backend", BackendProtocol::Http1, None, endpoints)))
 }
 
 /// To these endpoints over HTTP/2 with prior knowledge.
-pub fn to_h2(endpoints: &[SocketAddr]) -> Rule {
+pub(crate) fn to_h2(endpoints: &[SocketAddr]) -> Rule {
     rule(forward(backend("backend", BackendProtocol::Http2, None, endpoints)))
 }
 
-pub fn forward(backend: Backend) -> Action {
+pub(crate) fn forward(backend: Backend) -> Action {
     Action::Forward(WeightedBackends::new([WeightedBackend {
         weight: 1,
         target: Target::Backend(Arc::new(backend)),
@@ -162,13 +162,13 @@ pub fn forward(backend: Backend) -> Action {
     }]))
 }
 
-pub fn backend(name: &str, protocol: BackendProtocol, tls: Option<BackendTls>, endpoints: &[SocketAddr]) -> Backend {
+pub(crate) fn backend(name: &str, protocol: BackendProtocol, tls: Option<BackendTls>, endpoints: &[SocketAddr]) -> Backend {
     let key = BackendKey { name: format!("default/{name}").into(), port: 80, protocol, tls: tls.map(Arc::new) };
     let endpoints = EndpointSet { endpoints: endpoints.iter().copied().map(Endpoint::Address).collect() };
     Backend { key, endpoints: Arc::new(ArcSwap::from_pointee(endpoints)) }
 }
 
-pub fn edits(set: &[(&'static str, &'static str)]) -> HeaderEdits {
+pub(crate) fn edits(set: &[(&'static str, &'static str)]) -> HeaderEdits {
     let pair = |(name, value): &(&'static str, &'static str)| {
         (HeaderName::from_static(name), HeaderValue::from_static(value))
     };
@@ -176,7 +176,7 @@ pub fn edits(set: &[(&'static str, &'static str)]) -> HeaderEdits {
 }
 
 /// A rule with these plugins.
-pub fn with_policies(mut rule: Rule, policies: Vec<PolicyCall>) -> Rule {
+pub(crate) fn with_policies(mut rule: Rule, policies: Vec<PolicyCall>) -> Rule {
     rule.policies = policies;
     rule
 }
