@@ -76,7 +76,7 @@ impl Batch {
     }
 
     /// One change for each thing that changed, in an order that depends on nothing but the things.
-    pub(crate) fn take_changes(&mut self) -> impl Iterator<Item = Change> + use<> {
+    pub fn take_changes(&mut self) -> impl Iterator<Item = Change> + use<> {
         std::mem::take(&mut self.changes).into_values()
     }
 

@@ -14,6 +14,7 @@
 
 mod controller;
 mod event;
+mod health;
 mod inbox;
 mod metrics;
 mod readiness;
@@ -22,6 +23,7 @@ mod status;
 
 pub use controller::{Controller, Outputs};
 pub use event::{Event, SourceId};
+pub use health::Health;
 pub use inbox::{Batch, Inbox};
 pub use metrics::ControllerMetrics;
 pub use readiness::Unready;

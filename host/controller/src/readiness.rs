@@ -7,7 +7,7 @@ use penstock_translate::{Facts, Needs};
 
 use crate::event::SourceId;
 
-/// What an instance waits for before it is ready for the first time.
+/// Why an instance is not ready: what it waits for before it is so for the first time, or that its end has begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unready {
     /// The loop has not begun.
@@ -18,12 +18,15 @@ pub enum Unready {
     Sockets(Vec<SocketAddr>),
     /// Plugins of which no revision serves and the first one is still being validated.
     Plugins(Vec<ResourceRef>),
+    /// Nothing: the instance is about to end.
+    Draining,
 }
 
 impl fmt::Display for Unready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, things) = match self {
             Self::Starting => return f.write_str("starting"),
+            Self::Draining => return f.write_str("draining"),
             Self::Sources(sources) => ("reading", join(sources)),
             Self::Sockets(addresses) => ("binding", join(addresses)),
             Self::Plugins(plugins) => ("validating", join(plugins)),

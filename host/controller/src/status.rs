@@ -6,7 +6,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,6 +31,7 @@ pub struct StatusBoard {
     waiting: ArcSwapOption<Unready>,
     /// Once ready, always ready: a plugin that is added later must not take the instance out of service.
     ready: OnceLock<()>,
+    draining: AtomicBool,
 }
 
 #[derive(Default)]
@@ -108,6 +112,7 @@ impl StatusBoard {
             current: ArcSwap::default(),
             waiting: ArcSwapOption::from_pointee(Unready::Starting),
             ready: OnceLock::new(),
+            draining: AtomicBool::new(false),
         }
     }
 
@@ -116,10 +121,18 @@ impl StatusBoard {
     /// # Errors
     /// What it waits for.
     pub fn readiness(&self) -> Result<(), Unready> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Unready::Draining);
+        }
         if self.ready.get().is_some() {
             return Ok(());
         }
         self.waiting.load().as_ref().map_or(Ok(()), |waiting| Err(Unready::clone(waiting)))
+    }
+
+    /// The end has begun: whoever asks is told to send traffic elsewhere.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn wait_for(&self, unready: Unready) {

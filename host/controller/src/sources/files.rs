@@ -23,12 +23,13 @@ mod yaml;
 use std::{
     collections::BTreeSet,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::{Duration, Instant},
 };
 
+use penstock_core::ResourceRef;
 use penstock_translate::Change;
 pub use problem::{Found, InvalidDocument, Position, Problem};
 
@@ -105,6 +106,11 @@ impl FileSource {
         self.store.read()
     }
 
+    /// Where the resource that is in effect stands: the file, and the line from 1.
+    pub fn place(&self, resource: &ResourceRef) -> Option<(&Path, usize)> {
+        self.store.place(resource)
+    }
+
     /// Read now, and again whenever something changes. What is found goes to `inbox`.
     ///
     /// # Errors
@@ -145,16 +151,17 @@ struct Follower {
 
 impl Follower {
     fn run(mut self) {
-        let mut known = self.read(&BTreeSet::new());
-        self.inbox.send([Event::Complete(FileSource::id())]);
+        let reading = self.read();
+        let mut known = self.report(reading, &BTreeSet::new(), [Event::Complete(FileSource::id())]);
         while self.wait() {
-            known = self.read(&known);
+            let reading = self.read();
+            known = self.report(reading, &known, []);
         }
     }
 
     /// Read with the watch in place. The interest is computed before and after: a link that was swapped in between leads to directories that
     /// were not watched while they were read.
-    fn read(&mut self, known: &BTreeSet<String>) -> BTreeSet<String> {
+    fn read(&mut self) -> Reading {
         let mut reading = Reading::default();
         loop {
             let interest = self.source.store.interest();
@@ -168,21 +175,22 @@ impl Follower {
                 break;
             }
         }
-        let problems = reading.problems.iter().map(ToString::to_string).collect();
-        self.report(reading, known);
-        problems
+        reading
     }
 
-    /// A problem is logged once, when it appears.
-    fn report(&self, reading: Reading, known: &BTreeSet<String>) {
-        for problem in reading.problems.iter().filter(|problem| !known.contains(&problem.to_string())) {
-            tracing::error!(place = %problem.place(), problem = %problem.message(), "a document is not used");
+    /// Send what was found. A problem is logged once, when it appears; the answer is what is known by now.
+    fn report<const N: usize>(&self, reading: Reading, known: &BTreeSet<String>, more: [Event; N]) -> BTreeSet<String> {
+        let problems: BTreeSet<_> = reading.problems.iter().map(ToString::to_string).collect();
+        for problem in problems.difference(known) {
+            tracing::error!(problem, "a document is not used");
         }
-        self.metrics.reloaded(reading.problems.len());
+        self.metrics.reloaded(problems.len());
         if !reading.changes.is_empty() {
-            tracing::info!(resources = reading.changes.len(), "resources changed");
+            tracing::info!(changes = reading.changes.len(), "resources changed");
         }
-        self.inbox.send([Event::Changed(reading.changes), Event::Problems(FileSource::id(), reading.problems)]);
+        let events = [Event::Changed(reading.changes), Event::Problems(FileSource::id(), reading.problems)];
+        self.inbox.send(events.into_iter().chain(more));
+        problems
     }
 
     /// Wait for the end of the next burst of changes; false at the end of the source.

@@ -82,6 +82,10 @@ impl Store {
         interest
     }
 
+    pub(super) fn place(&self, resource: &ResourceRef) -> Option<(&Path, usize)> {
+        self.good.get(resource).map(|good| (good.file.as_path(), good.line))
+    }
+
     pub(super) fn read(&mut self) -> Reading {
         let mut pass = Pass::default();
         let mut files = BTreeMap::new();
