@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{bench, checks, guests, run, tidy};
+use xtask::{bench, checks, cluster, conformance, guests, run, tidy};
 
 /// Developer commands of Penstock.
 #[derive(Parser)]
@@ -21,6 +21,10 @@ enum Command {
     Test(checks::Arguments),
     /// What a request costs, beside other proxies that are installed
     Bench(bench::Arguments),
+    /// A real Kubernetes on this machine
+    Cluster(cluster::Arguments),
+    /// The Gateway API's conformance suite
+    Conformance(conformance::Arguments),
     /// The rules of the code base that no compiler checks
     Tidy,
     /// Build all guests (plugins and test guests) as components, and print their paths
@@ -34,6 +38,8 @@ fn main() -> Result<()> {
         Command::Run(arguments) => run::run(&workspace, &arguments),
         Command::Test(arguments) => checks::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
+        Command::Cluster(arguments) => cluster::run(&workspace, &arguments),
+        Command::Conformance(arguments) => conformance::run(&workspace, &arguments),
         Command::Tidy => {
             let problems = tidy::check(&workspace)?;
             problems.iter().for_each(|problem| println!("{problem}"));

@@ -1,0 +1,148 @@
+//! Images without a registry: an OCI image layout in a tar file, as `ctr images import` and other tools read it.
+//!
+//! The same program gives the same bytes: times, owners and the order of entries are fixed.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// Entries of a tar file are padded to this.
+const BLOCK: usize = 512;
+
+/// Write an image that holds and runs one static program, under all the given names.
+pub(super) fn write(program: &Path, names: &[&str], archive: &Path) -> Result<()> {
+    let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
+    let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    fs::write(archive, image(name, &content, names)).with_context(|| format!("cannot write {}", archive.display()))
+}
+
+fn image(program: &str, content: &[u8], names: &[&str]) -> Vec<u8> {
+    let mut layer = Tar::default();
+    layer.file(program, 0o755, content);
+    let layer = layer.finish();
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": { "Entrypoint": [format!("/{program}")], "User": "65532:65532" },
+        "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
+    });
+    let config = config.to_string().into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let named = names.iter().map(|name| {
+        let mut descriptor = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+        descriptor["platform"] = json!({ "architecture": architecture, "os": "linux" });
+        descriptor["annotations"] = json!({ "io.containerd.image.name": name });
+        descriptor
+    });
+    let index = json!({ "schemaVersion": 2, "manifests": named.collect::<Vec<_>>() });
+
+    let mut archive = Tar::default();
+    archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
+    archive.file("index.json", 0o644, index.to_string().as_bytes());
+    for blob in [&manifest, &config, &layer] {
+        archive.file(&format!("blobs/sha256/{}", hexadecimal(&Sha256::digest(blob))), 0o644, blob);
+    }
+    archive.finish()
+}
+
+fn descriptor(media_type: &str, blob: &[u8]) -> Value {
+    json!({ "mediaType": media_type, "digest": digest(blob), "size": blob.len() })
+}
+
+fn digest(blob: &[u8]) -> String {
+    format!("sha256:{}", hexadecimal(&Sha256::digest(blob)))
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A tar file in the making (POSIX ustar, regular files with short names only).
+#[derive(Debug, Default)]
+struct Tar {
+    bytes: Vec<u8>,
+}
+
+impl Tar {
+    fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
+        let mut header = [0_u8; BLOCK];
+        let mut put = |offset: usize, text: &str| header[offset..offset + text.len()].copy_from_slice(text.as_bytes());
+        put(0, name);
+        put(100, &format!("{mode:07o}"));
+        put(108, "0000000"); // owner
+        put(116, "0000000"); // group
+        put(124, &format!("{:011o}", content.len()));
+        put(136, "00000000000"); // time of change
+        put(148, "        "); // the checksum counts itself as blanks
+        put(156, "0");
+        put(257, "ustar\u{0}00");
+        let checksum: u32 = header.iter().copied().map(u32::from).sum();
+        header[148..155].copy_from_slice(format!("{checksum:06o}\0").as_bytes());
+        self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(content);
+        self.bytes.resize(self.bytes.len().next_multiple_of(BLOCK), 0);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.bytes.resize(self.bytes.len() + 2 * BLOCK, 0);
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// What the system's own tar makes of it.
+    fn tar(archive: &[u8], arguments: &[&str]) -> Vec<u8> {
+        let mut tar = Command::new("tar");
+        let mut tar = tar.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = tar.stdin.take().unwrap();
+        let bytes = archive.to_vec();
+        let writer = std::thread::spawn(move || input.write_all(&bytes));
+        let output = tar.wait_with_output().unwrap();
+        writer.join().unwrap().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    }
+
+    #[test]
+    fn an_image_is_a_layout_whose_digests_hold() {
+        let archive = image("pause", b"\x7fELF and more", &["example.org/a:1", "example.org/a:2"]);
+        let index: Value = serde_json::from_slice(&tar(&archive, &["-xOf-", "index.json"])).unwrap();
+        let names: Vec<_> = index["manifests"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| &m["annotations"]["io.containerd.image.name"])
+            .collect();
+        assert_eq!(names, ["example.org/a:1", "example.org/a:2"]);
+
+        let blob = |descriptor: &Value| {
+            let digest = descriptor["digest"].as_str().unwrap();
+            let bytes = tar(&archive, &["-xOf-", &digest.replace("sha256:", "blobs/sha256/")]);
+            assert_eq!(super::digest(&bytes), digest);
+            assert_eq!(descriptor["size"], bytes.len());
+            bytes
+        };
+        let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0])).unwrap();
+        let config: Value = serde_json::from_slice(&blob(&manifest["config"])).unwrap();
+        let layer = blob(&manifest["layers"][0]);
+        assert_eq!(config["rootfs"]["diff_ids"][0], digest(&layer));
+        assert_eq!(config["config"]["Entrypoint"][0], "/pause");
+        assert_eq!(tar(&layer, &["-xOf-", "pause"]), b"\x7fELF and more");
+    }
+}

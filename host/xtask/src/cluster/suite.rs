@@ -1,0 +1,60 @@
+//! The conformance suite's view of a cluster.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::programs::{CONFORMANCE, Programs};
+use super::state::Cluster;
+use crate::workspace::Workspace;
+
+/// The suite's program and the cluster that it runs in.
+#[derive(Debug)]
+pub(crate) struct Suite<'w> {
+    workspace: &'w Workspace,
+    cluster: Cluster,
+    programs: Programs,
+}
+
+/// Where to look for free and for impossible addresses: the last of the pool, and one that is reserved for documentation.
+pub(crate) fn addresses() -> [String; 2] {
+    ["-usable-address=10.250.255.254".to_owned(), "-unusable-address=192.0.2.1".to_owned()]
+}
+
+impl<'w> Suite<'w> {
+    pub(crate) fn new(workspace: &'w Workspace, cluster: &str) -> Result<Self> {
+        Ok(Self { workspace, cluster: Cluster::new(workspace, cluster)?, programs: Programs::new(workspace)? })
+    }
+
+    /// The suite as a program, built if need be.
+    pub(crate) fn program(&self) -> Result<PathBuf> {
+        Ok(self.programs.ensure_only(&CONFORMANCE, &["conformance.test"])?.join("conformance.test"))
+    }
+
+    /// A command inside the cluster, to be completed.
+    pub(crate) fn enter(&self) -> Result<Command> {
+        self.cluster.enter(&self.programs, self.workspace)
+    }
+
+    /// The suite wants the GatewayClass to be there before it starts. One that exists is left as it is.
+    pub(crate) fn ensure_class(&self, name: &str, controller: &str) -> Result<()> {
+        let mut get = self.enter()?;
+        get.args(["kubectl", "get", "gatewayclass", name]).stdout(Stdio::null()).stderr(Stdio::null());
+        if get.stdin(Stdio::null()).status()?.success() {
+            return Ok(());
+        }
+        let class = serde_json::json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GatewayClass",
+            "metadata": { "name": name },
+            "spec": { "controllerName": controller },
+        });
+        eprintln!("  making GatewayClass {name} for {controller}; that gateway must be running now");
+        let mut create = self.enter()?.args(["kubectl", "create", "-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        create.stdin.take().context("a pipe")?.write_all(class.to_string().as_bytes())?;
+        ensure!(create.wait()?.success(), "kubectl failed: its message is above");
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! What the suite says about each test, read from what `go test -v` prints.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How a test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    Skipped,
+    Passed,
+    Failed,
+}
+
+/// One test of the suite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TestResult {
+    name: String,
+    verdict: Verdict,
+    /// As printed, in seconds.
+    seconds: String,
+    /// What the test said first when it failed.
+    complaint: Option<String>,
+}
+
+/// All tests that have ended.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    tests: Vec<TestResult>,
+    /// The first complaint of each test that still runs.
+    complaints: BTreeMap<String, String>,
+    /// Whose output is being read: parallel tests take turns.
+    current: Option<String>,
+}
+
+impl Results {
+    /// Read a line, and answer the result of a test if it holds one that did not merely skip.
+    pub(super) fn read(&mut self, line: &str) -> Option<&TestResult> {
+        if let Some(name) = turn(line) {
+            self.current = test_name(name).map(str::to_owned);
+            return None;
+        }
+        self.read_complaint(line);
+        let (verdict, rest) = verdict(line.trim_start())?;
+        let (path, seconds) = rest.split_once(" (")?;
+        // Parts of a test are the test's own affair.
+        if path.matches('/').count() != 1 {
+            return None;
+        }
+        let name = test_name(path)?.to_owned();
+        let complaint = self.complaints.remove(&name).filter(|_| verdict == Verdict::Failed);
+        self.tests.push(TestResult { name, verdict, seconds: seconds.trim_end_matches("s)").to_owned(), complaint });
+        self.tests.last().filter(|test| test.verdict != Verdict::Skipped)
+    }
+
+    /// testify's format: `Error:` and what was wrong, perhaps on several lines.
+    fn read_complaint(&mut self, line: &str) {
+        let Some(test) = &self.current else { return };
+        let line = line.trim();
+        if let Some(message) = line.strip_prefix("Error:") {
+            self.complaints.entry(test.clone()).or_insert_with(|| message.trim().to_owned());
+        }
+    }
+
+    pub(super) fn passed(&self) -> usize {
+        self.count(Verdict::Passed)
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        self.tests.iter().filter(|test| test.verdict == verdict).count()
+    }
+}
+
+/// `=== RUN   TestConformance/X/part`, also `=== CONT` and `=== NAME`: from here on this test speaks.
+fn turn(line: &str) -> Option<&str> {
+    let (what, name) = line.strip_prefix("=== ")?.split_once(' ')?;
+    matches!(what, "RUN" | "CONT" | "NAME" | "PAUSE").then(|| name.trim())
+}
+
+/// The test's own name in `TestConformance/Name/part`.
+fn test_name(path: &str) -> Option<&str> {
+    path.split('/').nth(1)
+}
+
+fn verdict(line: &str) -> Option<(Verdict, &str)> {
+    let kinds = [("--- PASS: ", Verdict::Passed), ("--- FAIL: ", Verdict::Failed), ("--- SKIP: ", Verdict::Skipped)];
+    kinds.iter().find_map(|(mark, verdict)| Some((*verdict, line.strip_prefix(mark)?)))
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Skipped => "skipped",
+            Self::Passed => "passed",
+            Self::Failed => "FAILED",
+        })
+    }
+}
+
+impl fmt::Display for TestResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, verdict, seconds, complaint } = self;
+        write!(f, "{verdict:<8} {seconds:>7} s  {name}")?;
+        complaint.iter().try_for_each(|complaint| write!(f, ": {complaint}"))
+    }
+}
+
+/// The table: what needs attention comes last, just above the prompt.
+impl fmt::Display for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tests: Vec<_> = self.tests.iter().collect();
+        tests.sort_by(|a, b| (a.verdict, &a.name).cmp(&(b.verdict, &b.name)));
+        tests.iter().try_for_each(|test| writeln!(f, "{test}"))?;
+        let (failed, skipped) = (self.count(Verdict::Failed), self.count(Verdict::Skipped));
+        writeln!(f, "{} passed, {failed} failed, {skipped} skipped", self.passed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+=== RUN   TestConformance
+=== RUN   TestConformance/HTTPRouteSimple
+=== RUN   TestConformance/HTTPRouteSimple/0_request
+--- PASS: TestConformance/HTTPRouteSimple/0_request (0.01s)
+=== RUN   TestConformance/HTTPRouteCORS
+    conformance.go:56: Skipping HTTPRouteCORS: suite does not support HTTPRouteCORS
+=== RUN   TestConformance/HTTPRouteWeight
+    weight.go:80:
+        \tError Trace:\tweight.go:80
+        \tError:      \tReceived unexpected error:
+        \tTest:       \tTestConformance/HTTPRouteWeight
+--- FAIL: TestConformance (1.63s)
+    --- PASS: TestConformance/HTTPRouteSimple (0.31s)
+        --- PASS: TestConformance/HTTPRouteSimple/0_request (0.01s)
+    --- SKIP: TestConformance/HTTPRouteCORS (0.00s)
+    --- FAIL: TestConformance/HTTPRouteWeight (1.20s)
+";
+
+    #[test]
+    fn tests_are_counted_and_their_parts_are_not() {
+        let mut results = Results::default();
+        for line in OUTPUT.lines() {
+            let _ = results.read(line);
+        }
+        assert_eq!(
+            results.to_string(),
+            "skipped     0.00 s  HTTPRouteCORS\n\
+             passed      0.31 s  HTTPRouteSimple\n\
+             FAILED      1.20 s  HTTPRouteWeight: Received unexpected error:\n\
+             1 passed, 1 failed, 1 skipped\n"
+        );
+    }
+
+    #[test]
+    fn only_results_worth_a_line_are_answered() {
+        let mut results = Results::default();
+        assert_eq!(results.read("    --- SKIP: TestConformance/HTTPRouteCORS (0.00s)"), None);
+        let result = results.read("    --- PASS: TestConformance/HTTPRouteSimple (0.31s)").map(ToString::to_string);
+        assert_eq!(result.as_deref(), Some("passed      0.31 s  HTTPRouteSimple"));
+    }
+}
