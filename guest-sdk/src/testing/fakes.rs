@@ -213,8 +213,7 @@ pub(crate) mod counters {
         let gateway = Gateway::current();
         let mut state = gateway.state();
         let now = state.now;
-        let value = state.counters.get(key).filter(|entry| entry.alive(now)).map_or(0, |entry| entry.value);
-        if value == 0 {
+        if state.counters.get(key).is_some_and(|entry| !entry.alive(now)) {
             state.counters.remove(key);
         }
         let fresh = || Entry { value: 0, expires: expiry(now, ttl) };

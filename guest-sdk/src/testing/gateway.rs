@@ -204,7 +204,7 @@ impl<T> Entry<T> {
     }
 }
 
-/// For [`wire::Header`] lists of fake answers.
+/// All values of a header, as the bindings have them.
 pub(super) fn values(message: &Message, name: &str) -> Vec<wire::Bytes> {
     message.bytes(name).into_iter().map(<[u8]>::to_vec).collect()
 }
