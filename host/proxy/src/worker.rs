@@ -250,8 +250,7 @@ fn http1_builder(settings: &ProxySettings) -> http1::Builder {
     }
     // The guard hands heads on whole, and limits them; hyper's buffer must only be large enough.
     builder.max_buf_size((settings.limits.head_size * 2).max(HYPER_BUFFER));
-    // Several responses to pipelined requests in one packet.
-    builder.pipeline_flush(true);
+    // Not `pipeline_flush`: with it hyper buffers bodies without limit, whatever `max_buf_size` says.
     builder
 }
 

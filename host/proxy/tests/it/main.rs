@@ -3,5 +3,11 @@
 mod basics;
 mod change;
 mod failures;
+mod heads;
 mod smuggling;
+mod streams;
 mod support;
+
+/// The allocator of the binary, so that memory is measured as it will be.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
