@@ -1,5 +1,7 @@
 //! `cargo xtask <command>`: see the library's documentation.
 
+use std::process::ExitCode;
+
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
@@ -31,10 +33,20 @@ enum Command {
     Guests,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    // Printed here, because a backtrace of a failed check says nothing.
+    run_command(Arguments::parse().command).map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn run_command(command: Command) -> Result<()> {
     let workspace = Workspace::load()?;
-    match arguments.command {
+    match command {
         Command::Run(arguments) => run::run(&workspace, &arguments),
         Command::Test(arguments) => checks::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
