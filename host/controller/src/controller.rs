@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use penstock_core::{ResourceRef, Snapshot, plugin::PluginSpec};
+use penstock_core::{ResourceRef, Snapshot, fact::SocketState, plugin::PluginSpec};
 use penstock_translate::{Resources, Settings, Translation, Translator};
 
 use crate::{
@@ -88,6 +88,20 @@ impl<O: Outputs> Controller<O> {
         }
         if changed || was_incomplete || problems_changed {
             self.translate();
+        }
+        if batch.retry {
+            self.retry();
+        }
+    }
+
+    /// Publish the same snapshot again if one of its sockets could not be bound. Only the loop may do so: anyone else might bring back an
+    /// older one.
+    fn retry(&mut self) {
+        let failed = |state: &SocketState| matches!(state, SocketState::Failed(_));
+        if let Some(snapshot) = &self.published
+            && self.resources.facts.sockets.values().any(failed)
+        {
+            self.outputs.publish(snapshot);
         }
     }
 

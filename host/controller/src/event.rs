@@ -17,6 +17,8 @@ pub enum Event {
     Problems(SourceId, Vec<Problem>),
     /// The source has said everything that was there when it began.
     Complete(SourceId),
+    /// Time to try again what failed and may work by now: sockets whose address was taken.
+    Retry,
 }
 
 /// Identity of a source of resources.

@@ -46,6 +46,8 @@ pub struct Batch {
     pub(crate) problems: BTreeMap<SourceId, Vec<Problem>>,
     /// Sources that became complete with this batch.
     pub(crate) complete: BTreeSet<SourceId>,
+    /// Whether to try again what failed.
+    pub(crate) retry: bool,
 }
 
 /// What a change is about.
@@ -72,7 +74,7 @@ impl Subject {
 impl Batch {
     /// Nothing happened.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.problems.is_empty() && self.complete.is_empty()
+        self.changes.is_empty() && self.problems.is_empty() && self.complete.is_empty() && !self.retry
     }
 
     /// One change for each thing that changed, in an order that depends on nothing but the things.
@@ -91,6 +93,7 @@ impl Batch {
             Event::Complete(source) => {
                 self.complete.insert(source);
             }
+            Event::Retry => self.retry = true,
         }
     }
 }

@@ -135,6 +135,11 @@ impl StatusBoard {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a socket could not be bound.
+    pub fn has_failed_sockets(&self) -> bool {
+        self.current.load().sockets.values().any(|state| matches!(state, SocketState::Failed(_)))
+    }
+
     pub(crate) fn wait_for(&self, unready: Unready) {
         self.waiting.store(Some(Arc::new(unready)));
     }

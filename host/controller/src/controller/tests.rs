@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use penstock_core::fact::{Fact, SocketState};
+use penstock_core::fact::Fact;
 use penstock_translate::{Change, resources::Object};
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -136,4 +136,13 @@ fn it_is_ready_when_the_sockets_are_settled() {
 fn of_several_events_about_one_thing_only_the_last_is_applied() {
     let mut it = Loop::new(&["files"]);
     assert_eq!(it.handle([gateway(1), gateway(2), complete("files"), gateway(3)]), ["publish 3", "require 0"]);
+}
+
+#[test]
+fn a_socket_that_failed_is_tried_again_and_one_that_accepts_is_left_alone() {
+    let mut it = Loop::new(&["files"]);
+    it.handle([gateway(8080), complete("files"), socket(8080, SocketState::Failed("in use".into()))]);
+    assert_eq!(it.handle([Event::Retry]), ["publish 8080"]);
+    it.handle([socket(8080, SocketState::Bound)]);
+    assert_eq!(it.handle([Event::Retry]), Vec::<String>::new());
 }

@@ -1,0 +1,102 @@
+//! The command line: what a newcomer reads first.
+
+mod check;
+mod echo;
+mod run;
+mod status;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::logging::LogFormat;
+
+/// A gateway whose policies and routing decisions are WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "penstock", version, propagate_version = true, arg_required_else_help = true, max_term_width = 110)]
+#[command(after_help = "\
+Start here:
+  penstock echo --listen 127.0.0.1:9000      # an origin to route to, in a second terminal
+  penstock run -f examples/quickstart        # the gateway; edit the files while it runs
+  penstock status                            # what is in effect, and why something is not
+  penstock check -f examples/quickstart      # the same verdict without running anything")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How to write log lines: for people on a terminal, JSON elsewhere unless said otherwise.
+    /// RUST_LOG selects which (default: info), for example RUST_LOG=penstock_proxy=debug,info
+    #[arg(long, global = true, value_name = "FORMAT", value_enum)]
+    log: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve traffic as resource files say, and follow their changes
+    Run(run::Args),
+    /// Say what `run` would refuse, without opening a port
+    Check(check::Args),
+    /// Ask the running gateway what is in effect, and why something is not
+    Status(status::Args),
+    Echo(echo::Args),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  source <(penstock completions bash)")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where resources come from.
+#[derive(Debug, clap::Args)]
+struct Files {
+    /// A YAML or JSON file with resources, or a directory of such files (not its subdirectories); repeat it for several
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
+    filename: Vec<PathBuf>,
+}
+
+/// Where the admin server of an instance listens.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Admin {
+    /// Address of the admin server: /livez, /readyz, /metrics, /status, /config
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9901", env = "PENSTOCK_ADMIN")]
+    admin: SocketAddr,
+}
+
+impl Cli {
+    /// The format that was asked for, if any.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        self.log
+    }
+
+    /// Do what was asked. An error is a reason not to have begun; what a command finds out is in its exit code.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(args) => run::run(&args),
+            Command::Check(args) => check::run(&args),
+            Command::Status(args) => status::run(&args),
+            Command::Echo(args) => echo::run(args),
+            Command::Version => {
+                println!("penstock {}", env!("CARGO_PKG_VERSION"));
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut Self::command(), "penstock", &mut std::io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

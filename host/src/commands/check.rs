@@ -1,0 +1,159 @@
+//! `penstock check`: everything that `run` would find wrong, without opening a port.
+//!
+//! It reads, translates and validates plugins by the same code as `run`, and stands in for the facts: every socket could be bound.
+
+use std::{collections::BTreeSet, fmt, process::ExitCode, sync::Arc};
+
+use penstock_controller::{
+    Health,
+    sources::files::{FileSource, Problem},
+};
+use penstock_core::{
+    ResourceRef,
+    fact::{Fact, FactSink, SocketState},
+    plugin::{ActiveRevision, Candidate, Phase, PluginSpec, PluginState, Revision},
+};
+use penstock_plugin_host::{PluginHost, PluginSettings};
+use penstock_translate::{Change, Resources, Settings, Status, Statuses, Translator};
+use prometheus_client::registry::Registry;
+
+/// Say what `run` would refuse, without opening a port
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exits with 0 if all is well, with 1 if anything is wrong: in files, in references between resources, in plugins.
+
+Example:
+  penstock check -f examples/quickstart")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    files: super::Files,
+}
+
+/// One line of the answer, ordered by place.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding {
+    file: String,
+    line: usize,
+    column: usize,
+    message: String,
+}
+
+/// Read, translate, validate, print.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut source = FileSource::new(args.files.filename.iter().cloned());
+    let reading = source.read();
+    let resources = reading.changes.iter().filter(|change| matches!(change, Change::Upsert(_))).count();
+    let mut findings: BTreeSet<_> = reading.problems.iter().map(Finding::of_problem).collect();
+    let statuses = translate(reading.changes)?;
+    findings.extend(statuses.iter().flat_map(|(resource, status)| Finding::of_status(resource, status, &source)));
+
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let files: BTreeSet<_> = findings.iter().map(|finding| &finding.file).collect();
+    if findings.is_empty() {
+        println!("ok: {}", counted(resources, "resource"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{} in {}", counted(findings.len(), "problem"), counted(files.len(), "file"));
+    Ok(ExitCode::FAILURE)
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The statuses that these resources would get, once plugins are validated and sockets bound.
+fn translate(changes: Vec<Change>) -> anyhow::Result<Statuses> {
+    let (mut resources, mut translator, settings) =
+        (Resources::default(), Translator::default(), Settings::standalone());
+    for change in changes {
+        resources.apply(change);
+    }
+    let needs = translator.translate(&resources, &settings).needs;
+    for address in needs.sockets {
+        resources.apply(Change::Observe(Fact::Socket(address, SocketState::Bound)));
+    }
+    if !needs.plugins.is_empty() {
+        let host = PluginHost::start(PluginSettings::default(), Arc::new(Unheard), &mut Registry::default())?;
+        for spec in &needs.plugins {
+            let state = Arc::new(validate(&host, spec));
+            resources.apply(Change::Observe(Fact::Plugin(spec.plugin.clone(), state)));
+        }
+    }
+    Ok(translator.translate(&resources, &settings).statuses)
+}
+
+/// What the plugin host would report of this plugin.
+fn validate(host: &PluginHost, spec: &PluginSpec) -> PluginState {
+    match host.validate(spec) {
+        Ok(valid) => PluginState {
+            active: Some(ActiveRevision {
+                // Nothing runs here, so nothing is loaded.
+                revision: Revision::new(0, Arc::new(())),
+                generation: spec.generation,
+                digest: valid.digest,
+                name: valid.name,
+                version: valid.version,
+                hooks: valid.hooks,
+            }),
+            candidate: None,
+        },
+        Err(rejection) => {
+            let phase = Phase::Rejected(rejection);
+            PluginState {
+                active: None,
+                candidate: Some(Candidate { generation: spec.generation, digest: None, phase }),
+            }
+        }
+    }
+}
+
+/// Nobody applies anything to the host, so it has nothing to say.
+struct Unheard;
+
+impl FactSink for Unheard {
+    fn report(&self, _: Fact) {}
+}
+
+impl Finding {
+    fn of_problem(problem: &Problem) -> Self {
+        let (line, column) = problem.position.map_or((0, 0), |position| (position.line, position.column));
+        let message = match &problem.resource {
+            Some(resource) => format!("{resource}: {}", problem.message()),
+            None => problem.message(),
+        };
+        Self { file: problem.file.display().to_string(), line, column, message }
+    }
+
+    /// One for each condition that reports a fault. That a part is not programmed is only said if nothing says why.
+    fn of_status(resource: &ResourceRef, status: &Status, source: &FileSource) -> Vec<Self> {
+        let bad = |(_, condition): &(_, &penstock_translate::Condition)| {
+            Health::of(condition.type_, &format!("{:?}", condition.status), condition.reason) == Health::Bad
+        };
+        let (consequences, causes): (Vec<_>, Vec<_>) =
+            status.conditions().filter(bad).partition(|(_, condition)| condition.type_ == "Programmed");
+        let told = if causes.is_empty() { consequences } else { causes };
+        let (file, line) = source
+            .place(resource)
+            .map_or_else(|| (String::new(), 0), |(file, line)| (file.display().to_string(), line));
+        let finding = |(part, condition): (std::borrow::Cow<'_, str>, &penstock_translate::Condition)| {
+            let part = if part.is_empty() { String::new() } else { format!("{part}: ") };
+            let message = format!("{resource}: {part}{}: {}", condition.reason, condition.message);
+            Self { file: file.clone(), line, column: 0, message }
+        };
+        told.into_iter().map(finding).collect()
+    }
+}
+
+/// As compilers print it, so that editors can jump there.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&*self.file, self.line, self.column) {
+            ("", ..) => write!(f, "{}", self.message),
+            (file, 0, _) => write!(f, "{file}: {}", self.message),
+            (file, line, 0) => write!(f, "{file}:{line}: {}", self.message),
+            (file, line, column) => write!(f, "{file}:{line}:{column}: {}", self.message),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `penstock run`: put the parts together and wait for signals.
+//!
+//! ```text
+//! files ──► inbox ──► controller ──► outputs ──┬──► proxy (workers)
+//!            ▲            └──► status board    └──► plugin host
+//!            └───────────── facts ◄────────────────────┘
+//! admin server: reads board, snapshot, metrics
+//! ```
+
+use std::{
+    num::{NonZeroU8, NonZeroUsize},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use penstock_controller::{
+    Controller, ControllerMetrics, Event, Inbox, StatusBoard,
+    sources::files::{FileSource, RunningFiles},
+};
+use penstock_core::{
+    client_address::{Network, Trusted},
+    fact::FactSink,
+};
+use penstock_plugin_host::{PluginHost, PluginSettings};
+use penstock_proxy::{AccessLog, Proxy, ProxySettings};
+use penstock_translate::Settings;
+use prometheus_client::registry::Registry;
+
+use crate::{
+    admin::{AdminServer, AdminView},
+    outputs::GatewayOutputs,
+    signals::{Request, Signals},
+};
+
+/// Serve traffic as resource files say, and follow their changes
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Files are watched: a change takes effect at once, and loses no request. A document that is broken harms no other one; its last good version
+stays in effect, and `penstock status` says what is wrong.
+
+Signals:
+  SIGHUP             read all files again
+  SIGTERM, SIGINT    finish what is in flight, then end; a second one ends at once
+
+Examples:
+  penstock run -f examples/quickstart
+  penstock run -f gateway.yaml -f routes/ --workers 2 --access-log json")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    files: super::Files,
+
+    #[command(flatten)]
+    admin: super::Admin,
+
+    /// Worker threads; one for each core unless said otherwise
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<NonZeroUsize>,
+
+    /// Directory for compiled plugins, so that the next start need not compile them again
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+
+    /// One line for each request on standard output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    access_log: AccessLogFormat,
+
+    /// A network of proxies whose X-Forwarded-* headers are believed, such as 10.0.0.0/8; repeat it for several
+    #[arg(long, value_name = "NETWORK", conflicts_with = "trusted_hops")]
+    trusted_proxy: Vec<Network>,
+
+    /// How many proxies stand in front, whatever their addresses; their X-Forwarded-* headers are believed
+    #[arg(long, value_name = "NUMBER")]
+    trusted_hops: Option<NonZeroU8>,
+
+    /// How long requests in flight may take to finish at the end
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    drain_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum AccessLogFormat {
+    /// None
+    #[default]
+    Off,
+    /// One JSON object a line
+    Json,
+    /// For people
+    Text,
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+impl Args {
+    fn proxy_settings(&self) -> ProxySettings {
+        let mut settings = ProxySettings::default();
+        if let Some(workers) = self.workers {
+            settings.workers = workers;
+        }
+        settings.access_log = match self.access_log {
+            AccessLogFormat::Off => AccessLog::Off,
+            AccessLogFormat::Json => AccessLog::Json,
+            AccessLogFormat::Text => AccessLog::Text,
+        };
+        settings.forwarding.trusted_proxies.trusted = match self.trusted_hops {
+            Some(hops) => Trusted::Hops(hops),
+            None if self.trusted_proxy.is_empty() => Trusted::Nobody,
+            None => Trusted::Networks(self.trusted_proxy.clone()),
+        };
+        settings
+    }
+
+    fn plugin_settings(&self) -> PluginSettings {
+        PluginSettings { cache: self.data_dir.as_ref().map(|directory| directory.join("modules")) }
+    }
+}
+
+/// Serve until a signal ends it.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    for path in &args.files.filename {
+        path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    runtime.block_on(async {
+        // Before anything else: a signal that comes while the gateway starts must not be lost.
+        let mut signals = Signals::listen().context("cannot listen to signals")?;
+        let gateway = Gateway::start(args)?;
+        gateway.serve(&mut signals).await;
+        gateway.end(args.drain_timeout, &mut signals).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// How often a socket whose address was taken is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Everything that runs. The controller's thread owns the world and the plugin host; it ends with the process.
+struct Gateway {
+    files: RunningFiles,
+    inbox: Inbox,
+    board: Arc<StatusBoard>,
+    proxy: Arc<Proxy>,
+}
+
+impl Gateway {
+    fn start(args: &Args) -> anyhow::Result<Self> {
+        let admin = args.admin.admin;
+        let server = AdminServer::bind(admin).with_context(|| format!("the admin server cannot listen on {admin}"))?;
+        let mut registry = Registry::default();
+        let metrics = ControllerMetrics::new(&mut registry);
+        let inbox = Inbox::new();
+        let facts: Arc<dyn FactSink> = Arc::new(inbox.clone());
+        let plugins = PluginHost::start(args.plugin_settings(), Arc::clone(&facts), &mut registry)
+            .context("the plugin host cannot start")?;
+        let proxy = Proxy::start(args.proxy_settings(), plugins.runtime(), facts, &mut registry)
+            .context("the proxy cannot start")?;
+        let proxy = Arc::new(proxy);
+
+        let board = Arc::new(StatusBoard::new(Timestamp::now));
+        let outputs = GatewayOutputs::new(Arc::clone(&proxy), plugins);
+        let sources = [FileSource::id()];
+        let controller = Controller::new(Settings::standalone(), sources, outputs, Arc::clone(&board), metrics.clone());
+        let events = inbox.clone();
+        let owner = thread::Builder::new().name("controller".into());
+        owner.spawn(move || controller.run(&events)).context("the controller cannot start")?;
+        let files = FileSource::new(args.files.filename.iter().cloned()).run(inbox.clone(), metrics)?;
+
+        let address = server.address()?;
+        let view = AdminView { board: Arc::clone(&board), proxy: Arc::clone(&proxy), metrics: registry };
+        server.serve(view).context("the admin server cannot start")?;
+        tracing::info!(admin = %address, version = env!("CARGO_PKG_VERSION"), "penstock started");
+        Ok(Self { files, inbox, board, proxy })
+    }
+
+    /// Until a signal asks for the end.
+    async fn serve(&self, signals: &mut Signals) {
+        let mut retry = tokio::time::interval(RETRY);
+        loop {
+            tokio::select! {
+                _ = retry.tick() => if self.board.has_failed_sockets() {
+                    self.inbox.send([Event::Retry]);
+                },
+                request = signals.next() => match request {
+                    Request::Reload => {
+                        tracing::info!("SIGHUP: reading all files");
+                        self.files.reload();
+                    }
+                    Request::End => return,
+                },
+            }
+        }
+    }
+
+    /// Finish what is in flight; at once if asked a second time.
+    async fn end(self, timeout: Duration, signals: &mut Signals) {
+        tracing::info!(timeout_seconds = timeout.as_secs(), "draining");
+        self.board.drain();
+        tokio::select! {
+            report = self.proxy.drain(timeout) => {
+                tracing::info!(finished = report.finished, cut = report.cut, "drained");
+            }
+            () = signals.end() => tracing::warn!("ending at once: requests in flight are cut"),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The examples, on other ports and with an origin of the test, but else as they are.
+
+use std::{collections::BTreeMap, fs};
+
+use penstock_testing::{
+    client::{Connection, fetch, get, post},
+    gateway::{Gateway, free_port},
+    guests,
+    origin::{Answer, Origin},
+};
+
+use crate::world::{PENSTOCK, repository};
+
+/// An example that runs.
+struct Example {
+    gateway: Gateway,
+    /// By the port that stands in the files.
+    ports: BTreeMap<u16, u16>,
+    /// Likewise.
+    origins: BTreeMap<u16, Origin>,
+}
+
+impl Example {
+    async fn start(name: &str) -> Self {
+        let ports: BTreeMap<u16, u16> = [8080, 8443].map(|port| (port, free_port())).into();
+        let origins: BTreeMap<u16, Origin> =
+            [9000, 9001].map(|port| (port, Origin::builder().answer(Answer::echo).start())).into();
+        let mut builder = Gateway::builder(PENSTOCK);
+        for entry in fs::read_dir(repository().join("examples").join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let mut text = fs::read_to_string(&path).unwrap();
+            for (from, to) in &ports {
+                text = text.replace(&from.to_string(), &to.to_string());
+            }
+            for (from, origin) in &origins {
+                text = text.replace(&format!("port: {from}"), &format!("port: {}", origin.address().port()));
+            }
+            text = text.replace("../../target/guests/header-rules.wasm", guests::HEADER_RULES);
+            builder = builder.file(path.file_name().unwrap().to_str().unwrap(), text);
+        }
+        Self { gateway: builder.start().await, ports, origins }
+    }
+
+    fn at(&self, port: u16) -> std::net::SocketAddr {
+        self.gateway.at(self.ports[&port])
+    }
+}
+
+#[tokio::test]
+async fn quickstart() {
+    let example = Example::start("quickstart").await;
+    let response = fetch(example.at(8080), get("/hello")).await.unwrap();
+    assert_eq!((response.status, response.header("x-greeting")), (200, "hello from a plugin"));
+    let response = fetch(example.at(8080), get("/api/items?id=7")).await.unwrap();
+    assert_eq!(response.status, 200);
+    let asked = example.origins[&9000].requests();
+    assert_eq!(asked[0].header("x-gateway"), "penstock");
+    assert_eq!(asked.iter().map(|request| &*request.path).collect::<Vec<_>>(), ["/hello", "/items?id=7"]);
+}
+
+#[tokio::test]
+async fn tls() {
+    let example = Example::start("tls").await;
+    let response = fetch(example.at(8080), get("/some/path").host("localhost")).await.unwrap();
+    let location = format!("https://localhost:{}/some/path", example.ports[&8443]);
+    assert_eq!((response.status, response.header("location")), (301, &*location));
+
+    let text = fs::read_to_string(repository().join("examples/tls/certificate.yaml")).unwrap();
+    let pem = text.split("tls.crt: |\n").nth(1).unwrap().split("  tls.key").next().unwrap().replace("    ", "");
+    let mut roots = rustls::RootCertStore::empty();
+    use rustls_pki_types::pem::PemObject as _;
+    roots.add(rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut connection = Connection::tls(example.at(8443), "localhost", std::sync::Arc::new(config)).await.unwrap();
+    assert_eq!(connection.send(get("/").host("localhost")).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn grpc() {
+    let example = Example::start("grpc").await;
+    example.origins[&9000].answer(|request| {
+        Answer::new(200)
+            .header("content-type", "application/grpc")
+            .body(request.body.clone())
+            .trailer("grpc-status", "0")
+    });
+    let call = |path: &str| {
+        post(path, &b"\0\0\0\0\x05hello"[..]).header("content-type", "application/grpc").header("te", "trailers")
+    };
+    let mut connection = Connection::h2(example.at(8080)).await.unwrap();
+    let response = connection.send(call("/helloworld.Greeter/SayHello")).await.unwrap();
+    assert_eq!(
+        (response.status, response.trailer("grpc-status"), &*response.body),
+        (200, "0", &b"\0\0\0\0\x05hello"[..])
+    );
+    let response = connection.send(call("/other.Service/Method")).await.unwrap();
+    assert_eq!((response.status, response.header("grpc-status")), (200, "12"));
+}
+
+#[tokio::test]
+async fn canary() {
+    let example = Example::start("canary").await;
+    let mut connection = Connection::h1(example.at(8080)).await.unwrap();
+    for _ in 0..200 {
+        assert_eq!(connection.send(get("/")).await.unwrap().status, 200);
+    }
+    let (stable, canary) = (example.origins[&9000].requests().len(), example.origins[&9001].requests().len());
+    assert_eq!(stable + canary, 200);
+    // One in ten of 200: fewer than 2 or more than 60 happens once in ten million runs.
+    assert!((2..60).contains(&canary), "{canary} of 200");
+    connection.send(get("/").header("x-canary", "always")).await.unwrap();
+    assert_eq!(example.origins[&9001].requests().len(), canary + 1);
+}
+
+#[test]
+fn every_example_passes_check() {
+    for entry in fs::read_dir(repository().join("examples")).unwrap() {
+        let source = entry.unwrap().path();
+        let folder = penstock_testing::tempfile::TempDir::new().unwrap();
+        for file in fs::read_dir(&source).unwrap() {
+            let file = file.unwrap().path();
+            let text = fs::read_to_string(&file).unwrap();
+            let text = text.replace("../../target/guests/header-rules.wasm", guests::HEADER_RULES);
+            fs::write(folder.path().join(file.file_name().unwrap()), text).unwrap();
+        }
+        let output = std::process::Command::new(PENSTOCK).arg("check").arg("-f").arg(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}:\n{}", source.display(), String::from_utf8_lossy(&output.stdout));
+    }
+}

@@ -1,0 +1,105 @@
+//! From the first byte to the last: readiness, signals, the admin server.
+
+use penstock_testing::{
+    client::{Connection, fetch, get, request},
+    eventually::eventually,
+    gate::Gate,
+    origin::Answer,
+};
+use rustix::process::Signal;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_in_flight_and_ends_with_0() {
+    let world = World::builder().start().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    world.origin.answer(move |_| Answer::new(200).after(&held).body("late"));
+    let address = world.gateway.at(world.port);
+    let in_flight = tokio::spawn(async move { fetch(address, get("/slow")).await });
+    world.origin.wait_for(1).await;
+
+    world.gateway.signal(Signal::TERM);
+    eventually("the gateway to refuse connections", async || Connection::h1(address).await.err()).await;
+    assert_eq!(world.gateway.admin("/readyz").await.status, 503);
+    gate.open();
+
+    let response = in_flight.await.unwrap().unwrap();
+    assert_eq!((response.status, response.text()), (200, "late"));
+    assert_eq!(response.header("connection"), "close");
+    assert_eq!(world.gateway.exited().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_sigterm_ends_at_once() {
+    let world = World::builder().start().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    world.origin.answer(move |_| Answer::new(200).after(&held));
+    let address = world.gateway.at(world.port);
+    let in_flight = tokio::spawn(async move { fetch(address, get("/slow")).await });
+    world.origin.wait_for(1).await;
+
+    world.gateway.signal(Signal::TERM);
+    eventually("the drain", async || (world.gateway.admin("/readyz").await.status == 503).then_some(())).await;
+    world.gateway.signal(Signal::TERM);
+    assert_eq!(world.gateway.exited().await.code(), Some(0));
+    assert!(in_flight.await.unwrap().is_err(), "it was cut");
+    gate.open();
+}
+
+#[tokio::test]
+async fn sighup_reads_all_files_again() {
+    let world = World::builder().start().await;
+    let reloads = async || {
+        let metrics = world.gateway.admin("/metrics").await;
+        let line =
+            metrics.text().lines().find(|line| line.starts_with("penstock_reloads_total{result=\"ok\"}"))?.to_owned();
+        line.rsplit(' ').next()?.parse::<u64>().ok()
+    };
+    let before = reloads().await.expect("the first reading is counted");
+    world.gateway.signal(Signal::HUP);
+    eventually("another reading", async || reloads().await.filter(|now| *now > before)).await;
+    assert_eq!(fetch(world.gateway.at(world.port), get("/")).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn the_admin_server_answers_its_pages_and_nothing_else() {
+    let world = World::builder().start().await;
+    for page in ["/", "/livez", "/readyz", "/metrics", "/status", "/config"] {
+        assert_eq!(world.gateway.admin(page).await.status, 200, "{page}");
+    }
+    let missing = world.gateway.admin("/statuz").await;
+    assert_eq!(missing.status, 404);
+    assert!(missing.text().contains("/status"), "{}", missing.text());
+    let refused = fetch(world.gateway.admin_address(), request("POST", "/status")).await.unwrap();
+    assert_eq!((refused.status, refused.header("allow")), (405, "GET"));
+}
+
+#[tokio::test]
+async fn the_configuration_in_effect_shows_no_secret() {
+    let certificate = penstock_testing::certificate::Authority::new().issue(&["localhost"]);
+    let port = penstock_testing::gateway::free_port();
+    let world = World::builder()
+        .file("secret.yaml", crate::changes::secret(&certificate))
+        .file("https.yaml", crate::changes::https_gateway(port))
+        .start()
+        .await;
+    let config = world.gateway.admin("/config").await;
+    assert!(config.text().contains("Secret/default/certificate"), "{}", config.text());
+    let key = certificate.key_pem.lines().nth(1).unwrap();
+    assert!(!config.text().contains(key) && !config.text().contains("PRIVATE"));
+}
+
+#[tokio::test]
+async fn metrics_count_what_happens() {
+    let world = World::builder().start().await;
+    fetch(world.gateway.at(world.port), get("/")).await.unwrap();
+    let metrics = world.gateway.admin("/metrics").await;
+    for line in
+        ["penstock_resources{kind=\"HTTPRoute\"} 1", "penstock_snapshots_total ", "penstock_translation_seconds_count "]
+    {
+        assert!(metrics.text().contains(line), "no {line} in:\n{}", metrics.text());
+    }
+}
