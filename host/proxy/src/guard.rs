@@ -243,9 +243,9 @@ impl Guard {
     }
 
     /// The outcome of an upgrade, once there is one.
-    fn settle_upgrade(&mut self) {
+    fn settle_upgrade(&mut self, cx: &Context<'_>) {
         match self.wire.upgrade() {
-            UpgradeState::Pending => {}
+            UpgradeState::Pending => self.wire.await_upgrade(cx.waker()),
             UpgradeState::Agreed => {
                 self.released = self.held.split().freeze();
                 self.phase = Phase::Raw;
@@ -319,10 +319,10 @@ impl AsyncRead for Guard {
             match guard.phase {
                 // The answer is on its way, and closes the connection.
                 Phase::Refused => return Poll::Pending,
-                Phase::Upgrade => guard.settle_upgrade(),
+                Phase::Upgrade => guard.settle_upgrade(cx),
                 _ => {}
             }
-            if guard.follow_held()? {
+            if !guard.released.is_empty() || guard.follow_held()? {
                 continue;
             }
             if matches!(guard.phase, Phase::Upgrade) && guard.held.len() > guard.wire.limits.head_size {

@@ -3,9 +3,12 @@
 //! The guard (below hyper) and the request function (above it) belong to one task of one worker, but hyper wants the I/O of connections
 //! that may be upgraded to be `Send`. So this is an `Arc` of atomics that nobody contends for: each access is a plain load or store.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+    },
+    task::Waker,
 };
 
 use crate::{
@@ -27,6 +30,8 @@ pub(crate) struct Wire {
     expired: AtomicBool,
     violation: AtomicU8,
     upgraded: AtomicU8,
+    /// Only for upgrades, so that a lock does.
+    reader: Mutex<Option<Waker>>,
 }
 
 /// What became of a request that asked for an upgrade.
@@ -51,6 +56,7 @@ impl Wire {
             expired: AtomicBool::new(false),
             violation: AtomicU8::new(0),
             upgraded: AtomicU8::new(0),
+            reader: Mutex::default(),
         }
     }
 
@@ -90,6 +96,15 @@ impl Wire {
 
     pub(crate) fn set_upgrade(&self, state: UpgradeState) {
         self.upgraded.store(state as u8, Relaxed);
+        // hyper reads no more until it is woken: the last time it asked, there was nothing for it.
+        if let Some(reader) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            reader.wake();
+        }
+    }
+
+    /// Whom to wake when it is known what follows a request that asked for an upgrade.
+    pub(crate) fn await_upgrade(&self, reader: &Waker) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader.clone());
     }
 
     pub(crate) fn upgrade(&self) -> UpgradeState {

@@ -4,9 +4,13 @@ mod basics;
 mod change;
 mod failures;
 mod heads;
+mod plugins;
+mod pooling;
 mod smuggling;
 mod streams;
 mod support;
+mod tls;
+mod upgrades;
 
 /// The allocator of the binary, so that memory is measured as it will be.
 #[global_allocator]

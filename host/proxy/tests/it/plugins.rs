@@ -1,0 +1,227 @@
+//! The seam to plugins, with a runtime that does what its tests say.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, request, response};
+use penstock_core::{
+    Kind, ResourceRef,
+    plugin::{
+        ExchangeFacts, FailurePolicy, FaultKind, Hooks, PluginFault, PolicyCall, PolicyRuntime, PolicyWorker, Revision, Verdict,
+    },
+    reason::Reason,
+    route::Rule,
+};
+use penstock_testing::{
+    client::{Connection, get},
+    origin::{Answer, Origin},
+};
+
+use crate::support::{Gateway, free_address, settings, to, with_policies};
+
+/// What a plugin of these tests does.
+#[derive(Clone, Copy, PartialEq)]
+enum Does {
+    /// Sets `x-request-<name>` and `x-response-<name>`.
+    Edit,
+    /// Replies to the request.
+    Reply,
+    /// Replies in place of the response.
+    ReplyLater,
+    Fault,
+    FaultLater,
+    Unavailable,
+}
+
+#[derive(Clone, Default)]
+struct Fake {
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl PolicyRuntime for Fake {
+    fn worker(&self) -> Box<dyn PolicyWorker> {
+        Box::new(self.clone())
+    }
+}
+
+impl Fake {
+    fn note(&self, what: String) {
+        self.calls.lock().unwrap().push(what);
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut *self.calls.lock().unwrap())
+    }
+}
+
+fn does(call: &PolicyCall) -> Does {
+    *call.revision.loaded().downcast_ref::<Does>().unwrap()
+}
+
+fn fault(kind: FaultKind) -> PluginFault {
+    PluginFault { kind, message: "on purpose".into() }
+}
+
+fn reply(name: &str) -> Verdict {
+    let reply = Response::builder().status(429).header("x-replied", name).body(Bytes::from_static(b"slow down"));
+    Verdict::Reply(reply.unwrap())
+}
+
+impl PolicyWorker for Fake {
+    fn on_request(
+        &self,
+        call: &PolicyCall,
+        exchange: &ExchangeFacts<'_>,
+        head: &mut request::Parts,
+    ) -> Result<Verdict, PluginFault> {
+        let name = &call.plugin.name;
+        self.note(format!("request {name}"));
+        assert!(exchange.client.ip().is_loopback() && exchange.request_id.len() == 32 && exchange.scheme == "http");
+        match does(call) {
+            Does::Edit | Does::ReplyLater | Does::FaultLater => {
+                let header = http::HeaderName::try_from(format!("x-request-{name}")).unwrap();
+                head.headers.insert(header, HeaderValue::from_static("1"));
+                Ok(Verdict::Proceed { token: name.len() as u64 })
+            }
+            Does::Reply => Ok(reply(name)),
+            Does::Fault => Err(fault(FaultKind::Trap)),
+            Does::Unavailable => Err(fault(FaultKind::Unavailable)),
+        }
+    }
+
+    fn on_response(
+        &self,
+        call: &PolicyCall,
+        token: u64,
+        _: &ExchangeFacts<'_>,
+        request: Option<&request::Parts>,
+        head: &mut response::Parts,
+    ) -> Result<Verdict, PluginFault> {
+        let name = &call.plugin.name;
+        self.note(format!("response {name} {token} {}", head.status.as_u16()));
+        assert_eq!(request.is_some(), call.hooks.keeps_request);
+        match does(call) {
+            Does::ReplyLater => Ok(reply(name)),
+            Does::FaultLater => Err(fault(FaultKind::Deadline)),
+            _ => {
+                let header = http::HeaderName::try_from(format!("x-response-{name}")).unwrap();
+                head.headers.insert(header, HeaderValue::from_static("1"));
+                Ok(Verdict::Proceed { token: 0 })
+            }
+        }
+    }
+}
+
+fn call(name: &str, does: Does) -> PolicyCall {
+    PolicyCall {
+        plugin: ResourceRef::new(Kind::WasmPlugin, "default", name),
+        revision: Revision::new(0, Arc::new(does)),
+        failure_policy: FailurePolicy::Closed,
+        hooks: Hooks { request: true, response: true, keeps_request: false },
+    }
+}
+
+fn open(call: PolicyCall) -> PolicyCall {
+    PolicyCall { failure_policy: FailurePolicy::Open, ..call }
+}
+
+struct World {
+    fake: Fake,
+    origin: Origin,
+    gateway: Gateway,
+    address: std::net::SocketAddr,
+}
+
+impl World {
+    fn new(policies: Vec<PolicyCall>) -> Self {
+        let origin = Origin::answering(Answer::new(200).body("origin"));
+        let rule = to(&[origin.address()]);
+        Self::with_rule(with_policies(rule, policies), origin)
+    }
+
+    fn with_rule(rule: Rule, origin: Origin) -> Self {
+        let fake = Fake::default();
+        let gateway = Gateway::start(settings(), Arc::new(fake.clone()));
+        let address = gateway.publish(vec![rule]);
+        Self { fake, origin, gateway, address }
+    }
+
+    async fn ask(&self) -> penstock_testing::client::Response {
+        Connection::h1(self.address).await.unwrap().send(get("/")).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn hooks_run_in_order_and_back() {
+    let world = World::new(vec![call("a", Does::Edit), call("bb", Does::Edit), call("ccc", Does::Edit)]);
+    let response = world.ask().await;
+    let expected = ["request a", "request bb", "request ccc", "response ccc 3 200", "response bb 2 200", "response a 1 200"];
+    assert_eq!(world.fake.calls(), expected);
+    assert_eq!((response.header("x-response-a"), response.header("x-response-ccc")), ("1", "1"));
+    assert_eq!(world.origin.requests()[0].header("x-request-bb"), "1");
+}
+
+#[tokio::test]
+async fn hooks_that_were_not_asked_for_are_not_called() {
+    let mut silent = call("a", Does::Edit);
+    silent.hooks = Hooks::default();
+    let mut keeping = call("b", Does::Edit);
+    keeping.hooks = Hooks { request: false, response: true, keeps_request: true };
+    let world = World::new(vec![silent, keeping]);
+    world.ask().await;
+    assert_eq!(world.fake.calls(), ["response b 0 200"]);
+}
+
+#[tokio::test]
+async fn a_reply_passes_the_hooks_before_it() {
+    let world = World::new(vec![call("a", Does::Edit), call("b", Does::Reply), call("c", Does::Edit)]);
+    let response = world.ask().await;
+    assert_eq!((response.status, response.text(), response.header("x-replied")), (429, "slow down", "b"));
+    assert_eq!((response.header("x-response-a"), response.header("server")), ("1", "penstock"));
+    assert_eq!(world.fake.calls(), ["request a", "request b", "response a 1 429"]);
+    assert!(world.origin.requests().is_empty());
+    assert!(world.gateway.metrics().contains("reason=\"plugin_reply\"} 1"));
+}
+
+#[tokio::test]
+async fn a_reply_in_place_of_the_response() {
+    let world = World::new(vec![call("a", Does::Edit), call("b", Does::ReplyLater)]);
+    let response = world.ask().await;
+    assert_eq!((response.status, response.text(), response.header("x-response-a")), (429, "slow down", "1"));
+    assert_eq!(world.fake.calls().last().unwrap(), "response a 1 429");
+}
+
+#[tokio::test]
+async fn faults_closed() {
+    for (fault, reason) in [
+        (Does::Fault, Reason::PluginFault),
+        (Does::FaultLater, Reason::PluginFault),
+        (Does::Unavailable, Reason::PluginUnavailable),
+    ] {
+        let world = World::new(vec![call("a", Does::Edit), call("b", fault)]);
+        let response = world.ask().await;
+        assert_eq!((response.status, response.text()), (503, reason.text()));
+        assert!(response.header("proxy-status").contains(reason.code()));
+        assert_eq!(response.header("x-response-a"), "1", "also errors of the gateway pass the hooks before it");
+        assert_eq!(world.origin.requests().len(), usize::from(fault == Does::FaultLater));
+        assert!(world.gateway.metrics().contains("penstock_plugin_faults_seen_total{plugin=\"WasmPlugin/default/b\""));
+    }
+}
+
+#[tokio::test]
+async fn faults_open() {
+    for fault in [Does::Fault, Does::FaultLater, Does::Unavailable] {
+        let world = World::new(vec![open(call("a", fault)), call("b", Does::Edit)]);
+        let response = world.ask().await;
+        assert_eq!((response.status, response.text(), response.header("x-response-b")), (200, "origin", "1"));
+    }
+}
+
+#[tokio::test]
+async fn errors_of_the_gateway_pass_the_response_hooks() {
+    let origin = Origin::start();
+    let rule = with_policies(to(&[free_address()]), vec![call("a", Does::Edit)]);
+    let world = World::with_rule(rule, origin);
+    let response = world.ask().await;
+    assert_eq!((response.status, response.header("x-response-a")), (502, "1"));
+}
