@@ -153,7 +153,7 @@ pub(crate) fn parse<C: DeserializeOwned>(text: &str) -> Result<C, Problems> {
             }
         }
         let mut problems = Problems::new();
-        problems.push(&pointer, without_position(&error.inner().to_string()));
+        problems.push(&pointer, readable(&error.inner().to_string()));
         problems
     })
 }
@@ -164,9 +164,16 @@ pub fn schema<C: JsonSchema>() -> serde_json::Value {
     schemars::schema_for!(C).to_value()
 }
 
-/// The gateway hands over text that it has written itself; line and column of it mean nothing to the operator.
-fn without_position(message: &str) -> &str {
-    message.rsplit_once(" at line ").map_or(message, |(before, _)| before)
+/// What serde says, without what means nothing to the operator (line and column: the gateway has written the text itself), and with the name
+/// that was probably meant in front of all that there are.
+fn readable(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(before, _)| before);
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let near = quoted.next().filter(|_| message.starts_with("unknown ")).and_then(|unknown| nearest(unknown, quoted));
+    match (near, message.split_once(", expected ")) {
+        (Some(near), Some((what, names))) => format!("{what}: did you mean `{near}`? Expected {names}"),
+        _ => message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +207,12 @@ mod tests {
             "/rules/1/name",
             "invalid type: integer `1`, expected a string",
         );
-        check(r#"{"rules": [{"nam": "a"}]}"#, "/rules/0/nam", "unknown field `nam`, expected `name`");
+        check(
+            r#"{"rules": [{"nam": "a"}]}"#,
+            "/rules/0/nam",
+            "unknown field `nam`: did you mean `name`? Expected `name`",
+        );
+        check(r#"{"rules": [{"colour": "a"}]}"#, "/rules/0/colour", "unknown field `colour`, expected `name`");
         check("{}", "", "missing field `rules`");
     }
 

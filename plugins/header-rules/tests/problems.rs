@@ -45,7 +45,7 @@ fn of_shape() {
     check_request(
         json!({"sets": {}}),
         "/sets",
-        "unknown field `sets`, expected one of `rename`, `rewrite`, `set`, `append`, `remove`",
+        "unknown field `sets`: did you mean `set`? Expected one of `rename`, `rewrite`, `set`, `append`, `remove`",
     );
     check_request(json!({}), "", "the section changes nothing: add `rename`, `rewrite`, `set`, `append` or `remove`");
     check_request(json!({"set": {"x-a": 1}}), "/set/x-a", "invalid type: integer `1`, expected a string");
