@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -205,7 +205,7 @@ pub(crate) struct ResponseBody {
 
 impl ResponseBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match ready!(self.poll_incoming(cx)) {
+        match ready!(self.lease.poll_frame(cx, &mut self.incoming)) {
             Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.record.count_sent(data.len());
@@ -226,15 +226,6 @@ impl ResponseBody {
                 self.record.complete();
                 Poll::Ready(None)
             }
-        }
-    }
-
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // An HTTP/1.1 connection is driven by whoever uses it: only driving it can bring a frame, so the frame need not wake anyone.
-        if self.lease.drive(cx) {
-            Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
-        } else {
-            Pin::new(&mut self.incoming).poll_frame(cx)
         }
     }
 }

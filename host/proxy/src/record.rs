@@ -1,6 +1,6 @@
 //! One record for each request: begun with it, closed once, when its response is over or given up.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
 use http::{HeaderMap, StatusCode};
 use penstock_core::{backend::Endpoint, reason::Reason};
@@ -9,7 +9,7 @@ use crate::{
     access::LogFields,
     body::Progress,
     connection::Connection,
-    metrics::RouteSeries,
+    worker::RuleState,
 };
 
 /// What is known about an exchange. Closed when dropped, so that no way out of an exchange can forget it.
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Record {
     pub(crate) connection: Rc<Connection>,
     started: Instant,
-    series: Option<Arc<RouteSeries>>,
+    rule: Option<Rc<RuleState>>,
     progress: Option<Rc<Progress>>,
     status: Option<StatusCode>,
     reason: Option<Reason>,
@@ -31,9 +31,9 @@ impl Record {
     pub(crate) fn begin(connection: Rc<Connection>) -> Box<Self> {
         connection.request_begins();
         let log = connection.worker.access_log.is_on().then(Box::default);
-        let (series, progress) = (None, None);
+        let (rule, progress) = (None, None);
         let (status, reason) = (None, None);
-        Box::new(Self { connection, started: Instant::now(), series, progress, status, reason, sent: 0, complete: false, log })
+        Box::new(Self { connection, started: Instant::now(), rule, progress, status, reason, sent: 0, complete: false, log })
     }
 
     /// The fields of the access log, if anyone wants them.
@@ -41,8 +41,8 @@ impl Record {
         self.log.as_deref_mut()
     }
 
-    pub(crate) fn set_series(&mut self, series: Arc<RouteSeries>) {
-        self.series = Some(series);
+    pub(crate) fn set_rule(&mut self, rule: Rc<RuleState>) {
+        self.rule = Some(rule);
     }
 
     pub(crate) fn set_progress(&mut self, progress: Rc<Progress>) {
@@ -95,8 +95,7 @@ impl Drop for Record {
             worker.metrics().count_reason(reason);
         }
         let received = self.progress.as_ref().map_or(0, |progress| progress.received());
-        let series = self.series.take();
-        let series = series.as_ref().unwrap_or(&worker.unrouted);
+        let series = self.rule.as_ref().map_or(&worker.unrouted, |rule| &rule.series);
         let shard = series.shard(worker.index);
         shard.observe(self.status, took);
         shard.received.add(received);

@@ -233,8 +233,8 @@ fn note_request(head: &request::Parts, connection: &Connection, record: &mut Rec
     log.authority = host.unwrap_or_default();
 }
 
-fn note_match(found: &Matched<'_>, state: &RuleState, record: &mut Record) {
-    record.set_series(state.series.clone());
+fn note_match(found: &Matched<'_>, state: &Rc<RuleState>, record: &mut Record) {
+    record.set_rule(state.clone());
     if let Some(log) = record.log() {
         log.listener = Some(found.listener.id.clone());
         log.rule = Some(found.matched.rule.id.clone());

@@ -2,15 +2,22 @@
 //!
 //! It has no task of its own: who uses it drives it, in the same task that reads the client's connection. That saves two wake-ups a
 //! request, and a connection that nobody uses costs nothing. What the driver brings (a response, a frame) is asked for right after
-//! driving, so those questions are put with a waker that does nothing.
+//! driving, so those questions are put with a waker that does nothing; and what those questions would wake is the driver, which is driven
+//! before the next one anyway, so its waker is muted meanwhile.
 
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body as _, Frame};
 use hyper::{
     body::Incoming,
     client::conn::http1::{Connection, SendRequest},
@@ -23,8 +30,68 @@ use crate::{body::Body, stream::Stream};
 #[derive(Debug)]
 pub(crate) struct Http1 {
     sender: SendRequest<Body>,
-    driver: Connection<TokioIo<Stream>, Body>,
+    driver: Driver,
+}
+
+/// Reads and writes for a connection, in whatever task uses it at the time.
+#[derive(Debug)]
+struct Driver {
+    connection: Connection<TokioIo<Stream>, Body>,
     over: bool,
+    signal: Arc<Signal>,
+    waker: Waker,
+}
+
+/// Wakes the task that uses the connection, unless it is that task itself which makes the noise.
+#[derive(Debug, Default)]
+struct Signal {
+    muted: AtomicBool,
+    // Only ever locked by the worker that the connection belongs to; a lock because wakers must be `Send`.
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.muted.load(Relaxed) {
+            return;
+        }
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl Driver {
+    fn new(connection: Connection<TokioIo<Stream>, Body>) -> Self {
+        let signal = Arc::<Signal>::default();
+        Self { connection, over: false, waker: signal.clone().into(), signal }
+    }
+
+    fn drive(&mut self, cx: &Context<'_>) {
+        if self.over {
+            return;
+        }
+        {
+            let mut task = self.signal.task.lock().unwrap_or_else(PoisonError::into_inner);
+            if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+                *task = Some(cx.waker().clone());
+            }
+        }
+        // How it ended is told to the request that was under way.
+        self.over = Pin::new(&mut self.connection).poll(&mut Context::from_waker(&self.waker)).is_ready();
+    }
+
+    /// Ask for something that only driving can bring.
+    fn ask<T>(&self, question: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        self.signal.muted.store(true, Relaxed);
+        let answer = question(&mut Context::from_waker(Waker::noop()));
+        self.signal.muted.store(false, Relaxed);
+        answer
+    }
 }
 
 /// Why there is no response.
@@ -41,22 +108,14 @@ pub(crate) enum NoResponse {
 impl Http1 {
     /// No byte is sent before the first request.
     pub(crate) async fn start(stream: Stream) -> hyper::Result<Box<Self>> {
-        let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Box::new(Self { sender, driver, over: false }))
-    }
-
-    /// Let it read and write.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.over && Pin::new(&mut self.driver).poll(cx).is_ready() {
-            // How it ended is told to the request that was under way.
-            self.over = true;
-        }
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Box::new(Self { sender, driver: Driver::new(connection) }))
     }
 
     /// Whether it could take a request now. Notices that the endpoint has closed it, as far as this process knows.
     pub(crate) fn is_ready(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.over && self.sender.is_ready()
+        self.driver.drive(&Context::from_waker(Waker::noop()));
+        !self.driver.over && self.sender.is_ready()
     }
 
     /// Send a request and wait for the head of its response. `is_too_late` is asked whenever there is nothing to do but wait.
@@ -66,12 +125,10 @@ impl Http1 {
         mut is_too_late: impl FnMut(&Context<'_>) -> bool,
     ) -> Result<Response<Incoming>, NoResponse> {
         let mut response = pin!(self.sender.try_send_request(request));
-        let (driver, over) = (&mut self.driver, &mut self.over);
+        let driver = &mut self.driver;
         poll_fn(|cx| {
-            if !*over && Pin::new(&mut *driver).poll(cx).is_ready() {
-                *over = true;
-            }
-            match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            driver.drive(cx);
+            match driver.ask(|cx| response.as_mut().poll(cx)) {
                 Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
                 Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
                     Some(request) => NoResponse::Unsent(request),
@@ -84,17 +141,26 @@ impl Http1 {
         .await
     }
 
+    /// The next frame of the response. It is there already if it came together with what came before.
+    pub(crate) fn poll_frame(&mut self, cx: &Context<'_>, body: &mut Incoming) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        if let Poll::Ready(frame) = self.driver.ask(|cx| Pin::new(&mut *body).poll_frame(cx)) {
+            return Poll::Ready(frame);
+        }
+        self.driver.drive(cx);
+        self.driver.ask(|cx| Pin::new(body).poll_frame(cx))
+    }
+
     /// Give it a task of its own, for exchanges whose request goes on while the response comes: neither may wait for the other.
     pub(crate) fn detach(self) -> SendRequest<Body> {
-        if !self.over {
-            tokio::task::spawn_local(self.driver);
+        if !self.driver.over {
+            tokio::task::spawn_local(self.driver.connection);
         }
         self.sender
     }
 
     /// The same for an exchange that may leave HTTP.
     pub(crate) fn detach_with_upgrades(self) -> SendRequest<Body> {
-        tokio::task::spawn_local(self.driver.with_upgrades());
+        tokio::task::spawn_local(self.driver.connection.with_upgrades());
         self.sender
     }
 }

@@ -2,12 +2,18 @@
 
 use std::{
     cell::{Cell, RefCell},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::Context,
+    task::{Context, Poll},
 };
 
-use hyper::client::conn::{http1, http2};
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
 use penstock_core::backend::{BackendProtocol, BackendTls, Endpoint};
 
 use super::Http1;
@@ -135,14 +141,15 @@ impl Lease {
         Self::Detached { _sender: sender }
     }
 
-    /// Let the connection read and write, if it has no task that does. Whether it was so.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+    /// The next frame of the response that comes over it.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Incoming,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         match self {
-            Self::Own { connection: Some(connection), .. } => {
-                connection.drive(cx);
-                true
-            }
-            _ => false,
+            Self::Own { connection: Some(connection), .. } => connection.poll_frame(cx, body),
+            _ => Pin::new(body).poll_frame(cx),
         }
     }
 
