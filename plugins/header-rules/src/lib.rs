@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Invariants: nothing is compiled or looked up by name while an exchange waits; an edit is recorded at once, and a header's state is kept
-//! only if a later step reads what an earlier one wrote ([`slot::Slots`]).
+//! only if a later step reads what an earlier one wrote (`slot::Slots`).
 
 mod compile;
 mod condition;
