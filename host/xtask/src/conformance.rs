@@ -109,7 +109,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         Outcome::Interrupted => bail!("interrupted"),
         Outcome::TimedOut => bail!("the suite did not end"),
         Outcome::Exited(status) if !status.success() => {
-            bail!("the suite failed ({status}): what it said is in {}", folder.join("output.log").display())
+            let why = results.suite_complaint().map(|complaint| format!(": {complaint}")).unwrap_or_default();
+            bail!("the suite failed ({status}){why}\nWhat it said is in {}", folder.join("output.log").display())
         }
         Outcome::Exited(_) => {
             ensure!(results.passed() > 0, "no test has run: does the GatewayClass claim anything?");

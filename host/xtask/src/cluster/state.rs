@@ -109,11 +109,11 @@ impl Cluster {
         let mut command = Command::new("nsenter");
         // `ip netns exec` would mount /sys anew and hide the control groups.
         command.args(["--target", &pid.as_raw_nonzero().to_string(), "--net", "--mount", "--pid", "--", "env"]);
+        // Entering a mount namespace leads to its root.
+        command.arg("--chdir").arg(here);
         command.arg(["PATH=", &path.to_string_lossy()].concat());
         command.arg(["KUBECONFIG=", &self.kubeconfig().to_string_lossy()].concat());
         command.arg("CONTAINERD_ADDRESS=/run/penstock/containerd.sock").arg("CONTAINERD_NAMESPACE=k8s.io");
-        // Entering a mount namespace leads to its root.
-        command.arg("--chdir").arg(here);
         Ok(command)
     }
 
@@ -131,15 +131,29 @@ impl Cluster {
         self.remove_control_groups()
     }
 
-    /// Remove what containers left under every hierarchy.
-    pub(super) fn remove_control_groups(&self) -> Result<()> {
-        let root = Path::new("/sys/fs/cgroup");
-        let hierarchies =
-            root.read_dir().map(|entries| entries.flatten().map(|entry| entry.path())).into_iter().flatten();
-        for hierarchy in hierarchies.chain([root.to_owned()]) {
-            remove_tree(&hierarchy.join(self.control_group()))?;
+    /// Make the groups that the kubelet makes its own in. It expects them.
+    pub(super) fn make_control_groups(&self) -> Result<()> {
+        for group in self.control_groups() {
+            fs::create_dir_all(&group).with_context(|| format!("cannot make the control group {}", group.display()))?;
         }
         Ok(())
+    }
+
+    /// Remove what containers left.
+    pub(super) fn remove_control_groups(&self) -> Result<()> {
+        self.control_groups().iter().try_for_each(|group| remove_tree(group))
+    }
+
+    /// The cluster's group in each hierarchy: one in all, or, in the first version of control groups, one a controller.
+    fn control_groups(&self) -> Vec<PathBuf> {
+        let root = Path::new("/sys/fs/cgroup");
+        let is_hierarchy = |path: &PathBuf| path.join("cgroup.procs").exists();
+        if is_hierarchy(&root.to_owned()) {
+            return vec![root.join(self.control_group())];
+        }
+        let entries = root.read_dir().map(|entries| entries.flatten().map(|entry| entry.path()));
+        let hierarchies = entries.into_iter().flatten().filter(is_hierarchy);
+        hierarchies.map(|hierarchy| hierarchy.join(self.control_group())).collect()
     }
 }
 

@@ -30,7 +30,7 @@ const ROOT: &str = "/run/penstock";
 
 /// Folders that exist on every machine and that the cluster's programs write to by built-in paths: here, they see the machine's
 /// files, and what they write is kept in memory.
-const IN_MEMORY: [&str; 3] = ["/etc", "/var/lib", "/var/log"];
+const IN_MEMORY: [&str; 2] = ["/var/lib", "/var/log"];
 
 /// How long a process that ended stays away: long enough to keep a broken one from eating a core.
 const REST: Duration = Duration::from_secs(1);
@@ -79,6 +79,7 @@ pub(super) fn run(cluster: &Cluster, arguments: &Arguments) -> Result<()> {
     );
     let lock = cluster.lock()?;
     lock.lock().context("cannot lock")?;
+    cluster.make_control_groups()?;
     mounts(cluster, arguments)?;
     network()?;
     keys(cluster, arguments)?;

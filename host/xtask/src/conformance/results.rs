@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// The Go test that all tests of the suite are parts of.
+const SUITE: &str = "TestConformance";
+
 /// How a test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
@@ -36,7 +39,7 @@ impl Results {
     /// Read a line, and answer the result of a test if it holds one that did not merely skip.
     pub(super) fn read(&mut self, line: &str) -> Option<&TestResult> {
         if let Some(name) = turn(line) {
-            self.current = test_name(name).map(str::to_owned);
+            self.current = Some(test_name(name).unwrap_or(name).to_owned());
             return None;
         }
         self.read_complaint(line);
@@ -52,13 +55,25 @@ impl Results {
         self.tests.last().filter(|test| test.verdict != Verdict::Skipped)
     }
 
-    /// testify's format: `Error:` and what was wrong, perhaps on several lines.
+    /// testify's format: `Error:` and what was wrong, perhaps on the next line, then perhaps `Messages:`, which says it best.
     fn read_complaint(&mut self, line: &str) {
         let Some(test) = &self.current else { return };
         let line = line.trim();
+        let complaint = self.complaints.get_mut(test);
         if let Some(message) = line.strip_prefix("Error:") {
-            self.complaints.entry(test.clone()).or_insert_with(|| message.trim().to_owned());
+            self.complaints.entry(test.clone()).or_insert_with(|| shortened(message));
+        } else if let Some(complaint) = complaint {
+            if let Some(message) = line.strip_prefix("Messages:") {
+                *complaint = shortened(message);
+            } else if complaint.ends_with(':') {
+                *complaint = shortened(line);
+            }
         }
+    }
+
+    /// Why the suite as a whole gave up, if it did.
+    pub(super) fn suite_complaint(&self) -> Option<&str> {
+        self.complaints.get(SUITE).map(String::as_str)
     }
 
     pub(super) fn passed(&self) -> usize {
@@ -74,6 +89,12 @@ impl Results {
 fn turn(line: &str) -> Option<&str> {
     let (what, name) = line.strip_prefix("=== ")?.split_once(' ')?;
     matches!(what, "RUN" | "CONT" | "NAME" | "PAUSE").then(|| name.trim())
+}
+
+/// One line of it.
+fn shortened(message: &str) -> String {
+    const MOST: usize = 300;
+    message.trim().chars().take(MOST).collect()
 }
 
 /// The test's own name in `TestConformance/Name/part`.
@@ -130,6 +151,7 @@ mod tests {
     weight.go:80:
         \tError Trace:\tweight.go:80
         \tError:      \tReceived unexpected error:
+        \t            \tno route to host
         \tTest:       \tTestConformance/HTTPRouteWeight
 --- FAIL: TestConformance (1.63s)
     --- PASS: TestConformance/HTTPRouteSimple (0.31s)
@@ -148,9 +170,23 @@ mod tests {
             results.to_string(),
             "skipped     0.00 s  HTTPRouteCORS\n\
              passed      0.31 s  HTTPRouteSimple\n\
-             FAILED      1.20 s  HTTPRouteWeight: Received unexpected error:\n\
+             FAILED      1.20 s  HTTPRouteWeight: no route to host\n\
              1 passed, 1 failed, 1 skipped\n"
         );
+    }
+
+    #[test]
+    fn a_suite_that_does_not_start_says_why() {
+        let mut results = Results::default();
+        for line in [
+            "=== RUN   TestConformance",
+            "\tError:  \tReceived:",
+            "\tMessages:  \tno GatewayClass",
+            "--- FAIL: TestConformance (5s)",
+        ] {
+            let _ = results.read(line);
+        }
+        assert_eq!(results.suite_complaint(), Some("no GatewayClass"));
     }
 
     #[test]

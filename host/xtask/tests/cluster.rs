@@ -1,0 +1,223 @@
+//! The test cluster is a real one, and leaves nothing behind.
+//!
+//! Not a part of `cargo test`: it needs root, and builds Kubernetes the first time. `cargo test --package xtask --test cluster`
+
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A cluster of this test's own, beside whatever else runs.
+struct Cluster {
+    name: String,
+}
+
+impl Cluster {
+    fn up(name: &str) -> Self {
+        let cluster = Self { name: format!("{name}-{}", std::process::id()) };
+        cluster.xtask(&["up"]);
+        cluster
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(["cluster", "--name", &self.name]).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Run, and answer what it printed.
+    fn xtask(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}\n{}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        self.xtask(&[&["kubectl"], arguments].concat())
+    }
+
+    fn apply(&self, manifest: &str) {
+        let file = std::env::temp_dir().join(format!("{}.yaml", self.name));
+        fs::write(&file, manifest).unwrap();
+        self.kubectl(&["apply", "--filename", file.to_str().unwrap()]);
+        fs::remove_file(file).unwrap();
+    }
+
+    /// The first process of its namespaces, as this namespace knows it.
+    fn pid(&self) -> String {
+        let status = self.xtask_status();
+        let words: Vec<_> = status.split([' ', ',', '\n']).collect();
+        let position = words.iter().position(|word| *word == "process").unwrap();
+        words[position + 1].to_owned()
+    }
+
+    fn xtask_status(&self) -> String {
+        self.xtask(&["status"])
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let ended = self.command(&["down"]).status();
+        assert!(std::thread::panicking() || ended.is_ok_and(|status| status.success()));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Processes by id whose namespace of that kind is the given one.
+fn members(kind: &str, namespace: &Path) -> BTreeSet<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        fs::read_link(entry.path().join("ns").join(kind)).is_ok_and(|of_process| of_process == namespace)
+    });
+    processes.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn namespace(pid: &str, kind: &str) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap()
+}
+
+/// The control group that these processes were told to use, in all hierarchies.
+fn control_groups(processes: &BTreeSet<String>) -> Vec<PathBuf> {
+    let flags = processes.iter().map(|pid| text(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()));
+    let flags: String = flags.collect();
+    let name = flags.split('\0').find_map(|flag| flag.strip_prefix("--cgroup-root=/")).unwrap();
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).unwrap().flatten().map(|entry| entry.path()).chain([root.to_owned()]);
+    hierarchies.map(|hierarchy| hierarchy.join(name)).filter(|group| group.exists()).collect()
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mounts").unwrap()
+}
+
+const ECHO: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: echo}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: echo}}
+  template:
+    metadata: {labels: {app: echo}}
+    spec:
+      containers:
+      - name: echo
+        image: registry.k8s.io/gateway-api/conformance/echo-basic:v0.2.0
+        env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: NAMESPACE, value: default}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec:
+  clusterIP: 10.96.7.7
+  selector: {app: echo}
+  ports: [{port: 80, targetPort: 3000}]
+";
+
+#[test]
+fn pods_run_and_services_answer() {
+    let cluster = Cluster::up("pods");
+    cluster.apply(ECHO);
+    cluster.kubectl(&["rollout", "status", "deployment/echo", "--timeout=120s"]);
+
+    let slices = ["get", "endpointslices", "--selector=kubernetes.io/service-name=echo"];
+    let ready = "--output=jsonpath={.items[*].endpoints[?(@.conditions.ready)].addresses[0]}";
+    let endpoints = cluster.kubectl(&[&slices[..], &[ready]].concat());
+    assert_eq!(endpoints.split(' ').filter(|address| address.starts_with("10.244.")).count(), 2, "{endpoints}");
+
+    let logs = cluster.kubectl(&["logs", "deployment/echo"]);
+    assert!(logs.contains("listening on port 3000"), "{logs}");
+
+    // The API server itself is a Service too: its rule needs kube-proxy as much as any other.
+    let answer = ["exec", "--", "kubectl", "--server=https://10.96.0.1", "get", "--raw=/readyz"];
+    cluster.kubectl(&["wait", "--for=create", "endpointslice/kubernetes", "--timeout=60s"]);
+    assert_eq!(retried(&cluster, &answer), "ok");
+    let proxied = cluster.kubectl(&["get", "--raw=/api/v1/namespaces/default/services/echo:80/proxy/some/path"]);
+    assert!(proxied.contains("/some/path"), "{proxied}");
+}
+
+/// kube-proxy follows the API server at its own pace.
+fn retried(cluster: &Cluster, command: &[&str]) -> String {
+    let mut last = Output { status: std::process::ExitStatus::default(), stdout: Vec::new(), stderr: Vec::new() };
+    for _ in 0..50 {
+        last = cluster.command(command).output().unwrap();
+        if last.status.success() {
+            return text(&last.stdout);
+        }
+    }
+    panic!("{command:?}: {}", text(&last.stderr));
+}
+
+#[test]
+fn the_gateway_api_is_installed_and_its_addresses_are_local() {
+    let cluster = Cluster::up("gateways");
+    cluster.apply(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: example}
+spec: {controllerName: example.org/gateway}
+",
+    );
+    let bundle = "--output=jsonpath={.metadata.annotations.gateway\\.networking\\.k8s\\.io/bundle-version}";
+    let version = cluster.kubectl(&["get", "crd", "gateways.gateway.networking.k8s.io", bundle]);
+    assert_eq!(version, "v1.7.0");
+    let route = cluster.xtask(&["exec", "--", "ip", "route", "get", "10.250.12.34"]);
+    assert!(route.starts_with("local 10.250.12.34 dev lo"), "{route}");
+}
+
+#[test]
+fn a_process_can_crash_and_come_back() {
+    let cluster = Cluster::up("crash");
+    cluster.kubectl(&["create", "configmap", "kept"]);
+    cluster.xtask(&["stop", "kube-apiserver"]);
+    let is_down = || !cluster.command(&["kubectl", "get", "--raw=/readyz"]).output().unwrap().status.success();
+    assert!((0..50).any(|_| is_down()), "it still answers");
+    cluster.xtask(&["start", "kube-apiserver"]);
+    cluster.xtask(&["up"]);
+    assert!(cluster.kubectl(&["get", "configmap", "kept"]).contains("kept"));
+}
+
+#[test]
+fn nothing_remains() {
+    let mounts_before = mounts();
+    let cluster = Cluster::up("remains");
+    let pid = cluster.pid();
+    let namespaces = ["net", "pid", "mnt"].map(|kind| (kind, namespace(&pid, kind)));
+    cluster.apply(ECHO);
+    cluster.kubectl(&["rollout", "status", "deployment/echo", "--timeout=120s"]);
+    for (kind, namespace) in &namespaces {
+        assert!(members(kind, namespace).contains(&pid), "this test sees its {kind} namespace");
+    }
+    let groups = control_groups(&members("pid", &namespaces[1].1));
+    assert!(!groups.is_empty());
+
+    cluster.xtask(&["down"]);
+
+    for (kind, namespace) in &namespaces {
+        assert_eq!(members(kind, namespace), BTreeSet::new(), "processes in the {kind} namespace");
+    }
+    assert!(!groups.iter().any(|group| group.exists()), "{groups:?}");
+    assert_eq!(mounts(), mounts_before);
+    assert!(!cluster.command(&["status"]).output().unwrap().status.success());
+    // Again, and then from the start.
+    cluster.xtask(&["down"]);
+    cluster.xtask(&["up"]);
+    cluster.xtask(&["up"]);
+}
+
+#[test]
+fn without_root_it_says_what_to_do() {
+    // In a user namespace without a map everybody is nobody.
+    let mut command = Command::new("unshare");
+    command.args(["--user", env!("CARGO_BIN_EXE_xtask"), "cluster", "--name", "nobody", "up"]);
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("sudo") && said.contains("cargo xtask conformance --kubeconfig"), "{said}");
+}
