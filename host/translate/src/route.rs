@@ -23,22 +23,36 @@ use crate::{
 };
 
 /// A route of any kind, by pointer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum RouteObject {
     Http(Arc<HTTPRoute>),
     Grpc(Arc<GRPCRoute>),
 }
 
-impl RouteObject {
-    fn is(&self, other: &Self) -> bool {
+/// The same, borrowed: a pass over thousands of routes must not touch thousands of reference counts.
+#[derive(Clone, Copy)]
+enum RouteObjectRef<'a> {
+    Http(&'a Arc<HTTPRoute>),
+    Grpc(&'a Arc<GRPCRoute>),
+}
+
+impl RouteObjectRef<'_> {
+    fn is(self, other: &RouteObject) -> bool {
         match (self, other) {
-            (Self::Http(a), Self::Http(b)) => Arc::ptr_eq(a, b),
-            (Self::Grpc(a), Self::Grpc(b)) => Arc::ptr_eq(a, b),
+            (Self::Http(a), RouteObject::Http(b)) => Arc::ptr_eq(a, b),
+            (Self::Grpc(a), RouteObject::Grpc(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
 
-    fn draft(&self, id: &ResourceRef) -> RouteDraft {
+    fn to_owned(self) -> RouteObject {
+        match self {
+            Self::Http(route) => RouteObject::Http(route.clone()),
+            Self::Grpc(route) => RouteObject::Grpc(route.clone()),
+        }
+    }
+
+    fn draft(self, id: &ResourceRef) -> RouteDraft {
         match self {
             Self::Http(route) => draft::draft(id, &route.metadata, &route.spec),
             Self::Grpc(route) => draft::draft(id, &route.metadata, &route.spec),
@@ -82,25 +96,50 @@ struct Entry {
     output: RouteOutput,
 }
 
+/// The status of a route became another one, or there is none any more.
+pub(crate) type StatusChange = (ResourceRef, Option<Arc<Status>>);
+
 impl RouteCache {
-    /// Evaluate all routes, or keep what they were: both lists are ordered, so they are walked side by side.
-    pub(crate) fn refresh(&mut self, inputs: &Inputs<'_>, changed: &Changed, backends: &mut BackendRegistry) {
+    /// Evaluate all routes, or keep what they were: both lists are ordered, so they are walked side by side. Returns whose status changed.
+    pub(crate) fn refresh(
+        &mut self,
+        inputs: &Inputs<'_>,
+        changed: &Changed,
+        backends: &mut BackendRegistry,
+    ) -> Vec<StatusChange> {
+        let mut changes = Vec::new();
         let mut previous = std::mem::take(&mut self.0).into_iter().peekable();
-        let http = inputs.resources.http_routes.iter().map(|(id, route)| (id, RouteObject::Http(route.clone())));
-        let grpc = inputs.resources.grpc_routes.iter().map(|(id, route)| (id, RouteObject::Grpc(route.clone())));
+        let http = inputs.resources.http_routes.iter().map(|(id, route)| (id, RouteObjectRef::Http(route)));
+        let grpc = inputs.resources.grpc_routes.iter().map(|(id, route)| (id, RouteObjectRef::Grpc(route)));
         for (id, object) in http.chain(grpc) {
-            let before = take(&mut previous, id, backends);
+            let mut gone = |id, entry: Entry| {
+                backends.release(&entry.output.backends);
+                changes.push((id, None));
+            };
+            let before = take(&mut previous, id, &mut gone);
             let entry = match before {
-                Some(entry) if entry.1.object.is(&object) && entry.1.reads.hold(inputs, changed) => entry,
-                before => (id.clone(), evaluate(id, object, inputs, backends, before.map(|(_, entry)| entry))),
+                Some(entry) if object.is(&entry.1.object) && entry.1.reads.hold(inputs, changed) => entry,
+                before => {
+                    let before = before.map(|(_, entry)| entry);
+                    let status = before.as_ref().and_then(|before| before.output.status.clone());
+                    let entry = evaluate(id, object, inputs, backends, before);
+                    if entry.output.status != status {
+                        changes.push((id.clone(), entry.output.status.clone()));
+                    }
+                    (id.clone(), entry)
+                }
             };
             self.0.push(entry);
         }
-        previous.for_each(|(_, entry)| backends.release(&entry.output.backends));
+        for (id, entry) in previous {
+            backends.release(&entry.output.backends);
+            changes.push((id, None));
+        }
+        changes
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ResourceRef, &RouteOutput)> {
-        self.0.iter().map(|(id, entry)| (id, &entry.output))
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = &RouteOutput> {
+        self.0.iter().map(|(_, entry)| &entry.output)
     }
 }
 
@@ -108,23 +147,25 @@ impl RouteCache {
 fn take(
     previous: &mut Peekable<vec::IntoIter<(ResourceRef, Entry)>>,
     id: &ResourceRef,
-    backends: &mut BackendRegistry,
+    gone: &mut impl FnMut(ResourceRef, Entry),
 ) -> Option<(ResourceRef, Entry)> {
-    while let Some((_, gone)) = previous.next_if(|(earlier, _)| earlier < id) {
-        backends.release(&gone.output.backends);
+    // Mostly it is the very same key, which is quicker to see than that it is an equal one.
+    let same = |key: &ResourceRef| Arc::ptr_eq(&key.name, &id.name) && Arc::ptr_eq(&key.namespace, &id.namespace);
+    while let Some((key, entry)) = previous.next_if(|(key, _)| !same(key) && key < id) {
+        gone(key, entry);
     }
-    previous.next_if(|(same, _)| same == id)
+    previous.next_if(|(key, _)| same(key) || key == id)
 }
 
 fn evaluate(
     id: &ResourceRef,
-    object: RouteObject,
+    object: RouteObjectRef<'_>,
     inputs: &Inputs<'_>,
     backends: &mut BackendRegistry,
     before: Option<Entry>,
 ) -> Entry {
     let draft = match &before {
-        Some(before) if before.object.is(&object) => before.draft.clone(),
+        Some(before) if object.is(&before.object) => before.draft.clone(),
         _ => Arc::new(object.draft(id)),
     };
     let view = inputs.view();
@@ -136,5 +177,5 @@ fn evaluate(
             output.status = before.output.status; // the same allocation: there is nothing to write
         }
     }
-    Entry { object, draft, reads: view.into_reads(), output }
+    Entry { object: object.to_owned(), draft, reads: view.into_reads(), output }
 }

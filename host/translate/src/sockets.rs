@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use penstock_core::{
     Snapshot,
+    hostname::HostPattern,
     listener::{Listener, ListenerId, Socket, SocketProtocol},
     matching::RouteTable,
     route::Route,
@@ -16,17 +17,17 @@ use crate::{
     route::RouteCache,
 };
 
-/// What attached to the listeners of all Gateways.
-pub(crate) struct Attached {
+/// What attached to the listeners of all Gateways. Borrowed: most of it turns out to be what it was.
+pub(crate) struct Attached<'a> {
     /// Where the listeners of a Gateway begin, by the address of its model.
     base: FxHashMap<*const GatewayModel, usize>,
-    routes: Vec<Vec<Arc<Route>>>,
+    routes: Vec<Vec<&'a Arc<Route>>>,
     counts: Vec<i32>,
 }
 
-impl Attached {
+impl<'a> Attached<'a> {
     /// Distribute the routes to the listeners.
-    pub(crate) fn collect(gateways: &Table<GatewayModel>, routes: &RouteCache) -> Self {
+    pub(crate) fn collect(gateways: &Table<GatewayModel>, routes: &'a RouteCache) -> Self {
         let mut base = FxHashMap::default();
         let mut total = 0;
         for (_, gateway) in gateways.iter() {
@@ -34,11 +35,11 @@ impl Attached {
             total += gateway.listeners.len();
         }
         let mut attached = Self { base, routes: vec![Vec::new(); total], counts: vec![0; total] };
-        for (_, output) in routes.iter() {
+        for output in routes.outputs() {
             for attachment in &output.attachments {
                 let Some(base) = attached.base.get(&Arc::as_ptr(&attachment.gateway)) else { continue };
                 let at = base + attachment.listener;
-                attached.routes[at].push(attachment.route.clone());
+                attached.routes[at].push(&attachment.route);
                 attached.counts[at] += i32::from(attachment.accepted);
             }
         }
@@ -55,7 +56,7 @@ impl Attached {
         &self.counts[self.range(model)]
     }
 
-    fn routes(&self, model: &Arc<GatewayModel>) -> &[Vec<Arc<Route>>] {
+    fn routes(&self, model: &Arc<GatewayModel>) -> &[Vec<&'a Arc<Route>>] {
         &self.routes[self.range(model)]
     }
 }
@@ -73,7 +74,7 @@ impl SnapshotCache {
         &mut self,
         gateways: &[GatewayState<'_>],
         models: &Table<GatewayModel>,
-        attached: &Attached,
+        attached: &Attached<'_>,
     ) -> Arc<Snapshot> {
         let mut previous = std::mem::take(&mut self.listeners);
         let mut sockets = BTreeMap::<SocketAddr, Place>::new();
@@ -129,16 +130,12 @@ fn built(
     id: &ListenerId,
     state: &GatewayState<'_>,
     at: usize,
-    routes: &[Arc<Route>],
+    routes: &[&Arc<Route>],
     before: Option<Arc<Listener>>,
 ) -> Arc<Listener> {
-    let hostname = state.model.listeners[at].hostname.clone().unwrap_or(penstock_core::hostname::HostPattern::Any);
+    let hostname = state.model.listeners[at].hostname.clone().unwrap_or(HostPattern::Any);
     let certificates = &state.listeners[at].certificates;
-    let table = match &before {
-        Some(before) if before.routes.is_built_from(routes) => before.routes.clone(),
-        Some(before) => Arc::new(RouteTable::build(routes, Some(&before.routes))),
-        None => Arc::new(RouteTable::build(routes, None)),
-    };
+    let table = table(routes, before.as_ref().map(|before| &before.routes));
     match before {
         Some(before)
             if before.hostname == hostname
@@ -152,6 +149,17 @@ fn built(
             Arc::new(Listener { id: id.clone(), hostname, certificates, routes: table })
         }
     }
+}
+
+fn table(routes: &[&Arc<Route>], before: Option<&Arc<RouteTable>>) -> Arc<RouteTable> {
+    let is_the_same = |before: &&Arc<RouteTable>| {
+        before.len() == routes.len() && before.iter_routes().zip(routes).all(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    if let Some(before) = before.filter(is_the_same) {
+        return before.clone();
+    }
+    let routes: Vec<Arc<Route>> = routes.iter().map(|route| Arc::clone(route)).collect();
+    Arc::new(RouteTable::build(&routes, before.map(|before| &**before)))
 }
 
 /// The same allocations in the same order.

@@ -14,7 +14,7 @@ use crate::{
     gateway::{self, GatewayModel, GatewayState, certificates::CertificateCache},
     ownership::Ownership,
     plugin::{self, AttachedPlugins, PluginCache, PluginModel},
-    route::RouteCache,
+    route::{RouteCache, StatusChange},
     sockets::{Attached, SnapshotCache},
     view::{Changed, Inputs, Stamps},
 };
@@ -37,6 +37,8 @@ pub struct Translator {
     backends: BackendRegistry,
     snapshot: SnapshotCache,
     statuses: Statuses,
+    /// Those in `statuses` that are no routes.
+    not_routes: Vec<ResourceRef>,
 }
 
 impl Translator {
@@ -51,13 +53,14 @@ impl Translator {
         let gateways = gateway::evaluate(ownership, &mut self.certificates);
         self.certificates.finish();
         self.gateway_models.replace(gateways.iter().map(|state| (state.id.clone(), state.model.clone())));
-        self.refresh_routes(resources, settings);
+        let changes = self.refresh_routes(resources, settings);
 
         let attached = Attached::collect(&self.gateway_models, &self.routes);
         let snapshot = self.snapshot.refresh(&gateways, &self.gateway_models, &attached);
         let endpoints = self.backends.refresh(resources);
         let ancestors = self.ancestors();
-        self.statuses = self.all_statuses(ownership, &gateways, &attached, &ancestors);
+        let others = self.other_statuses(ownership, &gateways, &attached, &ancestors);
+        self.refresh_statuses(changes, others);
         let needs = self.needs(ownership, &snapshot, &ancestors);
         Translation { snapshot, endpoints, statuses: self.statuses.clone(), needs }
     }
@@ -76,7 +79,7 @@ impl Translator {
         self.attached.replace(plugin::attach(resources, &self.plugin_models));
     }
 
-    fn refresh_routes(&mut self, resources: &Resources, settings: &Settings) {
+    fn refresh_routes(&mut self, resources: &Resources, settings: &Settings) -> Vec<StatusChange> {
         let inputs = Inputs {
             resources,
             settings,
@@ -86,7 +89,7 @@ impl Translator {
         };
         let stamps = inputs.stamps();
         let changed = Changed::between(self.stamps.replace(stamps), stamps);
-        self.routes.refresh(&inputs, &changed, &mut self.backends);
+        self.routes.refresh(&inputs, &changed, &mut self.backends)
     }
 
     fn ancestors(&self) -> Ancestors {
@@ -98,7 +101,7 @@ impl Translator {
             }
         }
         let mut seen = FxHashSet::default();
-        for (plugin, gateway) in self.routes.iter().flat_map(|(_, output)| &output.plugins) {
+        for (plugin, gateway) in self.routes.outputs().flat_map(|output| &output.plugins) {
             // Thousands of routes name few plugins: names are compared once for each pair.
             if seen.insert((Arc::as_ptr(plugin), Arc::as_ptr(gateway))) {
                 ancestors.entry(plugin.id.clone()).or_default().insert(gateway.id.clone());
@@ -107,37 +110,47 @@ impl Translator {
         ancestors
     }
 
-    fn all_statuses(
+    /// Statuses of all that is no route: few enough to be made anew each time.
+    fn other_statuses(
         &self,
         ownership: Ownership<'_>,
         gateways: &[GatewayState<'_>],
-        attached: &Attached,
+        attached: &Attached<'_>,
         ancestors: &Ancestors,
     ) -> Statuses {
         let Ownership { resources, settings } = ownership;
-        let routes = self.routes.iter();
-        let routes = routes.filter_map(|(id, output)| Some((id.clone(), output.status.clone()?)));
-        let mut statuses: Statuses = routes.collect();
-        let mut other = Statuses::new();
-        class::translate(ownership, &mut other);
+        let mut statuses = Statuses::new();
+        class::translate(ownership, &mut statuses);
         for state in gateways {
             let counts = self.gateway_models.get(&state.id).map(|model| attached.counts(model)).unwrap_or_default();
             let status = Status::Gateway(gateway::status(state, &resources.facts, counts));
-            other.insert(state.id.clone(), Arc::new(status));
+            statuses.insert(state.id.clone(), Arc::new(status));
         }
         let none = BTreeSet::new();
         for (id, object, evaluation) in self.plugins.iter() {
             let gateways = ancestors.get(id).unwrap_or(&none);
             if !gateways.is_empty() || ownership.alone() {
                 let status = plugin::status(resources, settings, id, object, evaluation, gateways);
-                other.insert(id.clone(), Arc::new(Status::WasmPlugin(status)));
+                statuses.insert(id.clone(), Arc::new(Status::WasmPlugin(status)));
             }
         }
-        for (id, status) in other {
-            let before = self.statuses.get(&id).filter(|before| **before == status);
-            statuses.insert(id, before.cloned().unwrap_or(status));
-        }
         statuses
+    }
+
+    /// Bring the statuses up to date, keeping the allocation of what is equal.
+    fn refresh_statuses(&mut self, routes: Vec<StatusChange>, others: Statuses) {
+        for id in std::mem::replace(&mut self.not_routes, others.keys().cloned().collect()) {
+            if !others.contains_key(&id) {
+                self.statuses.remove(&id);
+            }
+        }
+        for (id, status) in routes.into_iter().chain(others.into_iter().map(|(id, status)| (id, Some(status)))) {
+            match status {
+                None => drop(self.statuses.remove(&id)),
+                Some(status) if self.statuses.get(&id) == Some(&status) => {}
+                Some(status) => drop(self.statuses.insert(id, status)),
+            }
+        }
     }
 
     fn needs(&self, ownership: Ownership<'_>, snapshot: &Snapshot, ancestors: &Ancestors) -> Needs {

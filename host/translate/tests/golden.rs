@@ -19,7 +19,10 @@
 
 mod common;
 
-use std::{fmt::Write, path::Path};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use common::{Loaded, render};
 use penstock_translate::{Translator, translate};
@@ -27,42 +30,72 @@ use similar::TextDiff;
 
 #[test]
 fn golden_worlds() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
-    let mut failures = String::new();
-    let mut worlds = 0;
-    for input in common::worlds(&directory) {
-        worlds += 1;
+    let mut golden = Golden::default();
+    for input in common::worlds(&directory()) {
         let output = input.with_file_name(input.file_name().unwrap().to_str().unwrap().replace(".in.", ".out."));
-        let actual = outcome(&input);
-        let expected = std::fs::read_to_string(&output).unwrap_or_default();
-        if actual == expected {
-            continue;
-        }
-        if update {
-            std::fs::write(&output, actual).unwrap();
-            continue;
-        }
-        let diff = TextDiff::from_lines(&expected, &actual);
-        write!(failures, "{}", diff.unified_diff().header(&output.display().to_string(), "actual")).unwrap();
+        golden.check(&output, &outcome(common::load(&input)));
     }
-    assert!(failures.is_empty(), "run with UPDATE_GOLDEN=1 if this is right:\n{failures}");
-    assert!(worlds >= 60, "{worlds} worlds");
+    assert!(golden.worlds >= 60, "{} worlds", golden.worlds);
+    golden.finish();
+}
+
+/// What users find under `examples/` means what its README says. Plugins count as ready: building them is not this test's matter.
+#[test]
+fn examples() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut golden = Golden::default();
+    for example in common::sorted(&examples) {
+        let mut files = common::sorted(&example);
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+        let mut loaded = common::load_all(&files);
+        common::run_all_plugins(&mut loaded.resources);
+        let name = example.file_name().unwrap().to_str().unwrap();
+        golden.check(&directory().join(format!("example-{name}.out.yaml")), &outcome(loaded));
+    }
+    assert!(golden.worlds >= 5, "{} examples", golden.worlds);
+    golden.finish();
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// Compares with the files, or writes them.
+#[derive(Default)]
+struct Golden {
+    worlds: usize,
+    failures: String,
+}
+
+impl Golden {
+    fn check(&mut self, output: &Path, actual: &str) {
+        self.worlds += 1;
+        let expected = std::fs::read_to_string(output).unwrap_or_default();
+        if actual == expected {
+            return;
+        }
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(output, actual).unwrap();
+            return;
+        }
+        let diff = TextDiff::from_lines(&*expected, actual);
+        let header = output.display().to_string();
+        write!(self.failures, "{}", diff.unified_diff().header(&header, "actual")).unwrap();
+    }
+
+    fn finish(self) {
+        assert!(self.failures.is_empty(), "run with UPDATE_GOLDEN=1 if this is right:\n{}", self.failures);
+    }
 }
 
 /// What follows from a world, once its sockets are bound. The second step is incremental, and must equal a fresh translation.
-fn outcome(input: &Path) -> String {
-    let Loaded { mut resources, settings, sockets } = common::load(input);
+fn outcome(world: Loaded) -> String {
+    let Loaded { mut resources, settings, sockets } = world;
     let mut translator = Translator::default();
     let first = translator.translate(&resources, &settings);
     common::bind(&mut resources, &first, &sockets);
     let second = translator.translate(&resources, &settings);
     let rendered = render(&second);
-    assert_eq!(
-        rendered,
-        render(&translate(&resources, &settings)),
-        "{}: incremental and fresh differ",
-        input.display()
-    );
+    assert_eq!(rendered, render(&translate(&resources, &settings)), "incremental and fresh differ");
     rendered
 }

@@ -83,12 +83,29 @@ struct WorldCandidate {
     message: String,
 }
 
+/// What is in a directory, in order of the names.
+pub(crate) fn sorted(directory: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    entries
+}
+
 /// All worlds of a directory in order of their names.
 pub(crate) fn worlds(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut worlds: Vec<_> = entries.filter(|path| path.to_str().unwrap().ends_with(".in.yaml")).collect();
-    worlds.sort();
+    let mut worlds = sorted(directory);
+    worlds.retain(|path| path.to_str().unwrap().ends_with(".in.yaml"));
     worlds
+}
+
+/// Report every plugin as serving, with both hooks.
+pub(crate) fn run_all_plugins(resources: &mut Resources) {
+    let plugins: Vec<ResourceRef> = resources.wasm_plugins.keys().cloned().collect();
+    for plugin in plugins {
+        let hooks = vec!["request".to_owned(), "response".to_owned()];
+        let active = WorldActive { generation: 0, digest: "sha256:example".to_owned(), hooks };
+        let state = state(&WorldPlugin { active: Some(active), candidate: None });
+        resources.apply(Change::Observe(Fact::Plugin(plugin, Arc::new(state))));
+    }
 }
 
 /// The resources of a world, each as its file has it.
@@ -109,9 +126,14 @@ pub(crate) fn documents(path: &Path) -> Vec<Value> {
 }
 
 pub(crate) fn load(path: &Path) -> Loaded {
+    load_all(&[path.to_owned()])
+}
+
+/// One world from several files.
+pub(crate) fn load_all(paths: &[PathBuf]) -> Loaded {
     let mut resources = Resources::default();
     let mut world = World::default();
-    for mut document in documents(path) {
+    for (path, mut document) in paths.iter().flat_map(|path| documents(path).into_iter().map(move |it| (path, it))) {
         let text = |field: &str| document[field].as_str().unwrap_or_default().to_owned();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         if kind == "World" {
