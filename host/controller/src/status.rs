@@ -92,6 +92,7 @@ pub struct SocketReport {
 
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProblemReport {
     /// `file:line:column`.
     pub place: String,

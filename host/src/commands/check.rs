@@ -2,7 +2,7 @@
 //!
 //! It reads, translates and validates plugins by the same code as `run`, and stands in for the facts: every socket could be bound.
 
-use std::{collections::BTreeSet, fmt, process::ExitCode, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, fmt, process::ExitCode, sync::Arc};
 
 use penstock_controller::{
     Health,
@@ -14,7 +14,7 @@ use penstock_core::{
     plugin::{ActiveRevision, Candidate, Phase, PluginSpec, PluginState, Revision},
 };
 use penstock_plugin_host::{PluginHost, PluginSettings};
-use penstock_translate::{Change, Resources, Settings, Status, Statuses, Translator};
+use penstock_translate::{Change, Condition, Resources, Settings, Status, Statuses, Translator};
 use prometheus_client::registry::Registry;
 
 /// Say what `run` would refuse, without opening a port
@@ -126,18 +126,22 @@ impl Finding {
         Self { file: problem.file.display().to_string(), line, column, message }
     }
 
-    /// One for each condition that reports a fault. That a part is not programmed is only said if nothing says why.
+    /// One for each condition that reports a fault, but without those that only follow from another one.
     fn of_status(resource: &ResourceRef, status: &Status, source: &FileSource) -> Vec<Self> {
-        let bad = |(_, condition): &(_, &penstock_translate::Condition)| {
+        let follows = match status {
+            Status::WasmPlugin(_) => "Degraded",
+            Status::GatewayClass(_) | Status::Gateway(_) | Status::Route(_) => "Programmed",
+        };
+        let bad = |(_, condition): &(_, &Condition)| {
             Health::of(condition.type_, &format!("{:?}", condition.status), condition.reason) == Health::Bad
         };
         let (consequences, causes): (Vec<_>, Vec<_>) =
-            status.conditions().filter(bad).partition(|(_, condition)| condition.type_ == "Programmed");
+            status.conditions().filter(bad).partition(|(_, condition)| condition.type_ == follows);
         let told = if causes.is_empty() { consequences } else { causes };
         let (file, line) = source
             .place(resource)
             .map_or_else(|| (String::new(), 0), |(file, line)| (file.display().to_string(), line));
-        let finding = |(part, condition): (std::borrow::Cow<'_, str>, &penstock_translate::Condition)| {
+        let finding = |(part, condition): (Cow<'_, str>, &Condition)| {
             let part = if part.is_empty() { String::new() } else { format!("{part}: ") };
             let message = format!("{resource}: {part}{}: {}", condition.reason, condition.message);
             Self { file: file.clone(), line, column: 0, message }

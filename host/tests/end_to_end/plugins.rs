@@ -37,8 +37,8 @@ async fn expect_refused(world: &World, pressure: &Pressure, reason: &'static str
     assert_eq!(status["candidate"]["phase"], "Rejected");
     let said = status["candidate"]["message"].as_str().unwrap();
     assert!(said.contains(message), "{said}");
-    assert_eq!(condition(&status, "Degraded")["status"], "True", "{status:#}");
-    assert_eq!(condition(&status, "Programmed")["status"], "True", "a revision serves: {status:#}");
+    assert_eq!(condition(&status, "Degraded")["reason"], "LastGoodServing", "{status:#}");
+    assert_eq!(condition(&status, "Programmed")["reason"], reason, "{status:#}");
     pressure.progress(20).await;
 }
 
@@ -79,10 +79,10 @@ async fn a_module_that_traps_in_configure_is_refused() {
 }
 
 #[tokio::test]
-async fn a_module_with_an_import_that_was_not_granted_is_refused_by_its_name() {
+async fn a_module_with_an_import_that_it_may_not_have_is_refused_by_its_name() {
     let (world, pressure) = greeted().await;
     world.gateway.write("plugin.wasm", guests::bytes(guests::CALLER));
-    expect_refused(&world, &pressure, "ImportNotGranted", "outbound-http").await;
+    expect_refused(&world, &pressure, "ImportNotAvailable", "outbound-http").await;
     expect_healed(world, pressure).await;
 }
 

@@ -11,7 +11,8 @@ pub(crate) fn brief(report: &Report) -> String {
     let mut resources = Table::new(&["KIND", "NAME", "STATE", "REASON", "MESSAGE"]);
     for resource in &report.resources {
         let conditions = conditions(resource);
-        let worst = conditions.iter().max_by_key(|condition| condition.health);
+        // Of several that are as bad, the first: the others follow from it.
+        let worst = conditions.iter().rev().max_by_key(|condition| condition.health);
         let [reason, message] = match worst {
             Some(worst) if worst.health != Health::Good => [worst.reason, worst.message],
             _ => ["", ""],
