@@ -54,6 +54,9 @@ impl Socket {
     /// The listener with the most specific hostname that covers `host`: also how a certificate is found by SNI.
     pub fn most_specific(&self, host: &str) -> Option<&Arc<Listener>> {
         debug_assert!(self.listeners.is_sorted_by_key(|listener| listener.hostname.as_rank()), "use `Socket::new`");
+        if let [only] = self.listeners.as_slice() {
+            return only.hostname.covers(host).then_some(only);
+        }
         HostRank::covering(host).find_map(|rank| {
             let at = self.listeners.partition_point(|listener| listener.hostname.as_rank() < rank);
             self.listeners.get(at).filter(|listener| listener.hostname.as_rank() == rank)

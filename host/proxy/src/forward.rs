@@ -38,7 +38,7 @@ pub(crate) struct Outgoing<'a> {
 /// Send the request to an endpoint.
 pub(crate) async fn send(
     outgoing: Outgoing<'_>,
-    mut head: request::Parts,
+    head: &mut request::Parts,
     body: Incoming,
     record: &mut Record,
 ) -> Result<Answer, Rejection> {
@@ -49,7 +49,7 @@ pub(crate) async fn send(
     if let Some(log) = record.log() {
         log.backend = Some(backend.key.to_string());
     }
-    let gate = expect(connection, backend, &mut head, &body)?;
+    let gate = expect(connection, backend, head, &body)?;
     let (body, progress) = wrap(connection, body, gate.clone())?;
     if let Some(progress) = &progress {
         record.set_progress(progress.clone());
@@ -60,13 +60,13 @@ pub(crate) async fn send(
     let job = Job { worker, backend, upstream, progress: progress.as_ref(), gate: gate.as_ref() };
     if let Some(protocol) = outgoing.upgrade {
         if backend.key.protocol == BackendProtocol::Http1 && progress.is_none() {
-            return upgrade::send(connection, &job, head, protocol, record).await;
+            return Box::pin(upgrade::send(connection, &job, take(head), protocol, record)).await;
         }
         connection.wire.set_upgrade(UpgradeState::Declined);
     } else if head.extensions.get::<hyper::upgrade::OnUpgrade>().is_some() {
         connection.wire.set_upgrade(UpgradeState::Declined);
     }
-    let mut request = Request::from_parts(head, body);
+    let mut request = Request::from_parts(take(head), body);
     if let Some(gate) = gate.clone() {
         hyper::ext::on_informational(&mut request, move |interim| {
             if interim.status() == StatusCode::CONTINUE {
@@ -74,13 +74,18 @@ pub(crate) async fn send(
             }
         });
     }
-    match upstream::send(&job, request).await {
+    match upstream::send(&job, &mut request).await {
         Ok(sent) => {
             record.set_endpoint(&sent.endpoint, sent.attempts);
             Ok(Answer::upstream(sent.response, sent.lease, &method))
         }
         Err(rejection) => Err(clients_fault(connection, progress.as_deref()).unwrap_or(rejection)),
     }
+}
+
+/// The head, for good.
+fn take(head: &mut request::Parts) -> request::Parts {
+    std::mem::replace(head, Request::new(()).into_parts().0)
 }
 
 /// The body of a request, watched. None if there is nothing to watch.

@@ -131,18 +131,21 @@ fn scheme(scheme: Scheme) -> HeaderValue {
 /// Longest `X-Request-Id` of a trusted proxy that is kept.
 const LONGEST_ID: usize = 128;
 
-/// The id of the exchange: a trusted proxy's if it is sensible, else a new one.
-pub(crate) fn request_id(connection: &Connection, headers: &mut HeaderMap) -> HeaderValue {
+/// Give the exchange an id: a trusted proxy's if it is sensible, else a new one.
+pub(crate) fn identify(connection: &Connection, headers: &mut HeaderMap) {
     if let Some(id) = headers.get(X_REQUEST_ID)
         && connection.worker.settings.forwarding.trusted_proxies.trusts(connection.peer.ip())
         && (1..=LONGEST_ID).contains(&id.len())
         && id.as_bytes().iter().all(u8::is_ascii_graphic)
     {
-        return id.clone();
+        return;
     }
-    let id = new_id();
-    headers.insert(X_REQUEST_ID, id.clone());
-    id
+    headers.insert(X_REQUEST_ID, new_id());
+}
+
+/// The id that was given.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(X_REQUEST_ID).cloned()
 }
 
 /// 128 random bits in hexadecimal. Not secret: they only have to differ.

@@ -1,7 +1,7 @@
 //! The plugins of a rule around an exchange: request hooks in order, response hooks in reverse.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, request, response};
+use http::{HeaderMap, HeaderValue, Response, request, response};
 use penstock_core::{
     plugin::{ExchangeFacts, FailurePolicy, FaultKind, PluginFault, PolicyCall, Verdict},
     reason::Reason,
@@ -9,14 +9,15 @@ use penstock_core::{
 };
 use smallvec::SmallVec;
 
-use crate::{connection::Connection, record::Record, respond::Rejection};
+use crate::{connection::Connection, headers, record::Record, respond::Rejection};
 
 /// The plugins that an exchange has met so far.
 #[derive(Debug)]
 pub(crate) struct Chain<'a> {
     rule: &'a Rule,
     client: std::net::SocketAddr,
-    request_id: HeaderValue,
+    /// None if there is no plugin that could ask.
+    request_id: Option<HeaderValue>,
     /// Which calls proceeded, with their tokens: their response hooks run whatever becomes of the request.
     met: SmallVec<[(usize, u64); 4]>,
     /// The request's head, for hooks that read it later.
@@ -32,7 +33,8 @@ pub(crate) enum Ruling {
 }
 
 impl<'a> Chain<'a> {
-    pub(crate) fn new(rule: &'a Rule, client: std::net::SocketAddr, request_id: HeaderValue) -> Self {
+    pub(crate) fn new(rule: &'a Rule, client: std::net::SocketAddr, headers: &HeaderMap) -> Self {
+        let request_id = if rule.policies.is_empty() { None } else { headers::request_id(headers) };
         Self { rule, client, request_id, met: SmallVec::new(), kept: None }
     }
 
@@ -96,7 +98,7 @@ impl<'a> Chain<'a> {
             server_name: connection.server_name(),
             tls_version: connection.tls.as_ref().map(|tls| tls.version),
             rule,
-            request_id: self.request_id.to_str().unwrap_or_default(),
+            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
         }
     }
 }

@@ -35,10 +35,15 @@ use crate::{
 pub(crate) async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let mut record = Record::begin(connection.clone());
     let view = connection.worker.view(connection.socket);
-    let (head, body) = request.into_parts();
-    let answer = exchange(&connection, &view, head, body, &mut record).await;
+    let (mut head, body) = request.into_parts();
+    // Most requests arrive with fewer headers than they leave with: make room once.
+    head.headers.reserve(ADDED_HEADERS);
+    let answer = exchange(&connection, &view, &mut head, body, &mut record).await;
     Ok(respond::finish(&connection, answer, record))
 }
+
+/// `X-Forwarded-*`, `X-Request-Id`, and a few for filters and plugins.
+const ADDED_HEADERS: usize = 8;
 
 /// What takes a request.
 #[derive(Clone, Copy)]
@@ -50,13 +55,14 @@ struct Matched<'v> {
 async fn exchange(
     connection: &Connection,
     view: &View,
-    mut head: request::Parts,
+    // By reference, and taken out when it is sent: each `await` that holds a head by value makes the future larger.
+    head: &mut request::Parts,
     body: Incoming,
     record: &mut Record,
 ) -> Answer {
-    let settled = target::settle(&mut head, &connection.wire);
-    note_request(&head, connection, record);
-    let found = settled.and_then(|()| find(connection, view, &head));
+    let settled = target::settle(head, &connection.wire);
+    note_request(head, connection, record);
+    let found = settled.and_then(|()| find(connection, view, head));
     let found = match found {
         Ok(found) => found,
         Err(rejection) => return Answer::rejected(&rejection, record),
@@ -87,7 +93,7 @@ async fn run_rule(
     connection: &Connection,
     found: Matched<'_>,
     state: &RuleState,
-    mut head: request::Parts,
+    head: &mut request::Parts,
     body: Incoming,
     record: &mut Record,
 ) -> Answer {
@@ -103,18 +109,19 @@ async fn run_rule(
     let client = connection.worker.settings.forwarding.trusted_proxies.client(connection.peer, &head.headers);
     // A redirect is made from what the client asked for, a forwarded request from what the filters left.
     let redirect = match &rule.action {
-        Action::Redirect(redirect) => Some(redirected(connection, redirect, &head, found.matched)),
+        Action::Redirect(redirect) => Some(redirected(connection, redirect, head, found.matched)),
         Action::Forward(_) | Action::Fail(_) => None,
     };
-    let request_id = prepare(connection, &mut head);
+    headers::forward(connection, head);
+    headers::identify(connection, &mut head.headers);
     if let Some(log) = record.log() {
-        (log.client, log.request_id) = (Some(client), Some(request_id.clone()));
+        (log.client, log.request_id) = (Some(client), headers::request_id(&head.headers));
     }
-    let mut chain = Chain::new(rule, client, request_id);
-    let filtered = request_filters(found.matched, backend.map(|(_, backend)| backend), &mut head);
+    let mut chain = Chain::new(rule, client, &head.headers);
+    let filtered = request_filters(found.matched, backend.map(|(_, backend)| backend), head);
     let answer = match filtered {
         Err(rejection) => Answer::rejected(&rejection, record),
-        Ok(upgrade) => match chain.request(connection, &mut head, record) {
+        Ok(upgrade) => match chain.request(connection, head, record) {
             Ruling::Reject(rejection) => Answer::rejected(&rejection, record),
             Ruling::Reply(reply) => Answer::plugin_reply(reply, record),
             Ruling::Proceed => match (backend, redirect) {
@@ -147,12 +154,6 @@ fn pick_backend(backends: &WeightedBackends) -> Result<(usize, &WeightedBackend)
         Target::Backend(_) => Ok((at, backend)),
         Target::Fail(failure) => Err(failure.into()),
     }
-}
-
-/// What every request that goes on has: no header of the last hop, and what the next one is told.
-fn prepare(connection: &Connection, head: &mut request::Parts) -> HeaderValue {
-    headers::forward(connection, head);
-    headers::request_id(connection, &mut head.headers)
 }
 
 /// Native filters: those of the rule, then those of the backend. The protocol to upgrade to, if that was asked for.

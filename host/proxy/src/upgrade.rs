@@ -27,7 +27,7 @@ pub(crate) async fn send(
     let method = head.method.clone();
     let client = head.extensions.remove::<OnUpgrade>();
     headers::ask_upgrade(&mut head.headers, protocol);
-    let sent = Box::pin(exchange(job, Request::from_parts(head, Body::empty()), record)).await;
+    let sent = exchange(job, Request::from_parts(head, Body::empty()), record).await;
     let (mut response, lease) = match sent {
         Ok(sent) => sent,
         Err(rejection) => {

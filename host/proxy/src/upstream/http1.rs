@@ -6,8 +6,7 @@
 //! before the next one anyway, so its waker is muted meanwhile.
 
 use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -20,7 +19,10 @@ use http::{Request, Response};
 use http_body::{Body as _, Frame};
 use hyper::{
     body::Incoming,
-    client::conn::http1::{Connection, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{Connection, SendRequest},
+    },
 };
 use hyper_util::rt::TokioIo;
 
@@ -94,6 +96,33 @@ impl Driver {
     }
 }
 
+/// A request under way, up to the head of its response.
+pub(crate) struct Exchange<'a, F> {
+    response: Pin<Box<F>>,
+    driver: &'a mut Driver,
+}
+
+/// What hyper returns for a request that was handed over.
+pub(crate) trait ResponseFuture: Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> {}
+
+impl<F: Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>> ResponseFuture for F {}
+
+impl<F: ResponseFuture> Exchange<'_, F> {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Response<Incoming>, NoResponse>> {
+        self.driver.drive(cx);
+        self.driver.ask(|cx| self.response.as_mut().poll(cx)).map_err(NoResponse::from)
+    }
+}
+
+impl From<TrySendError<Request<Body>>> for NoResponse {
+    fn from(mut error: TrySendError<Request<Body>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(request),
+            None => Self::Failed(error.into_error()),
+        }
+    }
+}
+
 /// Why there is no response.
 #[derive(Debug)]
 pub(crate) enum NoResponse {
@@ -118,27 +147,9 @@ impl Http1 {
         !self.driver.over && self.sender.is_ready()
     }
 
-    /// Send a request and wait for the head of its response. `is_too_late` is asked whenever there is nothing to do but wait.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<Body>,
-        mut is_too_late: impl FnMut(&Context<'_>) -> bool,
-    ) -> Result<Response<Incoming>, NoResponse> {
-        let mut response = pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
-        poll_fn(|cx| {
-            driver.drive(cx);
-            match driver.ask(|cx| response.as_mut().poll(cx)) {
-                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-                Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
-                    Some(request) => NoResponse::Unsent(request),
-                    None => NoResponse::Failed(error.into_error()),
-                })),
-                Poll::Pending if is_too_late(cx) => Poll::Ready(Err(NoResponse::TimedOut)),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
+    /// Hand a request over. It is sent when the exchange is polled.
+    pub(crate) fn send(&mut self, request: Request<Body>) -> Exchange<'_, impl ResponseFuture + use<>> {
+        Exchange { response: Box::pin(self.sender.try_send_request(request)), driver: &mut self.driver }
     }
 
     /// The next frame of the response. It is there already if it came together with what came before.

@@ -1,6 +1,11 @@
 //! Sending a request to an endpoint of a backend, and another one if need be.
 
-use std::{future::poll_fn, pin::pin, rc::Rc, task::Context};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
@@ -14,7 +19,7 @@ use super::{
     ConnectContext, Http1, Lease, Pool, Tried, Upstream,
     connect::{Connected, connect},
     cooldown_ticks,
-    http1::NoResponse,
+    http1::{Exchange, NoResponse},
 };
 use crate::{
     body::{Body, Continue, Progress},
@@ -42,6 +47,12 @@ pub(crate) struct Sent {
     pub(crate) attempts: u32,
 }
 
+/// A request under way.
+enum Sending<'a, F, G> {
+    Http1(Exchange<'a, F>),
+    Http2(Pin<Box<G>>),
+}
+
 /// How a request travels.
 enum Channel {
     Http1(Box<Http1>),
@@ -61,7 +72,7 @@ struct Replay {
 /// * An endpoint that cannot be connected to: the next one, up to the limit of attempts.
 /// * A pooled connection that turns out to be closed: once more over a new one, if the request was not sent, or may be sent twice
 ///   (idempotent, without a body; RFC 9110 §9.2.2).
-pub(crate) async fn send(job: &Job<'_>, mut request: Request<Body>) -> Result<Sent, Rejection> {
+pub(crate) async fn send(job: &Job<'_>, request: &mut Request<Body>) -> Result<Sent, Rejection> {
     let pools = job.upstream.pools(&job.worker.upstreams, &job.backend.endpoints);
     let limit = job.worker.settings.upstream.attempts;
     let (mut tried, mut attempts) = (Tried::new(), 0);
@@ -75,7 +86,7 @@ pub(crate) async fn send(job: &Job<'_>, mut request: Request<Body>) -> Result<Se
         let (mut channel, replay) = match reused {
             Some(channel) => {
                 job.worker.metrics().upstream_reused.increment();
-                (channel, Replay::of(&request))
+                (channel, Replay::of(request))
             }
             None => match Box::pin(open(job, pool)).await {
                 Ok(channel) => (channel, None),
@@ -90,14 +101,15 @@ pub(crate) async fn send(job: &Job<'_>, mut request: Request<Body>) -> Result<Se
                 }
             },
         };
-        match channel.send(job, request).await {
+        let sending = std::mem::replace(request, Request::new(Body::empty()));
+        match channel.send(job, sending).await {
             Ok(response) => {
                 let lease = channel.into_lease(job, pool);
                 return Ok(Sent { response, lease, endpoint: pool.key.endpoint.clone(), attempts });
             }
-            Err(NoResponse::Unsent(unsent)) if attempts <= limit => request = unsent,
+            Err(NoResponse::Unsent(unsent)) if attempts <= limit => *request = unsent,
             Err(NoResponse::Failed(error)) => match replay {
-                Some(replay) if !error.is_parse() => request = replay.into(),
+                Some(replay) if !error.is_parse() => *request = replay.into(),
                 _ => return Err(job.blame(&error)),
             },
             Err(NoResponse::TimedOut) => return Err(Reason::UpstreamTimeout.into()),
@@ -137,24 +149,29 @@ async fn open(job: &Job<'_>, pool: &Rc<Pool>) -> Result<Channel, Rejection> {
 }
 
 impl Channel {
-    async fn send(&mut self, job: &Job<'_>, request: Request<Body>) -> Result<Response<Incoming>, NoResponse> {
+    /// Not an `async fn`: so the request is handed over at once and is no part of the future.
+    fn send<'a>(
+        &'a mut self,
+        job: &'a Job<'_>,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Incoming>, NoResponse>> + 'a {
         let mut wait = Wait::new(job);
-        match self {
-            Self::Http1(connection) => connection.send(request, |cx| wait.is_over(job, cx)).await,
+        let mut sending = match self {
+            Self::Http1(connection) => Sending::Http1(connection.send(request)),
             Self::Http2(sender, _) => {
-                let mut response = pin!(sender.try_send_request(for_http2(request, job.backend)));
-                poll_fn(|cx| match response.as_mut().poll(cx) {
-                    std::task::Poll::Pending if wait.is_over(job, cx) => {
-                        std::task::Poll::Ready(Err(NoResponse::TimedOut))
-                    }
-                    outcome => outcome.map_err(|mut error| match error.take_message() {
-                        Some(request) => NoResponse::Unsent(request),
-                        None => NoResponse::Failed(error.into_error()),
-                    }),
-                })
-                .await
+                Sending::Http2(Box::pin(sender.try_send_request(for_http2(request, job.backend))))
             }
-        }
+        };
+        poll_fn(move |cx| {
+            let polled = match &mut sending {
+                Sending::Http1(response) => response.poll(cx),
+                Sending::Http2(response) => response.as_mut().poll(cx).map_err(NoResponse::from),
+            };
+            if polled.is_pending() && wait.is_over(job, cx) {
+                return Poll::Ready(Err(NoResponse::TimedOut));
+            }
+            polled
+        })
     }
 
     fn into_lease(self, job: &Job<'_>, pool: &Rc<Pool>) -> Lease {
