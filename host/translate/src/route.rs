@@ -6,18 +6,24 @@ mod backends;
 mod draft;
 mod filters;
 mod matches;
+mod overlap;
 mod resolve;
 
 use std::{iter::Peekable, sync::Arc, vec};
 
-use penstock_core::{ResourceRef, backend::BackendKey, route::Route};
+use penstock_core::{Kind, ResourceRef, backend::BackendKey, route::Route};
+use rustc_hash::FxHashSet;
 
-use self::draft::RouteDraft;
+use self::{
+    draft::RouteDraft,
+    overlap::{Claim, OverlapIndex},
+};
 use crate::{
     Status,
     endpoints::BackendRegistry,
     gateway::GatewayModel,
     plugin::PluginModel,
+    problem::Conditions,
     resources::{GRPCRoute, HTTPRoute},
     view::{Changed, Inputs, Reads},
 };
@@ -85,7 +91,10 @@ pub(crate) struct Attachment {
 
 /// Routes in order, with what they read and what came of it.
 #[derive(Debug, Default)]
-pub(crate) struct RouteCache(Vec<(ResourceRef, Entry)>);
+pub(crate) struct RouteCache {
+    entries: Vec<(ResourceRef, Entry)>,
+    overlaps: OverlapIndex,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -94,52 +103,104 @@ struct Entry {
     draft: Arc<RouteDraft>,
     reads: Reads,
     output: RouteOutput,
+    /// What it shares with other routes, and the status with what that means.
+    claims: Vec<Claim>,
+    shown: Option<Arc<Status>>,
 }
 
 /// The status of a route became another one, or there is none any more.
 pub(crate) type StatusChange = (ResourceRef, Option<Arc<Status>>);
 
 impl RouteCache {
-    /// Evaluate all routes, or keep what they were: both lists are ordered, so they are walked side by side. Returns whose status changed.
+    /// Evaluate all routes, or keep what they were. Returns whose status changed.
     pub(crate) fn refresh(
         &mut self,
         inputs: &Inputs<'_>,
         changed: &Changed,
         backends: &mut BackendRegistry,
     ) -> Vec<StatusChange> {
-        let mut changes = Vec::new();
-        let mut previous = std::mem::take(&mut self.0).into_iter().peekable();
-        let http = inputs.resources.http_routes.iter().map(|(id, route)| (id, RouteObjectRef::Http(route)));
-        let grpc = inputs.resources.grpc_routes.iter().map(|(id, route)| (id, RouteObjectRef::Grpc(route)));
-        for (id, object) in http.chain(grpc) {
-            let mut gone = |id, entry: Entry| {
-                backends.release(&entry.output.backends);
-                changes.push((id, None));
-            };
-            let before = take(&mut previous, id, &mut gone);
-            let entry = match before {
-                Some(entry) if object.is(&entry.1.object) && entry.1.reads.hold(inputs, changed) => entry,
-                before => {
-                    let before = before.map(|(_, entry)| entry);
-                    let status = before.as_ref().and_then(|before| before.output.status.clone());
-                    let entry = evaluate(id, object, inputs, backends, before);
-                    if entry.output.status != status {
-                        changes.push((id.clone(), entry.output.status.clone()));
-                    }
-                    (id.clone(), entry)
-                }
-            };
-            self.0.push(entry);
-        }
-        for (id, entry) in previous {
-            backends.release(&entry.output.backends);
-            changes.push((id, None));
+        let mut affected = FxHashSet::default();
+        let mut changes = self.refresh_entries(inputs, changed, backends, &mut affected);
+        self.overlaps.take_affected(&mut affected);
+        for id in affected {
+            let Ok(at) = self.entries.binary_search_by(|(other, _)| other.cmp(&id)) else { continue };
+            let entry = &mut self.entries[at].1;
+            let shown = entry.with_overlaps(&id, &self.overlaps);
+            if entry.shown != shown {
+                entry.shown.clone_from(&shown);
+                changes.push((id, shown));
+            }
         }
         changes
     }
 
+    /// Both lists are ordered, so they are walked side by side. Returns who is gone; `evaluated` gets whose status may differ.
+    fn refresh_entries(
+        &mut self,
+        inputs: &Inputs<'_>,
+        changed: &Changed,
+        backends: &mut BackendRegistry,
+        evaluated: &mut FxHashSet<ResourceRef>,
+    ) -> Vec<StatusChange> {
+        let mut removed = Vec::new();
+        let overlaps = &mut self.overlaps;
+        let mut previous = std::mem::take(&mut self.entries).into_iter().peekable();
+        let http = inputs.resources.http_routes.iter().map(|(id, route)| (id, RouteObjectRef::Http(route)));
+        let grpc = inputs.resources.grpc_routes.iter().map(|(id, route)| (id, RouteObjectRef::Grpc(route)));
+        for (id, object) in http.chain(grpc) {
+            let before = take(&mut previous, id, &mut removed);
+            let entry = match before {
+                Some(entry) if object.is(&entry.1.object) && entry.1.reads.hold(inputs, changed) => entry,
+                before => {
+                    let before = before.map(|(_, entry)| entry);
+                    if let Some(before) = &before {
+                        overlaps.remove(id, &before.claims);
+                    }
+                    let entry = evaluate(id, object, inputs, backends, before);
+                    overlaps.insert(id, entry.draft.created, &entry.claims);
+                    evaluated.insert(id.clone());
+                    (id.clone(), entry)
+                }
+            };
+            self.entries.push(entry);
+        }
+        removed.extend(previous);
+        let gone = removed.into_iter().map(|(id, entry)| {
+            backends.release(&entry.output.backends);
+            overlaps.remove(&id, &entry.claims);
+            (id, None)
+        });
+        gone.collect()
+    }
+
     pub(crate) fn outputs(&self) -> impl Iterator<Item = &RouteOutput> {
-        self.0.iter().map(|(_, entry)| &entry.output)
+        self.entries.iter().map(|(_, entry)| &entry.output)
+    }
+}
+
+impl Entry {
+    /// The status of the route by itself, with what it lost to others.
+    fn with_overlaps(&self, id: &ResourceRef, overlaps: &OverlapIndex) -> Option<Arc<Status>> {
+        let status = self.output.status.as_ref()?;
+        let Status::Route(route) = &**status else { return Some(status.clone()) };
+        let mut route = route.clone();
+        let mut any = false;
+        for parent in &mut route.parents {
+            let namespace = parent.parent_ref.namespace.as_deref().unwrap_or(&id.namespace);
+            let gateway = ResourceRef::new(Kind::Gateway, namespace, parent.parent_ref.name.as_str());
+            if let Some(problem) = overlaps.lost(id, self.draft.created, &gateway, &self.claims) {
+                any = true;
+                let mut conditions = Conditions::new(self.draft.generation);
+                conditions.yes("RulesOverlap", problem.reason, problem.message);
+                parent.conditions.extend(conditions.finish());
+            }
+        }
+        if !any {
+            return Some(status.clone());
+        }
+        let shown = Status::Route(route);
+        let same = self.shown.as_ref().filter(|before| ***before == shown);
+        Some(same.cloned().unwrap_or_else(|| Arc::new(shown)))
     }
 }
 
@@ -147,12 +208,12 @@ impl RouteCache {
 fn take(
     previous: &mut Peekable<vec::IntoIter<(ResourceRef, Entry)>>,
     id: &ResourceRef,
-    gone: &mut impl FnMut(ResourceRef, Entry),
+    gone: &mut Vec<(ResourceRef, Entry)>,
 ) -> Option<(ResourceRef, Entry)> {
     // Mostly it is the very same key, which is quicker to see than that it is an equal one.
     let same = |key: &ResourceRef| Arc::ptr_eq(&key.name, &id.name) && Arc::ptr_eq(&key.namespace, &id.namespace);
-    while let Some((key, entry)) = previous.next_if(|(key, _)| !same(key) && key < id) {
-        gone(key, entry);
+    while let Some(entry) = previous.next_if(|(key, _)| !same(key) && key < id) {
+        gone.push(entry);
     }
     previous.next_if(|(key, _)| same(key) || key == id)
 }
@@ -171,11 +232,14 @@ fn evaluate(
     let view = inputs.view();
     let mut output = resolve::resolve(&view, &draft, backends);
     backends.retain(&output.backends);
+    let mut shown = None;
     if let Some(before) = before {
+        shown = before.shown;
         backends.release(&before.output.backends);
         if before.output.status == output.status {
             output.status = before.output.status; // the same allocation: there is nothing to write
         }
     }
-    Entry { object: object.to_owned(), draft, reads: view.into_reads(), output }
+    let claims = overlap::claims(&output);
+    Entry { object: object.to_owned(), draft, reads: view.into_reads(), output, claims, shown }
 }
