@@ -105,9 +105,10 @@ impl Step {
             Self::Tidy => Ok(tidy_verdict(workspace)?),
             Self::Deny => self.deny(workspace),
             Self::Guests => guests::build(workspace).map(|_| Verdict::Passed),
-            Self::Clippy => {
-                self.cargo(workspace, &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
-            }
+            Self::Clippy => self.cargo(
+                workspace,
+                &["clippy", "--workspace", "--all-targets", "--keep-going", "--", "--deny", "warnings"],
+            ),
             Self::Test => {
                 self.cargo(workspace, &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
             }
