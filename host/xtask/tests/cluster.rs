@@ -114,7 +114,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: echo}
 spec:
-  clusterIP: 10.96.7.7
+  type: LoadBalancer
   selector: {app: echo}
   ports: [{port: 80, targetPort: 3000}]
 ";
@@ -139,6 +139,21 @@ fn pods_run_and_services_answer() {
     assert_eq!(retried(&cluster, &answer), "ok");
     let proxied = cluster.kubectl(&["get", "--raw=/api/v1/namespaces/default/services/echo:80/proxy/some/path"]);
     assert!(proxied.contains("/some/path"), "{proxied}");
+}
+
+#[test]
+fn load_balancers_get_addresses_that_answer() {
+    let cluster = Cluster::up("balancers");
+    cluster.apply(ECHO);
+    cluster.kubectl(&["rollout", "status", "deployment/echo", "--timeout=120s"]);
+    let address = "jsonpath={.status.loadBalancer.ingress[0].ip}";
+    cluster.kubectl(&["wait", "service/echo", &format!("--for={address}"), "--timeout=60s"]);
+    let address = cluster.kubectl(&["get", "service", "echo", &format!("--output={address}")]);
+    assert!(address.starts_with("10.251."), "{address}");
+    // A client that is there on every machine which can build this. It expects Kubernetes, and shows what it gets.
+    let get = ["exec", "--", "kubectl", &format!("--server=http://{address}"), "get", "--raw=/some/path"];
+    let answer = retried(&cluster, &get);
+    assert!(answer.contains("\"path\": \"/some/path\""), "{answer}");
 }
 
 /// kube-proxy follows the API server at its own pace.

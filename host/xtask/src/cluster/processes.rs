@@ -12,6 +12,8 @@ pub(super) const API_SERVER: &str = "10.240.0.1:16443";
 pub(super) const SERVICES: &str = "10.96.0.0/16";
 /// Every address of it is local, so a process inside can bind any of them without further ado.
 pub(super) const GATEWAY_POOL: &str = "10.250.0.0/16";
+/// Where Services of type LoadBalancer get theirs from. These are not local: kube-proxy serves them.
+pub(super) const LOAD_BALANCERS: &str = "10.251.0.0/16";
 /// The name of the only node.
 pub(super) const NODE: &str = "penstock";
 
@@ -38,7 +40,7 @@ const SERVER: Answer = Answer::Tcp(API_SERVER);
 const CONTAINERS: Answer = Answer::Unix("/run/penstock/containerd.sock");
 
 /// All of them; those that others wait for come first.
-pub(super) const PROCESSES: [Process; 7] = [
+pub(super) const PROCESSES: [Process; 8] = [
     Process {
         name: "etcd",
         folder: "kubernetes",
@@ -130,6 +132,12 @@ pub(super) const PROCESSES: [Process; 7] = [
         folder: "kubernetes",
         after: &[SERVER],
         flags: &["--config=/run/penstock/config/kube-proxy.yaml"],
+    },
+    Process {
+        name: "load-balancer",
+        folder: "rig",
+        after: &[SERVER],
+        flags: &["/run/penstock/keys/admin.kubeconfig", LOAD_BALANCERS],
     },
 ];
 

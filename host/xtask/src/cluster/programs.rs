@@ -74,6 +74,7 @@ pub(super) const RIG: Module = Module {
     version: None,
     products: &[
         ("certificates", Recipe::Program("./certificates")),
+        ("load-balancer", Recipe::Program("./load-balancer")),
         ("pause", Recipe::Program("./pause")),
         ("pause.tar", Recipe::Image { program: "pause", names: &["penstock.dev/cluster/pause:1"] }),
     ],

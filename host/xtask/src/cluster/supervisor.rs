@@ -5,6 +5,7 @@
 //! /run                        empty at the start, in memory, seen by the cluster only
 //! /run/penstock/kubernetes             ─► built programs, in the cache
 //! /run/penstock/containerd-programs    ─► built programs, in the cache
+//! /run/penstock/rig                    ─► built programs, in the cache
 //! /run/penstock/config                 ─► host/testing/cluster/config
 //! /run/penstock/logs                   ─► where they can be read after the end
 //! /run/penstock/keys                   made at each start
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 
-use super::processes::{API_SERVER, GATEWAY_POOL, NODE_ADDRESS, PROCESSES, Process, SERVICES};
+use super::processes::{API_SERVER, GATEWAY_POOL, LOAD_BALANCERS, NODE_ADDRESS, PROCESSES, Process, SERVICES};
 use super::state::Cluster;
 
 /// What the cluster sees at the paths that are built into its programs.
@@ -123,6 +124,7 @@ fn mounts(cluster: &Cluster, arguments: &Arguments) -> Result<()> {
     let links = [
         ("kubernetes", arguments.kubernetes.as_path()),
         ("containerd-programs", &arguments.containerd),
+        ("rig", &arguments.rig),
         ("config", &arguments.config),
         ("logs", &cluster.logs()),
     ];
@@ -135,7 +137,7 @@ fn mounts(cluster: &Cluster, arguments: &Arguments) -> Result<()> {
 /// A node address, and routes that make Services and Gateways reachable from this very namespace.
 fn network() -> Result<()> {
     let node = format!("{NODE_ADDRESS}/24");
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["link", "set", "lo", "up"],
         // A bridge without ports stands in for a network card: not every kernel has the device `dummy`.
         &["link", "add", "br0", "type", "bridge"],
@@ -143,6 +145,7 @@ fn network() -> Result<()> {
         &["link", "set", "br0", "up"],
         // kube-proxy's rules replace the destination, but first there must be a way to it.
         &["route", "add", SERVICES, "dev", "br0"],
+        &["route", "add", LOAD_BALANCERS, "dev", "br0"],
         &["route", "add", "local", GATEWAY_POOL, "dev", "lo"],
     ];
     for command in commands {

@@ -23,6 +23,8 @@ pub(super) struct TestResult {
     seconds: String,
     /// What the test said first when it failed.
     complaint: Option<String>,
+    /// Which parts of it failed.
+    failed_parts: Vec<String>,
 }
 
 /// All tests that have ended.
@@ -45,14 +47,29 @@ impl Results {
         self.read_complaint(line);
         let (verdict, rest) = verdict(line.trim_start())?;
         let (path, seconds) = rest.split_once(" (")?;
-        // Parts of a test are the test's own affair.
-        if path.matches('/').count() != 1 {
+        let name = test_name(path)?.to_owned();
+        if let Some(part) = path.splitn(3, '/').nth(2) {
+            if verdict == Verdict::Failed {
+                self.blame_part(&name, part);
+            }
             return None;
         }
-        let name = test_name(path)?.to_owned();
         let complaint = self.complaints.remove(&name).filter(|_| verdict == Verdict::Failed);
-        self.tests.push(TestResult { name, verdict, seconds: seconds.trim_end_matches("s)").to_owned(), complaint });
+        self.tests.push(TestResult {
+            name,
+            verdict,
+            seconds: seconds.trim_end_matches("s)").to_owned(),
+            complaint,
+            failed_parts: Vec::new(),
+        });
         self.tests.last().filter(|test| test.verdict != Verdict::Skipped)
+    }
+
+    /// Parts are printed after the whole.
+    fn blame_part(&mut self, name: &str, part: &str) {
+        if let Some(test) = self.tests.iter_mut().find(|test| test.name == name) {
+            test.failed_parts.push(part.to_owned());
+        }
     }
 
     /// testify's format: `Error:` and what was wrong, perhaps on the next line, then perhaps `Messages:`, which says it best.
@@ -119,9 +136,10 @@ impl fmt::Display for Verdict {
 
 impl fmt::Display for TestResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, verdict, seconds, complaint } = self;
+        let Self { name, verdict, seconds, complaint, failed_parts } = self;
         write!(f, "{verdict:<8} {seconds:>7} s  {name}")?;
-        complaint.iter().try_for_each(|complaint| write!(f, ": {complaint}"))
+        complaint.iter().try_for_each(|complaint| write!(f, ": {complaint}"))?;
+        failed_parts.iter().try_for_each(|part| write!(f, "\n{:21}{part}", ""))
     }
 }
 
@@ -158,6 +176,7 @@ mod tests {
         --- PASS: TestConformance/HTTPRouteSimple/0_request (0.01s)
     --- SKIP: TestConformance/HTTPRouteCORS (0.00s)
     --- FAIL: TestConformance/HTTPRouteWeight (1.20s)
+        --- FAIL: TestConformance/HTTPRouteWeight/1_of_10/again (1.20s)
 ";
 
     #[test]
@@ -171,6 +190,7 @@ mod tests {
             "skipped     0.00 s  HTTPRouteCORS\n\
              passed      0.31 s  HTTPRouteSimple\n\
              FAILED      1.20 s  HTTPRouteWeight: no route to host\n\
+             \x20                    1_of_10/again\n\
              1 passed, 1 failed, 1 skipped\n"
         );
     }
