@@ -1,13 +1,16 @@
 //! The examples, on other ports and with an origin of the test, but else as they are.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, process::Command, sync::Arc};
 
 use penstock_testing::{
     client::{Connection, fetch, get, post},
     gateway::{Gateway, free_port},
     guests,
     origin::{Answer, Origin},
+    tempfile::TempDir,
 };
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::world::{PENSTOCK, repository};
 
@@ -26,20 +29,14 @@ impl Example {
         let origins: BTreeMap<u16, Origin> =
             [9000, 9001].map(|port| (port, Origin::builder().answer(Answer::echo).start())).into();
         let mut builder = Gateway::builder(PENSTOCK);
-        for entry in fs::read_dir(repository().join("examples").join(name)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "yaml") {
-                continue;
-            }
-            let mut text = fs::read_to_string(&path).unwrap();
+        for (file, mut text) in files(name) {
             for (from, to) in &ports {
                 text = text.replace(&from.to_string(), &to.to_string());
             }
             for (from, origin) in &origins {
                 text = text.replace(&format!("port: {from}"), &format!("port: {}", origin.address().port()));
             }
-            text = text.replace("../../target/guests/header-rules.wasm", guests::HEADER_RULES);
-            builder = builder.file(path.file_name().unwrap().to_str().unwrap(), text);
+            builder = builder.file(&file, text);
         }
         Self { gateway: builder.start().await, ports, origins }
     }
@@ -47,6 +44,19 @@ impl Example {
     fn at(&self, port: u16) -> std::net::SocketAddr {
         self.gateway.at(self.ports[&port])
     }
+}
+
+/// The resource files of an example by name, with the plugin where this build has it.
+pub(crate) fn files(example: &str) -> Vec<(String, String)> {
+    let folder = repository().join("examples").join(example);
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let yaml = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    let read = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, text.replace("../../target/guests/header-rules.wasm", guests::HEADER_RULES))
+    };
+    yaml.map(read).collect()
 }
 
 #[tokio::test]
@@ -70,11 +80,10 @@ async fn tls() {
 
     let text = fs::read_to_string(repository().join("examples/tls/certificate.yaml")).unwrap();
     let pem = text.split("tls.crt: |\n").nth(1).unwrap().split("  tls.key").next().unwrap().replace("    ", "");
-    let mut roots = rustls::RootCertStore::empty();
-    use rustls_pki_types::pem::PemObject as _;
-    roots.add(rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let mut connection = Connection::tls(example.at(8443), "localhost", std::sync::Arc::new(config)).await.unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut connection = Connection::tls(example.at(8443), "localhost", Arc::new(config)).await.unwrap();
     assert_eq!(connection.send(get("/").host("localhost")).await.unwrap().status, 200);
 }
 
@@ -117,15 +126,12 @@ async fn canary() {
 #[test]
 fn every_example_passes_check() {
     for entry in fs::read_dir(repository().join("examples")).unwrap() {
-        let source = entry.unwrap().path();
-        let folder = penstock_testing::tempfile::TempDir::new().unwrap();
-        for file in fs::read_dir(&source).unwrap() {
-            let file = file.unwrap().path();
-            let text = fs::read_to_string(&file).unwrap();
-            let text = text.replace("../../target/guests/header-rules.wasm", guests::HEADER_RULES);
-            fs::write(folder.path().join(file.file_name().unwrap()), text).unwrap();
+        let example = entry.unwrap().file_name().into_string().unwrap();
+        let folder = TempDir::new().unwrap();
+        for (file, text) in files(&example) {
+            fs::write(folder.path().join(file), text).unwrap();
         }
-        let output = std::process::Command::new(PENSTOCK).arg("check").arg("-f").arg(folder.path()).output().unwrap();
-        assert!(output.status.success(), "{}:\n{}", source.display(), String::from_utf8_lossy(&output.stdout));
+        let output = Command::new(PENSTOCK).arg("check").arg("-f").arg(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{example}:\n{}", String::from_utf8_lossy(&output.stdout));
     }
 }

@@ -1,7 +1,10 @@
 //! The binary as a process: files in, traffic through, status out.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected has failed, helpers included")]
+
 mod changes;
 mod command_line;
+mod echo;
 mod examples;
 mod life;
 mod plugins;

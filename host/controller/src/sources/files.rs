@@ -14,6 +14,7 @@
 
 mod document;
 mod module;
+mod parsed;
 mod problem;
 mod schema;
 mod store;

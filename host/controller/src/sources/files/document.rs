@@ -22,7 +22,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// A document of a file.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// The line on which it begins.
+    /// The line on which it begins, from the first line of its piece.
     pub(super) line: usize,
     /// What it is good for.
     pub(super) outcome: Outcome,
@@ -38,18 +38,16 @@ pub(super) enum Outcome {
     Unknown(Problem),
 }
 
-/// All documents of a file.
-pub(super) fn read(file: &Arc<PathBuf>, text: &str) -> Vec<Document> {
+/// The documents of a piece: one, but for lists and comments.
+pub(super) fn read(file: &Arc<PathBuf>, piece: &Piece<'_>) -> Vec<Document> {
     let mut documents = Vec::new();
-    for piece in yaml::split(text) {
-        match yaml::parse(&piece) {
-            Ok(Some(root)) => read_root(file, &piece, &root, &mut documents),
-            Ok(None) => {}
-            Err((position, kind)) => {
-                let (file, position) = (Arc::clone(file), Some(position));
-                let problem = Problem { file, position, resource: None, field: String::new(), kind };
-                documents.push(Document { line: piece.first_line, outcome: Outcome::Unknown(problem) });
-            }
+    match yaml::parse(piece) {
+        Ok(Some(root)) => read_root(file, piece, &root, &mut documents),
+        Ok(None) => {}
+        Err((position, kind)) => {
+            let (file, position) = (Arc::clone(file), Some(position));
+            let problem = Problem { file, position, resource: None, field: String::new(), kind };
+            documents.push(Document { line: 0, outcome: Outcome::Unknown(problem) });
         }
     }
     documents
@@ -81,7 +79,7 @@ impl<'r, 'y> Reader<'r, 'y> {
             Ok((kind, api_version, reference)) => self.resource(kind, api_version, reference),
             Err(problem) => Outcome::Unknown(*problem),
         };
-        Document { line: self.position(self.root).line, outcome }
+        Document { line: self.position(self.root).line - self.first_line, outcome }
     }
 
     /// Which resource this is, even if the rest of it is broken: so its last good version can stay.

@@ -10,12 +10,12 @@ use std::{
 use penstock_core::ResourceRef;
 use penstock_translate::{Change, resources::Object};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::{
     Reading,
-    document::{self, Document, Outcome},
+    document::Outcome,
     module::Module,
+    parsed::Parsed,
     problem::{InvalidDocument, Position, Problem},
     watch::Interest,
 };
@@ -30,12 +30,6 @@ pub(super) struct Store {
     files: BTreeMap<PathBuf, Parsed>,
     /// What is in effect.
     good: BTreeMap<ResourceRef, Good>,
-}
-
-#[derive(Debug)]
-struct Parsed {
-    digest: Vec<u8>,
-    documents: Arc<Vec<Document>>,
 }
 
 /// A version of a resource that is in effect.
@@ -113,31 +107,28 @@ impl Store {
             Ok(bytes) => bytes,
             Err(error) => return pass.unreadable(file, &error),
         };
-        let digest = Sha256::digest(&bytes).to_vec();
-        let documents = match self.files.get(&*file) {
-            Some(parsed) if parsed.digest == digest => Arc::clone(&parsed.documents),
-            _ => match std::str::from_utf8(&bytes) {
-                Ok(text) => Arc::new(document::read(&file, text)),
-                Err(error) => return pass.unreadable(file, &io::Error::new(io::ErrorKind::InvalidData, error)),
-            },
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => return pass.unreadable(file, &io::Error::new(io::ErrorKind::InvalidData, error)),
         };
-        for document in documents.iter() {
-            self.take(&file, document, pass);
+        let parsed = Parsed::read(&file, text, self.files.get(&*file));
+        for (line, outcome) in parsed.documents() {
+            self.take(&file, line, outcome, pass);
         }
-        files.insert(file.to_path_buf(), Parsed { digest, documents });
+        files.insert(file.to_path_buf(), parsed);
     }
 
-    fn take(&self, file: &Arc<PathBuf>, document: &Document, pass: &mut Pass) {
-        match &document.outcome {
+    fn take(&self, file: &Arc<PathBuf>, line: usize, outcome: &Outcome, pass: &mut Pass) {
+        match outcome {
             Outcome::Good(reference, value) => match pass.good.get(reference) {
                 Some(first) => {
                     let kind = InvalidDocument::Duplicate { file: Arc::clone(&first.file), line: first.line };
-                    let position = Some(Position { line: document.line, column: 1 });
+                    let position = Some(Position { line, column: 1 });
                     let (file, resource, field) = (Arc::clone(file), Some(reference.clone()), String::new());
                     pass.problems.push(Problem { file, position, resource, field, kind });
                 }
                 None => {
-                    let good = self.version(file, document.line, reference, value);
+                    let good = self.version(file, line, reference, value);
                     pass.good.insert(reference.clone(), good);
                 }
             },
@@ -191,7 +182,7 @@ impl Store {
         );
         for (reference, good) in now {
             match self.good.get(reference) {
-                Some(before) if before.value == good.value && before.module == good.module => {}
+                Some(before) if before.says_the_same(good) => {}
                 _ => changes.push(Change::Upsert(good.object(reference))),
             }
         }
@@ -204,6 +195,10 @@ impl Store {
 }
 
 impl Good {
+    fn says_the_same(&self, other: &Self) -> bool {
+        (Arc::ptr_eq(&self.value, &other.value) || self.value == other.value) && self.module == other.module
+    }
+
     /// The resource with its generation, and with the path of its module made absolute.
     fn object(&self, reference: &ResourceRef) -> Object {
         let mut value = Value::clone(&self.value);
@@ -226,12 +221,12 @@ impl Pass {
 }
 
 /// Whether two versions of a resource differ in nothing but metadata.
-fn wants_the_same(one: &Value, other: &Value) -> bool {
+fn wants_the_same(one: &Arc<Value>, other: &Arc<Value>) -> bool {
     let wants = |value: &'_ Value| -> Option<BTreeMap<String, Value>> {
         let fields = value.as_object()?.iter().filter(|(name, _)| *name != "metadata" && *name != "status");
         Some(fields.map(|(name, value)| (name.clone(), value.clone())).collect())
     };
-    one == other || wants(one) == wants(other)
+    Arc::ptr_eq(one, other) || wants(one) == wants(other)
 }
 
 /// The files that a path stands for, in the order of their names.

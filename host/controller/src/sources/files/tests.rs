@@ -181,7 +181,7 @@ fn what_is_no_resource_is_said_to_be_none() {
 fn text_that_is_no_yaml_keeps_its_place_in_the_file() {
     let text = format!("{SERVICE}---\nkind: \"Service\n");
     check(&text, &["r.yaml:8:7: not valid YAML: while scanning a quoted scalar, found unexpected end of stream"]);
-    check("a: 1\na: 2\n", &["r.yaml:2:1: not valid YAML: a: duplicated key in mapping"]);
+    check("a: 1\na: 2\n", &["r.yaml:2:1: not valid YAML: duplicated key in mapping"]);
 }
 
 #[test]
@@ -342,4 +342,17 @@ fn a_problem_knows_its_resource_where_it_can_be_told() {
     let reading = folder.source.read();
     let resource = ResourceRef::new(Kind::Service, "default", "web");
     assert!(reading.problems.iter().all(|problem| problem.resource.as_ref() == Some(&resource)));
+}
+
+#[test]
+fn places_follow_documents_that_move() {
+    let mut folder = Folder::new();
+    let broken = SERVICE.replace("port: 80", "prot: 80").replace("web", "broken");
+    folder.write("r.yaml", &format!("{SERVICE}---\n{broken}"));
+    let place = |(_, problems): (Vec<String>, Vec<String>)| problems[0].split(": ").next().unwrap().to_owned();
+    assert_eq!(place(folder.read()), "r.yaml:13:7");
+    folder.write("r.yaml", &format!("# One line more.\n{SERVICE}---\n{broken}"));
+    assert_eq!(place(folder.read()), "r.yaml:14:7");
+    let web = ResourceRef::new(Kind::Service, "default", "web");
+    assert_eq!(folder.source.place(&web).unwrap().1, 2);
 }
