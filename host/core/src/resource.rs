@@ -1,6 +1,6 @@
 //! Names of resources, as every crate passes them around.
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
@@ -49,6 +49,15 @@ impl ResourceRef {
     /// A reference to `namespace/name`; an empty namespace means cluster scope.
     pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Alphabetical by `namespace/name` as one text, which is how Gateway API settles what age does not: `a-b/x` comes before `a/x`. Then by
+    /// kind.
+    pub fn by_full_name(&self, other: &Self) -> Ordering {
+        fn text(id: &ResourceRef) -> impl Iterator<Item = u8> {
+            id.namespace.bytes().chain([b'/']).chain(id.name.bytes())
+        }
+        text(self).cmp(text(other)).then_with(|| self.kind.cmp(&other.kind))
     }
 }
 

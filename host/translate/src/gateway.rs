@@ -6,7 +6,7 @@ mod conflicts;
 mod listener;
 mod status;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{cmp::Ordering, net::SocketAddr, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use penstock_core::{
@@ -102,9 +102,9 @@ impl ListenerState {
 }
 
 impl GatewayState<'_> {
-    /// Older first, then by namespace and name.
-    pub(crate) fn seniority(&self) -> (i64, &ResourceRef) {
-        (created(self.gateway), &self.id)
+    /// Older first, then by name.
+    fn by_seniority(&self, other: &Self) -> Ordering {
+        created(self.gateway).cmp(&created(other.gateway)).then_with(|| self.id.by_full_name(&other.id))
     }
 
     /// Where a listener accepts.

@@ -29,16 +29,28 @@ pub struct Translator {
     stamps: Option<Stamps>,
     certificates: CertificateCache,
     plugins: PluginCache,
-    /// Derived tables: what routes see of Gateways and plugins.
-    gateway_models: Table<GatewayModel>,
-    plugin_models: Table<PluginModel>,
-    attached: Table<AttachedPlugins>,
+    derived: Derived,
     routes: RouteCache,
     backends: BackendRegistry,
     snapshot: SnapshotCache,
     statuses: Statuses,
     /// Those in `statuses` that are no routes.
     not_routes: Vec<ResourceRef>,
+}
+
+/// What routes see of Gateways and plugins.
+#[derive(Debug, Default)]
+struct Derived {
+    gateways: Table<GatewayModel>,
+    plugins: Table<PluginModel>,
+    attached: Table<AttachedPlugins>,
+}
+
+impl Derived {
+    fn inputs<'a>(&'a self, ownership: Ownership<'a>) -> Inputs<'a> {
+        let Ownership { resources, settings } = ownership;
+        Inputs { resources, settings, gateways: &self.gateways, plugins: &self.plugins, attached: &self.attached }
+    }
 }
 
 impl Translator {
@@ -48,15 +60,15 @@ impl Translator {
             *self = Self { settings: Some(settings.clone()), ..Self::default() };
         }
         let ownership = Ownership { resources, settings };
-        self.refresh_plugins(resources, settings);
+        self.refresh_plugins(ownership);
         self.certificates.begin();
         let gateways = gateway::evaluate(ownership, &mut self.certificates);
         self.certificates.finish();
-        self.gateway_models.replace(gateways.iter().map(|state| (state.id.clone(), state.model.clone())));
-        let changes = self.refresh_routes(resources, settings);
+        self.derived.gateways.replace(gateways.iter().map(|state| (state.id.clone(), state.model.clone())));
+        let changes = self.refresh_routes(ownership);
 
-        let attached = Attached::collect(&self.gateway_models, &self.routes);
-        let snapshot = self.snapshot.refresh(&gateways, &self.gateway_models, &attached);
+        let attached = Attached::collect(&self.derived.gateways, &self.routes);
+        let snapshot = self.snapshot.refresh(&gateways, &self.derived.gateways, &attached);
         let endpoints = self.backends.refresh(resources);
         let ancestors = self.ancestors();
         let others = self.other_statuses(ownership, &gateways, &attached, &ancestors);
@@ -65,28 +77,16 @@ impl Translator {
         Translation { snapshot, endpoints, statuses: self.statuses.clone(), needs }
     }
 
-    fn refresh_plugins(&mut self, resources: &Resources, settings: &Settings) {
-        let inputs = Inputs {
-            resources,
-            settings,
-            gateways: &self.gateway_models,
-            plugins: &self.plugin_models,
-            attached: &self.attached,
-        };
+    fn refresh_plugins(&mut self, ownership: Ownership<'_>) {
+        let inputs = self.derived.inputs(ownership);
         let changed = Changed::between(self.stamps, inputs.stamps());
         self.plugins.refresh(&inputs, &changed);
-        self.plugin_models.replace(plugin::models(resources));
-        self.attached.replace(plugin::attach(resources, &self.plugin_models));
+        self.derived.plugins.replace(plugin::models(ownership.resources));
+        self.derived.attached.replace(plugin::attach(ownership.resources, &self.derived.plugins));
     }
 
-    fn refresh_routes(&mut self, resources: &Resources, settings: &Settings) -> Vec<StatusChange> {
-        let inputs = Inputs {
-            resources,
-            settings,
-            gateways: &self.gateway_models,
-            plugins: &self.plugin_models,
-            attached: &self.attached,
-        };
+    fn refresh_routes(&mut self, ownership: Ownership<'_>) -> Vec<StatusChange> {
+        let inputs = self.derived.inputs(ownership);
         let stamps = inputs.stamps();
         let changed = Changed::between(self.stamps.replace(stamps), stamps);
         self.routes.refresh(&inputs, &changed, &mut self.backends)
@@ -94,8 +94,8 @@ impl Translator {
 
     fn ancestors(&self) -> Ancestors {
         let mut ancestors = Ancestors::new();
-        for (target, attached) in self.attached.iter() {
-            let Some(gateway) = self.gateway_models.get(target) else { continue };
+        for (target, attached) in self.derived.attached.iter() {
+            let Some(gateway) = self.derived.gateways.get(target) else { continue };
             for it in attached.iter().filter(|it| gateway.has_section(it.section.as_deref())) {
                 ancestors.entry(it.plugin.id.clone()).or_default().insert(target.clone());
             }
@@ -122,7 +122,7 @@ impl Translator {
         let mut statuses = Statuses::new();
         class::translate(ownership, &mut statuses);
         for state in gateways {
-            let counts = self.gateway_models.get(&state.id).map(|model| attached.counts(model)).unwrap_or_default();
+            let counts = self.derived.gateways.get(&state.id).map(|model| attached.counts(model)).unwrap_or_default();
             let status = Status::Gateway(gateway::status(state, &resources.facts, counts));
             statuses.insert(state.id.clone(), Arc::new(status));
         }

@@ -8,10 +8,7 @@ use std::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{RequestView, RuleMatched, query};
-use crate::{
-    ResourceRef,
-    route::{HeaderMatch, PathMatch, QueryMatch, Route, Rule, RuleMatch, ValueMatch},
-};
+use crate::route::{HeaderMatch, PathMatch, QueryMatch, Route, Rule, RuleMatch, ValueMatch};
 
 /// A condition that, in its list, needs no more than its method, headers and query (and expression) checked.
 #[derive(Debug, Clone)]
@@ -76,7 +73,7 @@ impl Entry {
         a.specificity()
             .cmp(&b.specificity())
             .then_with(|| a.route.created.cmp(&b.route.created))
-            .then_with(|| by_name(&a.route.id, &b.route.id))
+            .then_with(|| a.route.id.by_full_name(&b.route.id))
             .then_with(|| (a.position, a.condition).cmp(&(b.position, b.condition)))
     }
 
@@ -89,14 +86,6 @@ impl Entry {
 fn is_unconditional(condition: &RuleMatch) -> bool {
     let RuleMatch { path, method, headers, query } = condition;
     method.is_none() && headers.is_empty() && query.is_empty() && !matches!(path, PathMatch::Regex(_))
-}
-
-/// Alphabetical by `namespace/name` as one text, which is what Gateway API says: `a-b/x` comes before `a/x`.
-fn by_name(a: &ResourceRef, b: &ResourceRef) -> Ordering {
-    fn text(id: &ResourceRef) -> impl Iterator<Item = u8> {
-        id.namespace.bytes().chain([b'/']).chain(id.name.bytes())
-    }
-    text(a).cmp(text(b)).then_with(|| a.kind.cmp(&b.kind))
 }
 
 fn has_header(request: &RequestView<'_>, condition: &HeaderMatch) -> bool {

@@ -89,7 +89,7 @@ struct Claim {
 /// Sockets are shared by Gateways that agree on the protocol and differ in hostnames; otherwise the older Gateway keeps the place.
 pub(crate) fn resolve_between(gateways: &mut [GatewayState<'_>]) {
     let mut by_age: Vec<usize> = (0..gateways.len()).collect();
-    by_age.sort_by(|a, b| gateways[*a].seniority().cmp(&gateways[*b].seniority()));
+    by_age.sort_by(|a, b| gateways[*a].by_seniority(&gateways[*b]));
     let mut claims = BTreeMap::<SocketAddr, Claim>::new();
     for at in by_age {
         if !gateways[at].stands() {

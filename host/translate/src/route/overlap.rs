@@ -37,13 +37,9 @@ struct Claimant {
 impl Claimant {
     /// As matching orders what is equally specific: age, `namespace/name` as one text, the order in the route.
     fn by_precedence(&self, other: &Self) -> Ordering {
-        fn text(id: &ResourceRef) -> impl Iterator<Item = u8> {
-            id.namespace.bytes().chain([b'/']).chain(id.name.bytes())
-        }
         self.created
             .cmp(&other.created)
-            .then_with(|| text(&self.route).cmp(text(&other.route)))
-            .then_with(|| self.route.kind.cmp(&other.route.kind))
+            .then_with(|| self.route.by_full_name(&other.route))
             .then_with(|| (self.rule, self.condition).cmp(&(other.rule, other.condition)))
     }
 }
