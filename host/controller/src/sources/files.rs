@@ -47,6 +47,9 @@ const QUIET: Duration = Duration::from_millis(25);
 /// A burst that does not end is read after this long all the same.
 const LONGEST_BURST: Duration = Duration::from_millis(250);
 
+/// How long a file that somebody is writing is waited for. Half a file may look like one with fewer resources.
+const LONGEST_WRITE: Duration = Duration::from_secs(2);
+
 /// Resources in files.
 #[derive(Debug)]
 pub struct FileSource {
@@ -204,12 +207,17 @@ impl Follower {
     }
 
     fn outwait_burst(&self) -> bool {
-        let deadline = Instant::now() + LONGEST_BURST;
+        let began = Instant::now();
         loop {
-            let quiet = QUIET.min(deadline.saturating_duration_since(Instant::now()));
-            match self.wakeups.recv_timeout(quiet) {
+            let longest = if self.watcher.sees_unfinished_files() { LONGEST_WRITE } else { LONGEST_BURST };
+            let left = longest.saturating_sub(began.elapsed());
+            match self.wakeups.recv_timeout(QUIET.min(left)) {
                 Ok(Signal::Changed) => {}
-                Ok(Signal::Reload) | Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() && self.watcher.sees_unfinished_files() => {}
+                Ok(Signal::Reload) | Err(RecvTimeoutError::Timeout) => {
+                    self.watcher.forget_unfinished_files();
+                    return true;
+                }
                 Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
             }
         }

@@ -9,10 +9,13 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Component, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, mpsc::Sender},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Sender},
 };
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::AccessKind, event::AccessMode};
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
 
 use super::Signal;
 
@@ -80,25 +83,67 @@ impl Interest {
     }
 }
 
+/// What the callback of the operating system's watch and the source share.
+#[derive(Debug, Default)]
+struct Shared {
+    interest: Interest,
+    /// Files that somebody has begun to write and has not closed yet.
+    unfinished: BTreeSet<PathBuf>,
+}
+
+impl Shared {
+    /// Whether this event may be a change that matters. What it says is only used to know which files are half written.
+    fn see(&mut self, event: &notify::Event) -> bool {
+        let concerns = event.paths.iter().any(|path| self.interest.concerns(path));
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => {
+                event.paths.iter().for_each(|path| _ = self.unfinished.remove(path));
+            }
+            // Reading is no change: without this every reload would cause the next one.
+            EventKind::Access(_) => return false,
+            EventKind::Modify(ModifyKind::Data(_)) if concerns => self.unfinished.extend(event.paths.iter().cloned()),
+            EventKind::Modify(ModifyKind::Name(_)) => {
+                event.paths.iter().for_each(|path| _ = self.unfinished.remove(path));
+            }
+            _ => {}
+        }
+        concerns || event.need_rescan()
+    }
+}
+
 /// Sends [`Signal::Changed`] when something of interest may have changed.
 pub(super) struct Watcher {
     notify: RecommendedWatcher,
-    interest: Arc<Mutex<Interest>>,
+    shared: Arc<Mutex<Shared>>,
     watched: BTreeSet<PathBuf>,
 }
 
 impl Watcher {
     pub(super) fn new(signals: Sender<Signal>) -> notify::Result<Self> {
-        let interest = Arc::new(Mutex::new(Interest::default()));
-        let concerned = Arc::clone(&interest);
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let seen = Arc::clone(&shared);
         let notify = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let interest = concerned.lock().unwrap_or_else(PoisonError::into_inner);
-            if event.as_ref().map_or(true, |event| matters(event, &interest)) {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if event.as_ref().map_or(true, |event| seen.see(event)) {
                 // Nobody listens any more when the source has ended.
                 let _ = signals.send(Signal::Changed);
             }
         })?;
-        Ok(Self { notify, interest, watched: BTreeSet::new() })
+        Ok(Self { notify, shared, watched: BTreeSet::new() })
+    }
+
+    /// Whether somebody is in the middle of writing a file: what stands there now may be half of it.
+    pub(super) fn sees_unfinished_files(&self) -> bool {
+        !self.shared().unfinished.is_empty()
+    }
+
+    /// A writer that holds a file open for long is not waited for again.
+    pub(super) fn forget_unfinished_files(&self) {
+        self.shared().unfinished.clear();
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Watch for this. Directories are watched anew each time, because one that was removed and made again has lost its watch.
@@ -106,7 +151,7 @@ impl Watcher {
     /// The watch stands before this returns, so that whoever reads afterwards misses nothing.
     pub(super) fn watch(&mut self, interest: &Interest) -> Vec<(PathBuf, notify::Error)> {
         let wanted = interest.to_watch();
-        interest.clone_into(&mut self.interest.lock().unwrap_or_else(PoisonError::into_inner));
+        interest.clone_into(&mut self.shared().interest);
         for gone in self.watched.difference(&wanted) {
             // It may have vanished together with its watch.
             let _ = self.notify.unwatch(gone);
@@ -130,16 +175,6 @@ fn is_missing(error: &notify::Error) -> bool {
         notify::ErrorKind::Io(error) => error.kind() == io::ErrorKind::NotFound,
         _ => false,
     }
-}
-
-fn matters(event: &notify::Event, interest: &Interest) -> bool {
-    // Reading is no change: without this every reload would cause the next one.
-    let only_read = match event.kind {
-        EventKind::Access(AccessKind::Close(mode)) => mode != AccessMode::Write,
-        EventKind::Access(_) => true,
-        _ => false,
-    };
-    !only_read && (event.need_rescan() || event.paths.iter().any(|path| interest.concerns(path)))
 }
 
 #[cfg(test)]
@@ -192,5 +227,38 @@ mod tests {
         symlink("a", at("b")).unwrap();
         let (_, entries) = interest(&at("a"));
         assert_eq!(entries, [at("a"), at("b")]);
+    }
+
+    #[test]
+    fn a_file_is_unfinished_from_its_first_bytes_until_it_is_closed_renamed_or_removed() {
+        use notify::event::{CreateKind, DataChange, RemoveKind, RenameMode};
+        let file = Path::new("/conf/r.yaml");
+        let event = |kind: EventKind| notify::Event::new(kind).add_path(file.to_owned());
+        let write = || event(EventKind::Modify(ModifyKind::Data(DataChange::Any)));
+        let read = event(EventKind::Access(AccessKind::Close(AccessMode::Read)));
+        let ends = [
+            event(EventKind::Access(AccessKind::Close(AccessMode::Write))),
+            event(EventKind::Modify(ModifyKind::Name(RenameMode::From))),
+            event(EventKind::Remove(RemoveKind::File)),
+        ];
+        for end in ends {
+            let directories = BTreeSet::from([PathBuf::from("/conf")]);
+            let mut shared = Shared { interest: Interest { directories, ..Interest::default() }, ..Shared::default() };
+            assert!(shared.see(&event(EventKind::Create(CreateKind::File))));
+            assert!(shared.unfinished.is_empty());
+            assert!(shared.see(&write()));
+            assert!(!shared.see(&read), "others may read meanwhile");
+            assert!(!shared.unfinished.is_empty());
+            assert!(shared.see(&end));
+            assert!(shared.unfinished.is_empty(), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_no_interest_are_not_waited_for() {
+        let mut shared = Shared::default();
+        let kind = EventKind::Modify(ModifyKind::Data(notify::event::DataChange::Any));
+        assert!(!shared.see(&notify::Event::new(kind).add_path("/tmp/log".into())));
+        assert!(shared.unfinished.is_empty());
     }
 }
