@@ -1,4 +1,7 @@
 //! What a route says by itself, before anything it refers to is looked at.
+//!
+//! Whatever is broken answers in its own place, so that no other rule takes its requests. The one exception is a match that cannot be compiled:
+//! it matches nothing and is left out. Which requests it was meant for cannot be known, and a guess would take requests from healthy routes.
 
 use std::sync::Arc;
 
@@ -16,6 +19,9 @@ use crate::{
         route::{BackendRef, RouteRule, RouteSpec},
     },
 };
+
+/// The limit of `weight` in Gateway API; it keeps the sum of a rule's weights far from overflowing.
+pub(super) const MAX_WEIGHT: i32 = 1_000_000;
 
 /// A route with everything compiled that needs nothing else.
 #[derive(Debug)]
@@ -144,21 +150,29 @@ impl RouteDraft {
             })
             .map_err(|problem| problem.within(&at));
         self.problems.extend(filters.as_ref().err().cloned());
-        let backends: Vec<_> = rule
-            .backend_refs
-            .iter()
-            .enumerate()
-            .map(|(position, reference)| {
-                let place = FilterPlace { in_backend: true, ..place };
-                let filters = filters::compile(&reference.filters, place);
-                let filters = filters.map_err(|problem| problem.within(format_args!("{at}.backendRefs[{position}]")));
-                BackendDraft { reference: reference.clone(), filters }
-            })
-            .collect();
-        self.problems.extend(backends.iter().filter_map(|backend| backend.filters.as_ref().err().cloned()));
+        let backends = self.read_backends(&at, &rule.backend_refs, FilterPlace { in_backend: true, ..place });
         self.note_ignored(&at, rule);
-        let name = rule.name.as_deref().map(Into::into);
+        let name: Option<Arc<str>> = rule.name.as_deref().map(Into::into);
+        if name.is_some() && self.rules.iter().any(|earlier| earlier.name == name) {
+            self.notes.push(format!("{at}.name is that of an earlier rule; a policy for that name applies to both"));
+        }
         self.rules.push(RuleDraft { index, name, matches, filters, backends });
+    }
+
+    fn read_backends(&mut self, at: &str, references: &[BackendRef], place: FilterPlace) -> Vec<BackendDraft> {
+        let mut backends = Vec::with_capacity(references.len());
+        for (position, reference) in references.iter().enumerate() {
+            let at = format!("{at}.backendRefs[{position}]");
+            if let Some(weight) = reference.weight.filter(|weight| !(0..=MAX_WEIGHT).contains(weight)) {
+                let message =
+                    format!("{at}.weight: {weight} is not between 0 and {MAX_WEIGHT}; the backend gets no requests");
+                self.problems.push(Problem::unsupported(message));
+            }
+            let filters = filters::compile(&reference.filters, place).map_err(|problem| problem.within(&at));
+            self.problems.extend(filters.as_ref().err().cloned());
+            backends.push(BackendDraft { reference: reference.clone(), filters });
+        }
+        backends
     }
 
     fn note_ignored<M>(&mut self, at: &str, rule: &RouteRule<M>) {

@@ -13,7 +13,7 @@ use super::{
     Attachment, RouteOutput,
     attach::{self, ParentOutcome},
     backends,
-    draft::{BackendDraft, RouteDraft, RuleDraft},
+    draft::{BackendDraft, MAX_WEIGHT, RouteDraft, RuleDraft},
 };
 use crate::{
     Condition, Status,
@@ -209,7 +209,7 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
         };
         let filters = backend.filters.as_ref().ok();
         WeightedBackend {
-            weight: u32::try_from(backend.reference.weight.unwrap_or(1)).unwrap_or_default(),
+            weight: weight(backend.reference.weight.unwrap_or(1)),
             target,
             request_headers: filters.and_then(|filters| filters.request_headers.clone()),
             response_headers: filters.and_then(|filters| filters.response_headers.clone()),
@@ -232,6 +232,11 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
             }
         }
     }
+}
+
+/// Out of range means none: a share that nobody meant is worse than no share.
+fn weight(weight: i32) -> u32 {
+    u32::try_from(weight).ok().filter(|_| weight <= MAX_WEIGHT).unwrap_or_default()
 }
 
 fn failed(problem: &Problem) -> Action {
