@@ -74,12 +74,7 @@ fn rule(origin: SocketAddr, protocol: BackendProtocol) -> Rule {
     };
     Rule {
         id: RuleId { route: ResourceRef::new(Kind::HTTPRoute, "default", "plain"), index: 0, name: None },
-        matches: vec![RuleMatch {
-            path: PathMatch::Prefix("".into()),
-            method: None,
-            headers: vec![],
-            query: vec![],
-        }],
+        matches: vec![RuleMatch { path: PathMatch::Prefix("".into()), method: None, headers: vec![], query: vec![] }],
         request_headers: None,
         response_headers: None,
         rewrite: None,

@@ -124,13 +124,17 @@ async fn serve(
         Ok(Ok(stream)) => stream,
         failed => {
             worker.metrics().handshakes_failed.increment();
-            let error = failed.map_or_else(|_| "too slow".to_owned(), |error| error.map_or_else(|e| e.to_string(), |_| String::new()));
+            let error = failed.map_or_else(
+                |_| "too slow".to_owned(),
+                |error| error.map_or_else(|e| e.to_string(), |_| String::new()),
+            );
             return tracing::debug!(%peer, %error, "a TLS handshake failed");
         }
     };
     let session = stream.get_ref().1;
     let is_h2 = session.alpn_protocol() == Some(b"h2");
-    let version = if session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2) { "TLSv1.2" } else { "TLSv1.3" };
+    let version =
+        if session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2) { "TLSv1.2" } else { "TLSv1.3" };
     let tls = TlsSession { server_name: session.server_name().map(Arc::from), version };
     let mut guard = Guard::new(Stream::Tls(Box::new(stream.into())), wire.clone());
     let connection = Rc::new(Connection::new(worker.clone(), key, peer, wire, Some(tls)));

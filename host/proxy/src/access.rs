@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderValue, Method, StatusCode};
 use penstock_core::{ResourceRef, backend::Endpoint, listener::ListenerId, reason::Reason, route::RuleId};
 
-use crate::{connection::Connection, settings::AccessLog};
+use crate::settings::AccessLog;
 
 /// What is gathered for the log while a request runs. Nothing of it exists when the log is off.
 #[derive(Debug, Default)]
@@ -40,6 +40,7 @@ pub(crate) struct Outcome {
     pub(crate) received: u64,
     pub(crate) sent: u64,
     pub(crate) took: Duration,
+    pub(crate) is_h2: bool,
 }
 
 /// The access log of one worker.
@@ -78,48 +79,35 @@ impl WorkerLog {
         self.writer.is_some()
     }
 
-    pub(crate) fn write(&self, connection: &Connection, fields: &LogFields, outcome: &Outcome) {
+    /// Write a line. How many lines were dropped because the writer is behind.
+    pub(crate) fn write(&self, fields: &LogFields, outcome: &Outcome) -> u64 {
         let mut buffer = self.buffer.borrow_mut();
-        let line = Line { connection, fields, outcome };
+        let line = Line { fields, outcome };
         let written = match self.format {
-            AccessLog::Off => return,
+            AccessLog::Off => return 0,
             AccessLog::Json => line.json(&mut buffer),
             AccessLog::Text => line.text(&mut buffer),
         };
         debug_assert!(written.is_ok(), "a String takes everything");
         buffer.push('\n');
-        if buffer.len() >= PIECE {
-            let piece = std::mem::take(&mut *buffer);
-            self.hand_over(piece, connection);
+        if buffer.len() < PIECE {
+            return 0;
         }
+        drop(buffer);
+        self.flush()
     }
 
-    /// Hand over what has gathered. Called by the sweep.
-    pub(crate) fn flush(&self) -> Flushed {
+    /// Hand over what has gathered; how many lines were dropped. Called by the sweep too.
+    pub(crate) fn flush(&self) -> u64 {
         let piece = std::mem::take(&mut *self.buffer.borrow_mut());
         match &self.writer {
             Some(writer) if !piece.is_empty() => match writer.try_send(piece) {
-                Ok(()) => Flushed::Written,
-                Err(TrySendError::Full(piece) | TrySendError::Disconnected(piece)) => Flushed::Dropped(lines(&piece)),
+                Ok(()) => 0,
+                Err(TrySendError::Full(piece) | TrySendError::Disconnected(piece)) => lines(&piece),
             },
-            _ => Flushed::Written,
+            _ => 0,
         }
     }
-
-    fn hand_over(&self, piece: String, connection: &Connection) {
-        if let Some(writer) = &self.writer
-            && let Err(TrySendError::Full(piece) | TrySendError::Disconnected(piece)) = writer.try_send(piece)
-        {
-            connection.worker.metrics().log_dropped.add(lines(&piece));
-        }
-    }
-}
-
-/// What became of the buffered lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flushed {
-    Written,
-    Dropped(u64),
 }
 
 fn lines(piece: &str) -> u64 {
@@ -127,7 +115,6 @@ fn lines(piece: &str) -> u64 {
 }
 
 struct Line<'a> {
-    connection: &'a Connection,
     fields: &'a LogFields,
     outcome: &'a Outcome,
 }
@@ -136,8 +123,8 @@ impl Line<'_> {
     fn json(&self, out: &mut String) -> std::fmt::Result {
         let (fields, outcome) = (self.fields, self.outcome);
         write!(out, "{{\"time\":{}", unix_millis())?;
-        text(out, "client", &fields.client.unwrap_or(self.connection.peer).to_string())?;
-        text(out, "protocol", if self.connection.is_h2() { "HTTP/2" } else { "HTTP/1.1" })?;
+        optional(out, "client", fields.client.map(|client| client.to_string()).as_deref())?;
+        text(out, "protocol", if outcome.is_h2 { "HTTP/2" } else { "HTTP/1.1" })?;
         text(out, "method", fields.method.as_ref().map_or("", Method::as_str))?;
         text(out, "authority", &fields.authority)?;
         text(out, "target", &fields.target)?;
@@ -165,7 +152,7 @@ impl Line<'_> {
         write!(
             out,
             "{} {} {}{} {} {}B {:?}",
-            fields.client.unwrap_or(self.connection.peer).ip(),
+            fields.client.map_or("-".into(), |client| client.ip().to_string()),
             fields.method.as_ref().map_or("-", Method::as_str),
             fields.authority,
             fields.target,
@@ -224,5 +211,67 @@ mod tests {
         let mut out = String::new();
         text(&mut out, "a", "\"\\\n\u{7f}é").unwrap();
         assert_eq!(out, ",\"a\":\"\\\"\\\\\\u000a\u{7f}é\"");
+    }
+
+    #[derive(Clone, Copy)]
+    enum Style {
+        Json,
+        Text,
+    }
+
+    fn line(style: Style) -> String {
+        let fields = LogFields {
+            method: Some(Method::GET),
+            authority: "a.example".into(),
+            target: "/x?\"y".into(),
+            client: Some("192.0.2.1:5".parse().unwrap()),
+            endpoint: Some(Endpoint::Address("192.0.2.2:80".parse().unwrap())),
+            attempts: 2,
+            detail: "connection refused".into(),
+            ..LogFields::default()
+        };
+        let (status, reason, took) =
+            (Some(StatusCode::BAD_GATEWAY), Some(Reason::ConnectFailed), Duration::from_micros(1500));
+        let outcome = Outcome { status, reason, received: 1, sent: 2, took, is_h2: true };
+        let mut out = String::new();
+        let line = Line { fields: &fields, outcome: &outcome };
+        match style {
+            Style::Json => line.json(&mut out),
+            Style::Text => line.text(&mut out),
+        }
+        .unwrap();
+        out
+    }
+
+    #[test]
+    fn json_lines_are_json() {
+        let parsed: serde_json::Value = serde_json::from_str(&line(Style::Json)).unwrap();
+        assert_eq!(parsed["target"], "/x?\"y");
+        assert_eq!(
+            (&parsed["status"], &parsed["duration_us"], &parsed["attempts"]),
+            (&502.into(), &1500.into(), &2.into())
+        );
+        assert_eq!((&parsed["reason"], &parsed["protocol"]), (&"connect_failed".into(), &"HTTP/2".into()));
+        assert_eq!(parsed["endpoint"], "192.0.2.2:80");
+    }
+
+    #[test]
+    fn text_lines_are_for_people() {
+        let expected = "192.0.2.1 GET a.example/x?\"y 502 2B 1.5ms -> 192.0.2.2:80 connect_failed (connection refused)";
+        assert_eq!(line(Style::Text), expected);
+    }
+
+    #[test]
+    fn a_writer_that_is_behind_costs_lines_and_not_time() {
+        let (writer, pieces) = sync_channel(1);
+        let log = WorkerLog { format: AccessLog::Text, buffer: RefCell::default(), writer: Some(writer) };
+        let outcome =
+            || Outcome { status: None, reason: None, received: 0, sent: 0, took: Duration::ZERO, is_h2: false };
+        let mut dropped = 0;
+        for _ in 0..3 {
+            dropped += log.write(&LogFields::default(), &outcome());
+            dropped += log.flush();
+        }
+        assert_eq!((dropped, pieces.try_iter().count()), (2, 1));
     }
 }

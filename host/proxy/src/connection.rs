@@ -9,10 +9,7 @@ use std::{
 };
 
 use http::{HeaderValue, Version};
-use penstock_core::{
-    filter::Scheme,
-    listener::{SocketProtocol},
-};
+use penstock_core::{filter::Scheme, listener::SocketProtocol};
 
 use crate::{listen::SocketKey, wire::Wire, worker::Worker};
 
@@ -45,7 +42,9 @@ pub(crate) struct TlsSession {
 enum Stage {
     Open,
     /// Responses say `Connection: close`. An idle connection is kept for a moment: a request may be on its way.
-    Closing { since: u64 },
+    Closing {
+        since: u64,
+    },
     /// Told to hyper on the next poll.
     Finish,
     Finished,
@@ -115,6 +114,7 @@ impl Connection {
 
     pub(crate) fn request_begins(&self) {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.wire.set_busy(true);
         if self.is_h2() {
             self.wire.read.clear();
         }
@@ -125,6 +125,7 @@ impl Connection {
         let left = self.in_flight.get().saturating_sub(1);
         self.in_flight.set(left);
         if left == 0 {
+            self.wire.set_busy(false);
             self.wire.await_read(self.wire.timeouts.idle);
         }
     }
@@ -157,7 +158,8 @@ impl Connection {
     /// Called ten times a second.
     pub(crate) fn sweep(&self, now: u64) {
         if self.wire.expire(now) {
-            if self.is_h2() && self.in_flight() == 0 && self.wire.read_expired() && self.stage.get() != Stage::Finished {
+            if self.is_h2() && self.in_flight() == 0 && self.wire.read_expired() && self.stage.get() != Stage::Finished
+            {
                 self.stage.set(Stage::Finish);
             }
             self.wake();

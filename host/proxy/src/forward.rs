@@ -27,7 +27,7 @@ use crate::{
 
 /// Where a request goes.
 pub(crate) struct Outgoing<'a> {
-    pub(crate) connection: &'a Connection,
+    pub(crate) connection: &'a Rc<Connection>,
     pub(crate) backend: &'a WeightedBackend,
     /// None where the reference does not resolve.
     pub(crate) upstream: Option<&'a Upstream>,
@@ -103,9 +103,9 @@ fn wrap(
         return Err(Reason::BodyTooLarge.into());
     }
     let progress = Rc::<Progress>::default();
-    let patience = connection.is_h2().then(|| {
-        (Patience::new(&worker.waiters, worker.settings.timeouts.body), worker.clock.clone())
-    });
+    let patience = connection
+        .is_h2()
+        .then(|| (Patience::new(&worker.waiters, worker.settings.timeouts.body), worker.clock.clone()));
     let body = RequestBody { incoming, progress: progress.clone(), limit, gate, patience };
     Ok((Body::request(body), Some(progress)))
 }

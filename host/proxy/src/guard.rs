@@ -15,9 +15,10 @@
 
 mod chunks;
 mod head;
+mod violation;
 
 use std::{
-    fmt, io,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -26,6 +27,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub(crate) use self::violation::Violation;
 use self::{
     chunks::{ChunkScan, Chunks},
     head::{Framing, HeadScan},
@@ -65,7 +67,9 @@ pub(crate) struct Guard {
 #[derive(Debug)]
 enum Phase {
     Head(HeadScan),
-    Body { left: u64 },
+    Body {
+        left: u64,
+    },
     Chunks(ChunkScan),
     /// A request asked for an upgrade, and there is no answer yet.
     Upgrade,
@@ -195,9 +199,11 @@ impl Guard {
         if self.wire.read_expired() {
             self.wire.read.clear();
             return match &self.phase {
-                Phase::Head(_) if self.held.is_empty() => Poll::Ready(Ok(())), // Idle: as if the client had closed.
-                Phase::Head(_) => Poll::Ready(self.refuse(Violation::Timeout)),
-                Phase::Body { .. } | Phase::Chunks(_) => Poll::Ready(self.refuse(Violation::Timeout)),
+                // The deadline of an idle time that a pipelined request has ended since.
+                Phase::Head(_) if self.wire.is_busy() => Poll::Pending,
+                // Idle: as if the client had closed.
+                Phase::Head(_) if self.held.is_empty() => Poll::Ready(Ok(())),
+                Phase::Head(_) | Phase::Body { .. } | Phase::Chunks(_) => Poll::Ready(self.refuse(Violation::Timeout)),
                 Phase::Upgrade | Phase::Raw | Phase::Refused => Poll::Pending,
             };
         }
@@ -287,7 +293,9 @@ impl Phase {
                         *self = Self::Head(HeadScan::default());
                     }
                 },
-                Self::Upgrade | Self::Refused => return if rest.is_empty() { Followed::All } else { Followed::Hold(at) },
+                Self::Upgrade | Self::Refused => {
+                    return if rest.is_empty() { Followed::All } else { Followed::Hold(at) };
+                }
                 Self::Raw => return Followed::All,
             }
         }
@@ -416,107 +424,3 @@ impl Guard {
 
 /// How long a closed connection waits for the client to stop.
 const LINGER_TIME: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// Why bytes of a client were refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Violation {
-    RequestLine = 1,
-    Connect,
-    UriTooLong,
-    HeadTooLarge,
-    TooManyHeaders,
-    BareLineFeed,
-    BareCarriageReturn,
-    ObsoleteFold,
-    HeaderName,
-    SpaceBeforeColon,
-    HeaderValue,
-    Length,
-    DuplicateLength,
-    TransferEncoding,
-    LengthAndEncoding,
-    HostMissing,
-    HostDuplicate,
-    ChunkSize,
-    ChunkExtension,
-    Timeout,
-}
-
-impl Violation {
-    const ALL: [Self; 20] = [
-        Self::RequestLine,
-        Self::Connect,
-        Self::UriTooLong,
-        Self::HeadTooLarge,
-        Self::TooManyHeaders,
-        Self::BareLineFeed,
-        Self::BareCarriageReturn,
-        Self::ObsoleteFold,
-        Self::HeaderName,
-        Self::SpaceBeforeColon,
-        Self::HeaderValue,
-        Self::Length,
-        Self::DuplicateLength,
-        Self::TransferEncoding,
-        Self::LengthAndEncoding,
-        Self::HostMissing,
-        Self::HostDuplicate,
-        Self::ChunkSize,
-        Self::ChunkExtension,
-        Self::Timeout,
-    ];
-
-    /// The inverse of `as u8`.
-    pub(crate) fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
-    }
-
-    /// For the access log.
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::RequestLine => "the request line is malformed",
-            Self::Connect => "CONNECT is not supported",
-            Self::UriTooLong => "the request target is too long",
-            Self::HeadTooLarge => "the head or the trailers are too large",
-            Self::TooManyHeaders => "there are too many header lines",
-            Self::BareLineFeed => "a line ends without CR",
-            Self::BareCarriageReturn => "a CR is not followed by LF",
-            Self::ObsoleteFold => "a header line is folded",
-            Self::HeaderName => "a header name is malformed",
-            Self::SpaceBeforeColon => "there is white space before a colon",
-            Self::HeaderValue => "a header value has a control character",
-            Self::Length => "Content-Length is not a number",
-            Self::DuplicateLength => "there are two Content-Length",
-            Self::TransferEncoding => "Transfer-Encoding is not exactly 'chunked'",
-            Self::LengthAndEncoding => "there are both Content-Length and Transfer-Encoding",
-            Self::HostMissing => "Host is missing",
-            Self::HostDuplicate => "there are two Host",
-            Self::ChunkSize => "a chunk is malformed",
-            Self::ChunkExtension => "a chunk has an extension",
-            Self::Timeout => "the request did not arrive in time",
-        }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
-    }
-}
-
-impl std::error::Error for Violation {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_reversible() {
-        for (index, violation) in Violation::ALL.into_iter().enumerate() {
-            assert_eq!(usize::from(violation as u8), index + 1);
-            assert_eq!(Violation::from_code(violation as u8), Some(violation));
-        }
-        assert_eq!(Violation::from_code(0), None);
-    }
-}

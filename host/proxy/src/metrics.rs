@@ -16,7 +16,12 @@ use std::{
 
 use http::StatusCode;
 use penstock_core::{
-    ResourceRef, listener::Listener, plugin::{FaultKind, PolicyCall}, reason::Reason, route::Rule, snapshot::Snapshot,
+    ResourceRef,
+    listener::Listener,
+    plugin::{FaultKind, PolicyCall},
+    reason::Reason,
+    route::Rule,
+    snapshot::Snapshot,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -45,8 +50,20 @@ pub(crate) const BOUNDS: [f64; 14] =
 
 /// The same in nanoseconds.
 const BOUNDS_NANOS: [u64; BOUNDS.len()] = [
-    500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 25_000_000, 50_000_000, 100_000_000, 250_000_000, 500_000_000,
-    1_000_000_000, 2_500_000_000, 5_000_000_000, 10_000_000_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
 ];
 
 /// Requests of one route on one listener, as one worker counted them.
@@ -160,7 +177,8 @@ impl ProxyMetrics {
 
     /// Drop the series of listeners that the snapshot no longer has. Series of routes go when nobody holds them any more.
     pub(crate) fn retain(&self, snapshot: &Snapshot) {
-        let listeners: FxHashSet<_> = snapshot.sockets.iter().flat_map(|socket| &socket.listeners).map(|listener| &listener.id).collect();
+        let listeners: FxHashSet<_> =
+            snapshot.sockets.iter().flat_map(|socket| &socket.listeners).map(|listener| &listener.id).collect();
         let is_there = |(parent, name): &(ResourceRef, Arc<str>)| {
             listeners.contains(&penstock_core::listener::ListenerId { parent: parent.clone(), name: name.clone() })
         };

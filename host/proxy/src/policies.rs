@@ -39,7 +39,12 @@ impl<'a> Chain<'a> {
     }
 
     /// All request hooks, up to the first that does not let the request go on.
-    pub(crate) fn request(&mut self, connection: &Connection, head: &mut request::Parts, record: &mut Record) -> Ruling {
+    pub(crate) fn request(
+        &mut self,
+        connection: &Connection,
+        head: &mut request::Parts,
+        record: &mut Record,
+    ) -> Ruling {
         let rule = self.rule;
         for (index, call) in rule.policies.iter().enumerate() {
             if !call.hooks.request {

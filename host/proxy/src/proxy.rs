@@ -74,6 +74,8 @@ struct Published {
     /// Tried again with each snapshot; reported only when the text changes.
     failed: FxHashMap<SocketKey, String>,
     keys: Keys,
+    /// Nothing is opened any more.
+    draining: bool,
 }
 
 impl Proxy {
@@ -81,6 +83,7 @@ impl Proxy {
     ///
     /// # Errors
     /// If the operating system refuses threads or event queues.
+    #[expect(clippy::needless_pass_by_value, reason = "the workers keep it; a borrow would suggest otherwise")]
     pub fn start(
         settings: ProxySettings,
         policies: Arc<dyn PolicyRuntime>,
@@ -109,6 +112,7 @@ impl Proxy {
     /// reported. No connection is dropped and no request lost; requests under way finish by the snapshot that they began with.
     ///
     /// Blocks for the few system calls of binding. Concurrent calls take turns.
+    #[expect(clippy::needless_pass_by_value, reason = "it is kept, as the snapshot in effect")]
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         let mut published = self.published();
         published.keys.update(&snapshot);
@@ -129,7 +133,7 @@ impl Proxy {
     /// Bind what is new, and give what is there its certificates.
     fn open(&self, published: &mut Published, snapshot: &Snapshot) -> Vec<(SocketKey, Vec<std::net::TcpListener>)> {
         let mut opened = Vec::new();
-        let Published { sockets, failed, keys } = published;
+        let Published { sockets, failed, keys, draining: false } = published else { return opened };
         for socket in &snapshot.sockets {
             let key = SocketKey::from(&**socket);
             match sockets.entry(key) {
@@ -147,7 +151,11 @@ impl Proxy {
         opened
     }
 
-    fn bind(&self, socket: &Arc<Socket>, keys: &Keys) -> Result<(Vec<std::net::TcpListener>, Option<SocketTls>), String> {
+    fn bind(
+        &self,
+        socket: &Arc<Socket>,
+        keys: &Keys,
+    ) -> Result<(Vec<std::net::TcpListener>, Option<SocketTls>), String> {
         let tls = match socket.protocol {
             SocketProtocol::Http => None,
             SocketProtocol::Https => Some(SocketTls::new(socket, keys).map_err(|error| error.to_string())?),
@@ -186,7 +194,11 @@ impl Proxy {
     /// the deadline has passed. Snapshots that are published later open nothing any more. Cancelling it does not stop the drain.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let reports: Vec<_> = self.workers.iter().map(|worker| worker.drain(deadline)).collect();
-        self.published().sockets.clear();
+        {
+            let mut published = self.published();
+            published.draining = true;
+            published.sockets.clear();
+        }
         let mut total = DrainReport::default();
         for report in reports {
             // A worker that is gone has nothing left to finish.
@@ -241,7 +253,8 @@ impl WorkerHandle {
             let worker = Rc::new(Worker::new(index, shared, policies.worker(), log));
             runtime.block_on(worker::run(worker, inbox));
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(body).map_err(StartError::Thread)?;
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(body).map_err(StartError::Thread)?;
         match started.recv() {
             Ok(Ok(())) => Ok(Self { commands, thread: Some(thread) }),
             Ok(Err(error)) => Err(StartError::Runtime(error)),

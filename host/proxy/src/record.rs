@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use penstock_core::{backend::Endpoint, reason::Reason};
 
 use crate::{
-    access::LogFields,
+    access::{LogFields, Outcome},
     body::Progress,
     connection::Connection,
     worker::RuleState,
@@ -33,7 +33,17 @@ impl Record {
         let log = connection.worker.access_log.is_on().then(Box::default);
         let (rule, progress) = (None, None);
         let (status, reason) = (None, None);
-        Box::new(Self { connection, started: Instant::now(), rule, progress, status, reason, sent: 0, complete: false, log })
+        Box::new(Self {
+            connection,
+            started: Instant::now(),
+            rule,
+            progress,
+            status,
+            reason,
+            sent: 0,
+            complete: false,
+            log,
+        })
     }
 
     /// The fields of the access log, if anyone wants them.
@@ -101,8 +111,9 @@ impl Drop for Record {
         shard.received.add(received);
         shard.sent.add(self.sent);
         if let Some(log) = &self.log {
-            let outcome = crate::access::Outcome { status: self.status, reason: self.reason, received, sent: self.sent, took };
-            worker.access_log.write(&self.connection, log, &outcome);
+            let (status, reason, sent, is_h2) = (self.status, self.reason, self.sent, self.connection.is_h2());
+            let outcome = Outcome { status, reason, received, sent, took, is_h2 };
+            worker.metrics().log_dropped.add(worker.access_log.write(log, &outcome));
         }
         self.connection.request_ends();
     }

@@ -32,7 +32,10 @@ use crate::{
 };
 
 /// Answer a request. Never fails: what goes wrong has a response, and what goes wrong after its head ends its body.
-pub(crate) async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(crate) async fn serve(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let mut record = Record::begin(connection.clone());
     let view = connection.worker.view(connection.socket);
     let (mut head, body) = request.into_parts();
@@ -53,7 +56,7 @@ struct Matched<'v> {
 }
 
 async fn exchange(
-    connection: &Connection,
+    connection: &Rc<Connection>,
     view: &View,
     // By reference, and taken out when it is sent: each `await` that holds a head by value makes the future larger.
     head: &mut request::Parts,
@@ -90,7 +93,7 @@ fn find<'v>(connection: &Connection, view: &'v View, head: &request::Parts) -> R
 
 /// Everything that happens between matching and the response's way out.
 async fn run_rule(
-    connection: &Connection,
+    connection: &Rc<Connection>,
     found: Matched<'_>,
     state: &RuleState,
     head: &mut request::Parts,

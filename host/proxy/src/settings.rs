@@ -135,11 +135,6 @@ impl Default for Timeouts {
 
 impl Default for UpstreamSettings {
     fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(30),
-            max_idle: 256,
-            attempts: 3,
-            cooldown: Duration::from_secs(1),
-        }
+        Self { idle: Duration::from_secs(30), max_idle: 256, attempts: 3, cooldown: Duration::from_secs(1) }
     }
 }

@@ -20,7 +20,8 @@ pub(crate) fn settle(head: &mut request::Parts, wire: &Wire) -> Result<(), Rejec
         return Err(Reason::UriTooLong.into());
     }
     settle_host(head)?;
-    let path = path::normalize(head.uri.path()).map_err(|error| Rejection::new(Reason::BadRequest, error.to_string()))?;
+    let path =
+        path::normalize(head.uri.path()).map_err(|error| Rejection::new(Reason::BadRequest, error.to_string()))?;
     if let Cow::Owned(path) = path {
         head.uri = path::replace(std::mem::take(&mut head.uri), &path).map_err(|TargetTooLong| Reason::UriTooLong)?;
     }

@@ -1,5 +1,7 @@
 //! WebSocket and other protocols that begin as HTTP/1.1: after `101` on both sides, bytes go through as they are.
 
+use std::{future::poll_fn, io, pin::pin, rc::Rc, task::Poll};
+
 use http::{HeaderValue, Request, StatusCode, request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -7,8 +9,9 @@ use penstock_core::reason::Reason;
 use tokio::io::copy_bidirectional_with_sizes;
 
 use crate::{
+    accept::Registration,
     body::Body,
-    connection::Connection,
+    connection::{Connection, Directive},
     headers,
     record::Record,
     respond::{Answer, Rejection},
@@ -18,7 +21,7 @@ use crate::{
 
 /// Send a request that asks for an upgrade, over a connection of its own.
 pub(crate) async fn send(
-    connection: &Connection,
+    connection: &Rc<Connection>,
     job: &Job<'_>,
     mut head: request::Parts,
     protocol: HeaderValue,
@@ -39,7 +42,7 @@ pub(crate) async fn send(
         (Some(client), StatusCode::SWITCHING_PROTOCOLS) => {
             connection.wire.set_upgrade(UpgradeState::Agreed);
             let endpoint = hyper::upgrade::on(&mut response);
-            tokio::task::spawn_local(tunnel(client, endpoint, job.worker.shared.admitted()));
+            tokio::task::spawn_local(tunnel(connection.clone(), client, endpoint));
         }
         _ => connection.wire.set_upgrade(UpgradeState::Declined),
     }
@@ -75,8 +78,11 @@ async fn exchange(
 /// Bytes in each direction before they are taken.
 const BUFFER: usize = 16 << 10;
 
-/// Carry bytes until both sides have ended; each end is passed on as it comes.
-async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade, _place: crate::worker::Place) {
+/// Carry bytes until both sides have ended; each end is passed on as it comes. The connection stays in the worker's list, so that a drain
+/// waits for it, and cuts it at its deadline.
+async fn tunnel(connection: Rc<Connection>, client: OnUpgrade, endpoint: OnUpgrade) {
+    let _place = connection.worker.shared.admitted();
+    let _registration = Registration::new(&connection);
     let (client, endpoint) = match (client.await, endpoint.await) {
         (Ok(client), Ok(endpoint)) => (client, endpoint),
         (client, endpoint) => {
@@ -84,8 +90,15 @@ async fn tunnel(client: OnUpgrade, endpoint: OnUpgrade, _place: crate::worker::P
             return tracing::debug!(error, "an upgrade was not completed");
         }
     };
-    let (mut client, mut endpoint): (TokioIo<Upgraded>, TokioIo<Upgraded>) = (TokioIo::new(client), TokioIo::new(endpoint));
-    if let Err(error) = copy_bidirectional_with_sizes(&mut client, &mut endpoint, BUFFER, BUFFER).await {
+    let (mut client, mut endpoint): (TokioIo<Upgraded>, TokioIo<Upgraded>) =
+        (TokioIo::new(client), TokioIo::new(endpoint));
+    let mut copying = pin!(copy_bidirectional_with_sizes(&mut client, &mut endpoint, BUFFER, BUFFER));
+    let copied = poll_fn(|cx| match connection.attend(cx) {
+        Directive::Cut => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        // It ends when its users end it.
+        Directive::Serve | Directive::Finish => copying.as_mut().poll(cx),
+    });
+    if let Err(error) = copied.await {
         tracing::debug!(%error, "an upgraded connection broke");
     }
 }

@@ -107,7 +107,8 @@ impl Upstream {
     pub(crate) fn pick(&self, pools: &[Rc<Pool>], tried: &Tried, now: u64) -> Option<usize> {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        let in_turn = || (0..pools.len()).map(|step| turn.wrapping_add(step) % pools.len()).filter(|at| !tried.contains(at));
+        let in_turn =
+            || (0..pools.len()).map(|step| turn.wrapping_add(step) % pools.len()).filter(|at| !tried.contains(at));
         in_turn().find(|at| !pools[*at].is_cooling(now)).or_else(|| in_turn().next())
     }
 }

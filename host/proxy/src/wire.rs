@@ -28,6 +28,8 @@ pub(crate) struct Wire {
     /// Bytes that wait must have gone by then.
     pub(crate) write: Deadline,
     expired: AtomicBool,
+    /// A request is under way, so nothing is expected of the client.
+    busy: AtomicBool,
     violation: AtomicU8,
     upgraded: AtomicU8,
     /// Only for upgrades, so that a lock does.
@@ -54,6 +56,7 @@ impl Wire {
             read: Deadline::default(),
             write: Deadline::default(),
             expired: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             violation: AtomicU8::new(0),
             upgraded: AtomicU8::new(0),
             reader: Mutex::default(),
@@ -84,6 +87,14 @@ impl Wire {
     pub(crate) fn await_write(&self) {
         self.write.set(self.clock.after(self.timeouts.write));
         self.expired.store(false, Relaxed);
+    }
+
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Relaxed);
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Relaxed)
     }
 
     pub(crate) fn set_violation(&self, violation: Violation) {

@@ -30,9 +30,9 @@ use tokio::{
 
 use crate::{
     accept,
-    access::{Flushed, WorkerLog},
+    access::WorkerLog,
     clock::{Clock, TICK},
-    connection::Connections,
+    connection::{Connection, Connections},
     listen::SocketKey,
     metrics::{ProxyMetrics, RouteKey, RouteSeries, WorkerShard},
     patience::Waiters,
@@ -119,7 +119,12 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, shared: Arc<Shared>, policies: Box<dyn PolicyWorker>, access_log: WorkerLog) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        policies: Box<dyn PolicyWorker>,
+        access_log: WorkerLog,
+    ) -> Self {
         let mut cache = Cache::new(shared.snapshot.clone());
         let view = View { snapshot: cache.load().clone(), rules: RefCell::default() };
         Self {
@@ -193,9 +198,7 @@ impl Worker {
             drop(self.current());
             self.forget_retired();
         }
-        if let Flushed::Dropped(lines) = self.access_log.flush() {
-            self.metrics().log_dropped.add(lines);
-        }
+        self.metrics().log_dropped.add(self.access_log.flush());
     }
 
     fn forget_retired(&self) {
@@ -314,7 +317,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceive
             }
             Some(Command::Drain { deadline, report }) => {
                 sockets.clear();
-                worker.connections.each(|connection| connection.close());
+                worker.connections.each(Connection::close);
                 drain = Drain::begin(&worker, deadline, report).check(&worker);
             }
             Some(Command::Stop) | None => return,
@@ -338,11 +341,11 @@ impl Drain {
     fn check(self, worker: &Worker) -> Option<Self> {
         let left = worker.connections.count();
         // Connections that were accepted while the drain began.
-        worker.connections.each(|connection| connection.close());
+        worker.connections.each(Connection::close);
         if left > 0 && Instant::now() < self.until {
             return Some(Self { open: self.open.max(left), ..self });
         }
-        worker.connections.each(|connection| connection.cut());
+        worker.connections.each(Connection::cut);
         worker.upstreams.close_idle();
         // Nobody may wait for the report any more.
         let _ = self.report.send(DrainReport { finished: self.open.max(left) - left, cut: left });
@@ -375,7 +378,6 @@ impl Drop for Place {
     }
 }
 
-/// Whether a worker serves: only what tests of this module ask.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -79,16 +79,17 @@ impl ChunkScan {
             (Self::Size { size, digits: 1.. }, b'\r') => Self::SizeEnd { size },
             (Self::Size { digits: 1.., .. }, b';') => return Err(Violation::ChunkExtension),
             (Self::Size { digits: 1.., .. }, b'\n') => return Err(Violation::BareLineFeed),
-            (Self::Size { .. }, _) => return Err(Violation::ChunkSize),
             (Self::SizeEnd { size: 0 }, b'\n') => Self::TrailerStart { size: 0 },
             (Self::SizeEnd { size }, b'\n') => Self::Data { left: size },
             (Self::DataEnd, b'\r') => Self::DataEndLf,
             (Self::DataEndLf, b'\n') => Self::START,
-            (Self::DataEnd | Self::DataEndLf, _) => return Err(Violation::ChunkSize),
+            (Self::Size { .. } | Self::DataEnd | Self::DataEndLf, _) => return Err(Violation::ChunkSize),
             (Self::TrailerStart { .. }, b'\r') => Self::End,
             (Self::End, b'\n') => return Ok(None),
             (Self::TrailerEnd { size }, b'\n') => Self::TrailerStart { size },
-            (Self::SizeEnd { .. } | Self::TrailerEnd { .. } | Self::End, _) => return Err(Violation::BareCarriageReturn),
+            (Self::SizeEnd { .. } | Self::TrailerEnd { .. } | Self::End, _) => {
+                return Err(Violation::BareCarriageReturn);
+            }
             (Self::TrailerStart { size }, _) => trailer(size, false, byte, limit)?,
             (Self::Trailer { size, named: true }, b'\r') => Self::TrailerEnd { size },
             (Self::Trailer { size, named }, _) => trailer(size, named, byte, limit)?,

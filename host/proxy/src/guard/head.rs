@@ -179,15 +179,14 @@ fn is_token(bytes: &[u8]) -> bool {
 /// RFC 9110 §5.6.2.
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        let character = byte as u8;
-        table[byte] = character.is_ascii_alphanumeric()
+    let mut character = 0u8;
+    while character < 128 {
+        table[character as usize] = character.is_ascii_alphanumeric()
             || matches!(
                 character,
                 b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
             );
-        byte += 1;
+        character += 1;
     }
     table
 };

@@ -9,9 +9,12 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use super::{BOUNDS, Cell, ProxyMetrics, RouteKey, RouteSeries, WorkerShard};
+use super::{BOUNDS, Cell, ProxyMetrics, RouteKey, RouteSeries, RouteShard, WorkerShard};
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Picks a cell of a shard.
+type CellOf<T> = fn(&T) -> &Cell;
 
 /// Label names and values.
 #[derive(Debug)]
@@ -53,7 +56,6 @@ impl ProxyMetrics {
                 }
             }
         }
-        drop(requests);
         let mut durations = encoder.encode_descriptor(
             "penstock_request_duration_seconds",
             "From the head of the request to the end of the response",
@@ -72,8 +74,7 @@ impl ProxyMetrics {
             let seconds = sum(series, |shard| &shard.nanoseconds) as f64 / 1e9;
             durations.encode_family(&labels(key))?.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
         }
-        drop(durations);
-        let directions: [(&str, &str, fn(&super::RouteShard) -> &Cell); 2] = [
+        let directions: [(&str, &str, CellOf<RouteShard>); 2] = [
             ("penstock_request_body_bytes", "Bytes of request bodies", |shard| &shard.received),
             ("penstock_response_body_bytes", "Bytes of response bodies", |shard| &shard.sent),
         ];
@@ -92,7 +93,12 @@ impl ProxyMetrics {
         let closed = self.total(|worker| &worker.connections_closed);
         let open = i64::try_from(opened.saturating_sub(closed)).unwrap_or(i64::MAX);
         encoder
-            .encode_descriptor("penstock_connections_open", "Client connections that are open", None, MetricType::Gauge)?
+            .encode_descriptor(
+                "penstock_connections_open",
+                "Client connections that are open",
+                None,
+                MetricType::Gauge,
+            )?
             .encode_gauge(&open)?;
         counter(encoder, "penstock_connections", "Client connections accepted", opened)?;
         let failed = self.total(|worker| &worker.handshakes_failed);
@@ -100,12 +106,18 @@ impl ProxyMetrics {
     }
 
     fn upstream(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let cells: [(&str, &str, fn(&WorkerShard) -> &Cell); 5] = [
+        let cells: [(&str, &str, CellOf<WorkerShard>); 5] = [
             ("penstock_upstream_connects", "Connections made to endpoints", |worker| &worker.upstream_connected),
-            ("penstock_upstream_connect_failures", "Connections to endpoints that failed", |worker| &worker.upstream_failed),
-            ("penstock_upstream_reuses", "Requests sent over a connection that was there", |worker| &worker.upstream_reused),
+            ("penstock_upstream_connect_failures", "Connections to endpoints that failed", |worker| {
+                &worker.upstream_failed
+            }),
+            ("penstock_upstream_reuses", "Requests sent over a connection that was there", |worker| {
+                &worker.upstream_reused
+            }),
             ("penstock_upstream_retries", "Requests sent again after a failure", |worker| &worker.retries),
-            ("penstock_access_log_dropped", "Access records lost because the writer was slow", |worker| &worker.log_dropped),
+            ("penstock_access_log_dropped", "Access records lost because the writer was slow", |worker| {
+                &worker.log_dropped
+            }),
         ];
         cells.into_iter().try_for_each(|(name, help, cell)| counter(encoder, name, help, self.total(cell)))
     }
@@ -124,7 +136,6 @@ impl ProxyMetrics {
                 refused.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
-        drop(refused);
         let mut faults = encoder.encode_descriptor(
             "penstock_plugin_faults_seen",
             "Faults of plugins that requests met",
@@ -148,7 +159,7 @@ fn counter(encoder: &mut DescriptorEncoder, name: &str, help: &str, count: u64) 
     metric.encode_counter::<NoLabelSet, _, u64>(&count, None)
 }
 
-fn sum(series: &RouteSeries, cell: impl Fn(&super::RouteShard) -> &Cell) -> u64 {
+fn sum(series: &RouteSeries, cell: impl Fn(&RouteShard) -> &Cell) -> u64 {
     series.shards.iter().map(|shard| cell(shard).get()).sum()
 }
 

@@ -38,8 +38,10 @@ impl Alpn {
 /// Client configurations of one worker, one for each identity: sessions are resumed only within one.
 #[derive(Debug, Default)]
 pub(crate) struct ClientTls {
-    configs: RefCell<FxHashMap<(Arc<BackendTls>, Alpn), Arc<ClientConfig>>>,
+    configs: RefCell<Configs>,
 }
+
+type Configs = FxHashMap<(Arc<BackendTls>, Alpn), Arc<ClientConfig>>;
 
 /// An endpoint cannot be verified.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +84,9 @@ fn roots(trust: &Trust) -> Result<RootCertStore, InvalidTrust> {
     let mut store = RootCertStore::empty();
     match trust {
         Trust::System => store.add_parsable_certificates(system_roots()),
-        Trust::Roots(roots) => store.add_parsable_certificates(roots.iter().map(|root| CertificateDer::from(root.clone()))),
+        Trust::Roots(roots) => {
+            store.add_parsable_certificates(roots.iter().map(|root| CertificateDer::from(root.clone())))
+        }
     };
     if store.is_empty() { Err(InvalidTrust::NoRoots) } else { Ok(store) }
 }

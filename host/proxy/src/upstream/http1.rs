@@ -103,7 +103,10 @@ pub(crate) struct Exchange<'a, F> {
 }
 
 /// What hyper returns for a request that was handed over.
-pub(crate) trait ResponseFuture: Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> {}
+pub(crate) trait ResponseFuture:
+    Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>
+{
+}
 
 impl<F: Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>> ResponseFuture for F {}
 
@@ -125,6 +128,10 @@ impl From<TrySendError<Request<Body>>> for NoResponse {
 
 /// Why there is no response.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, and boxing would cost every request that is sent again"
+)]
 pub(crate) enum NoResponse {
     /// Nothing was sent: here is the request.
     Unsent(Request<Body>),
@@ -153,7 +160,11 @@ impl Http1 {
     }
 
     /// The next frame of the response. It is there already if it came together with what came before.
-    pub(crate) fn poll_frame(&mut self, cx: &Context<'_>, body: &mut Incoming) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &Context<'_>,
+        body: &mut Incoming,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         if let Poll::Ready(frame) = self.driver.ask(|cx| Pin::new(&mut *body).poll_frame(cx)) {
             return Poll::Ready(frame);
         }

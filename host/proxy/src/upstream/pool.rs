@@ -117,9 +117,9 @@ impl Pool {
 
     pub(crate) fn sweep(&self, now: u64, idle_ticks: u64) {
         self.idle.borrow_mut().retain_mut(|entry| entry.since + idle_ticks > now && entry.connection.is_ready());
-        self.shared.borrow_mut().retain(|entry| {
-            !entry.sender.is_closed() && (entry.streams.get() > 0 || entry.used + idle_ticks > now)
-        });
+        self.shared
+            .borrow_mut()
+            .retain(|entry| !entry.sender.is_closed() && (entry.streams.get() > 0 || entry.used + idle_ticks > now));
     }
 
     pub(crate) fn close_idle(&self) {

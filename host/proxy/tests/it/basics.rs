@@ -44,7 +44,11 @@ async fn all_combinations_of_protocols() {
             let response = connection.send(request("HEAD", "/head")).await.unwrap();
             assert_eq!((response.status, response.body.len()), (200, 0));
             assert_ne!(response.header("content-length"), "");
-            assert_ne!(response.header("content-length"), "0", "a HEAD response tells the length of what GET would bring");
+            assert_ne!(
+                response.header("content-length"),
+                "0",
+                "a HEAD response tells the length of what GET would bring"
+            );
             let response = connection.send(get("/again")).await.unwrap();
             assert_eq!(response.json()["path"], "/again");
         }

@@ -33,7 +33,12 @@ impl Load {
         Self { clients: (0..clients).map(client).collect(), stop, done }
     }
 
-    async fn client(address: SocketAddr, h2: bool, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> Result<(), String> {
+    async fn client(
+        address: SocketAddr,
+        h2: bool,
+        stop: Arc<AtomicBool>,
+        done: Arc<AtomicUsize>,
+    ) -> Result<(), String> {
         let connect = || async move { if h2 { Connection::h2(address).await } else { Connection::h1(address).await } };
         let mut connection = connect().await.map_err(|error| format!("{error:?}"))?;
         while !stop.load(SeqCst) {
@@ -81,7 +86,10 @@ async fn hundreds_of_snapshots_under_load() {
         load.requests(3).await;
     }
     assert!(load.finish().await >= 900);
-    assert!(origins.iter().all(|origin| origin.requests().len() > 100), "both snapshots were in effect again and again");
+    assert!(
+        origins.iter().all(|origin| origin.requests().len() > 100),
+        "both snapshots were in effect again and again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,7 +182,8 @@ async fn a_port_that_is_taken() {
     let origin = Origin::start();
     let gateway = Gateway::start(settings(), Arc::new(NoPolicies));
     let free = free_address();
-    let world = || snapshot(vec![socket(address, vec![to(&[origin.address()])]), socket(free, vec![to(&[origin.address()])])]);
+    let world =
+        || snapshot(vec![socket(address, vec![to(&[origin.address()])]), socket(free, vec![to(&[origin.address()])])]);
     gateway.proxy.publish(world());
     gateway.proxy.publish(world());
     let mut facts = gateway.facts.sockets();
@@ -194,7 +203,8 @@ async fn a_drain_under_load_loses_nothing() {
     let origin = Origin::answering(Answer::new(200));
     let (gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
     let (stop, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let clients: Vec<_> = (0..6).map(|n| tokio::spawn(client_until_refused(address, n % 2 == 0, stop.clone(), lost.clone()))).collect();
+    let clients: Vec<_> =
+        (0..6).map(|n| tokio::spawn(client_until_refused(address, n % 2 == 0, stop.clone(), lost.clone()))).collect();
     origin.wait_for(200).await;
     let report = gateway.proxy.drain(Duration::from_secs(15)).await;
     assert_eq!(report.cut, 0, "{report:?}");
@@ -226,6 +236,15 @@ async fn client_until_refused(address: SocketAddr, h2: bool, stop: Arc<AtomicBoo
             }
         }
     }
+}
+
+#[tokio::test]
+async fn nothing_is_opened_after_a_drain() {
+    let origin = Origin::start();
+    let (gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
+    assert_eq!(gateway.proxy.drain(Duration::from_secs(5)).await, penstock_proxy::DrainReport { finished: 0, cut: 0 });
+    gateway.proxy.publish(snapshot(vec![socket(address, vec![to(&[origin.address()])])]));
+    eventually("the port to be closed", async || tokio::net::TcpStream::connect(address).await.err()).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! What the gateway answers itself: status, text, `proxy-status`, `server`.
 
-use penstock_core::{backend::BackendProtocol, reason::Reason, route::{Action, Failure, Target, WeightedBackend, WeightedBackends}};
+use penstock_core::{
+    backend::BackendProtocol,
+    reason::Reason,
+    route::{Action, Failure, Target, WeightedBackend, WeightedBackends},
+};
 use penstock_testing::{
     client::{Connection, get, next_chunk, post},
     gate::Gate,

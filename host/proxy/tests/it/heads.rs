@@ -16,7 +16,13 @@ use crate::support::{Gateway, edits, rule, settings, to, to_h2};
 #[tokio::test]
 async fn hop_by_hop_headers_go_no_further() {
     let origin = Origin::builder()
-        .answer(|_| Answer::new(200).header("connection", "x-secret").header("x-secret", "1").header("keep-alive", "timeout=5").header("x-kept", "2"))
+        .answer(|_| {
+            Answer::new(200)
+                .header("connection", "x-secret")
+                .header("x-secret", "1")
+                .header("keep-alive", "timeout=5")
+                .header("x-kept", "2")
+        })
         .start();
     let (_gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
     let mut raw = Raw::connect(address).await.unwrap();
@@ -30,7 +36,9 @@ async fn hop_by_hop_headers_go_no_further() {
     assert!(!response.contains("x-secret") && !response.contains("keep-alive"), "{response}");
     assert!(response.contains("x-kept: 2\r\n"), "{response}");
     let seen = &origin.requests()[0];
-    for name in ["connection", "x-hop", "x-other", "keep-alive", "proxy-connection", "proxy-authorization", "transfer-encoding"] {
+    for name in
+        ["connection", "x-hop", "x-other", "keep-alive", "proxy-connection", "proxy-authorization", "transfer-encoding"]
+    {
         assert!(!seen.headers.contains_key(name), "{name}");
     }
     assert_eq!(seen.header("host"), "a", "what routing relies on cannot be named away");
@@ -145,7 +153,8 @@ async fn native_filters() {
 async fn redirects() {
     let redirect = |redirect: Redirect| -> Rule { rule(Action::Redirect(redirect)) };
     let none = Redirect { scheme: None, hostname: None, port: None, path: None, status: StatusCode::FOUND };
-    let (_gateway, address) = Gateway::serving(vec![redirect(Redirect { scheme: Some(Scheme::Https), ..none.clone() })]);
+    let (_gateway, address) =
+        Gateway::serving(vec![redirect(Redirect { scheme: Some(Scheme::Https), ..none.clone() })]);
     let response = Connection::h1(address).await.unwrap().send(get("/a?b").host("a.example")).await.unwrap();
     assert_eq!((response.status, response.header("location")), (302, "https://a.example/a?b"));
     assert_eq!(response.header("server"), "penstock");
@@ -186,7 +195,8 @@ async fn metrics_tell_what_happened() {
 #[tokio::test]
 async fn weights_are_kept() {
     let (heavy, light) = (Origin::answering(Answer::new(200)), Origin::answering(Answer::new(200)));
-    let (Action::Forward(mut heavier), Action::Forward(mut lighter)) = (to(&[heavy.address()]).action, to(&[light.address()]).action)
+    let (Action::Forward(mut heavier), Action::Forward(mut lighter)) =
+        (to(&[heavy.address()]).action, to(&[light.address()]).action)
     else {
         panic!()
     };

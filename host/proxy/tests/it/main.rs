@@ -1,5 +1,7 @@
 //! The data plane with real sockets on loopback. One binary, so that it is linked once.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 mod basics;
 mod change;
 mod failures;

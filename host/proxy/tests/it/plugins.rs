@@ -7,7 +7,8 @@ use http::{HeaderValue, Response, request, response};
 use penstock_core::{
     Kind, ResourceRef,
     plugin::{
-        ExchangeFacts, FailurePolicy, FaultKind, Hooks, PluginFault, PolicyCall, PolicyRuntime, PolicyWorker, Revision, Verdict,
+        ExchangeFacts, FailurePolicy, FaultKind, Hooks, PluginFault, PolicyCall, PolicyRuntime, PolicyWorker, Revision,
+        Verdict,
     },
     reason::Reason,
     route::Rule,
@@ -155,7 +156,8 @@ impl World {
 async fn hooks_run_in_order_and_back() {
     let world = World::new(vec![call("a", Does::Edit), call("bb", Does::Edit), call("ccc", Does::Edit)]);
     let response = world.ask().await;
-    let expected = ["request a", "request bb", "request ccc", "response ccc 3 200", "response bb 2 200", "response a 1 200"];
+    let expected =
+        ["request a", "request bb", "request ccc", "response ccc 3 200", "response bb 2 200", "response a 1 200"];
     assert_eq!(world.fake.calls(), expected);
     assert_eq!((response.header("x-response-a"), response.header("x-response-ccc")), ("1", "1"));
     assert_eq!(world.origin.requests()[0].header("x-request-bb"), "1");

@@ -125,7 +125,8 @@ async fn concurrent_streams_share_a_connection() {
     for client in clients {
         client.await.unwrap();
     }
-    let connections: std::collections::HashSet<_> = origin.requests().iter().map(|request| request.connection).collect();
+    let connections: std::collections::HashSet<_> =
+        origin.requests().iter().map(|request| request.connection).collect();
     assert!(connections.len() <= 2, "one for each worker: {connections:?}");
 }
 

@@ -15,7 +15,10 @@ async fn check(what: &str, bytes: &[u8], status: &str) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: one answer, then the end: {answer}");
     let lower = answer.to_ascii_lowercase();
-    assert!(lower.contains("\r\nserver: penstock\r\n") && lower.contains("\r\nproxy-status: penstock; error="), "{what}: {answer}");
+    assert!(
+        lower.contains("\r\nserver: penstock\r\n") && lower.contains("\r\nproxy-status: penstock; error="),
+        "{what}: {answer}"
+    );
     assert!(lower.contains("\r\nconnection: close\r\n"), "{what}: {answer}");
     assert_eq!(origin.requests().len(), 0, "{what}: the endpoint saw a request");
     let series = if status == "400" { "reason=\"bad_request\"} 1" } else { "penstock_gateway_answers_total{reason=" };

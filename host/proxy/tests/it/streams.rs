@@ -8,6 +8,7 @@ use http_body_util::StreamBody;
 use penstock_core::reason::Reason;
 use penstock_testing::{
     client::{Connection, Raw, get, next_chunk, post, request},
+    eventually::eventually,
     gate::Gate,
     origin::{Answer, Origin},
 };
@@ -56,7 +57,11 @@ async fn trailers_both_ways() {
         let response = connection.send(upload).await.unwrap();
         assert_eq!((response.text(), response.trailer("x-sum")), ("a", "1"), "{what}");
         let seen = &origin.requests()[before];
-        assert_eq!(seen.trailers.as_ref().map(|trailers| trailers["x-check"].clone()), Some("2".parse().unwrap()), "{what}");
+        assert_eq!(
+            seen.trailers.as_ref().map(|trailers| trailers["x-check"].clone()),
+            Some("2".parse().unwrap()),
+            "{what}"
+        );
     })
     .await;
 }
@@ -66,7 +71,8 @@ async fn chunks_are_passed_on_as_they_come() {
     for upstream_h2 in [false, true] {
         for h2 in [false, true] {
             let gates = [Gate::new(), Gate::new()];
-            let origin = Origin::answering(Answer::new(200).chunk("1").wait(&gates[0]).chunk("2").wait(&gates[1]).chunk("3"));
+            let origin =
+                Origin::answering(Answer::new(200).chunk("1").wait(&gates[0]).chunk("2").wait(&gates[1]).chunk("3"));
             let rule = if upstream_h2 { to_h2(&[origin.address()]) } else { to(&[origin.address()]) };
             let (_gateway, address) = Gateway::serving(vec![rule]);
             let connection = if h2 { Connection::h2(address).await } else { Connection::h1(address).await };
@@ -84,9 +90,11 @@ async fn chunks_are_passed_on_as_they_come() {
 }
 
 /// A body that goes on for as long as the test sends pieces.
-fn channel() -> (tokio::sync::mpsc::UnboundedSender<&'static str>, impl http_body::Body<Data = Bytes, Error = Infallible>) {
+fn channel()
+-> (tokio::sync::mpsc::UnboundedSender<&'static str>, impl http_body::Body<Data = Bytes, Error = Infallible>) {
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<&'static str>();
-    let stream = pieces(move |cx| receiver.poll_recv(cx).map(|piece| piece.map(|piece| Bytes::from_static(piece.as_bytes()))));
+    let stream =
+        pieces(move |cx| receiver.poll_recv(cx).map(|piece| piece.map(|piece| Bytes::from_static(piece.as_bytes()))));
     (sender, StreamBody::new(stream))
 }
 
@@ -161,7 +169,8 @@ async fn an_endpoint_that_ignores_expect_gets_the_body_after_a_while() {
 async fn other_expectations_are_refused() {
     let origin = Origin::start();
     let (_gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
-    let response = Connection::h1(address).await.unwrap().send(post("/", "x").header("expect", "200-ok")).await.unwrap();
+    let response =
+        Connection::h1(address).await.unwrap().send(post("/", "x").header("expect", "200-ok")).await.unwrap();
     assert_eq!(response.status, Reason::ExpectationFailed.status().as_u16());
     assert!(origin.requests().is_empty());
 }
@@ -213,6 +222,46 @@ async fn slow_heads_and_bodies() {
     assert!(gateway.metrics().contains("penstock_gateway_answers_total{reason=\"request_timeout\"} 3"));
 }
 
+/// A long answer to a pipelined request is not mistaken for an idle time, and an idle connection of HTTP/2 ends as well.
+#[tokio::test]
+async fn idle_is_only_what_has_no_request() {
+    let gate = Gate::new();
+    let origin = Origin::builder().answer({
+        let gate = gate.clone();
+        move |request| if request.path == "/slow" { Answer::new(200).after(&gate) } else { Answer::new(200) }
+    });
+    let origin = origin.start();
+    let mut settings = settings();
+    settings.timeouts.idle = Duration::from_millis(200);
+    let (_gateway, address) = Gateway::serving_with(settings, vec![to(&[origin.address()])]);
+    let mut raw = Raw::connect(address).await.unwrap();
+    raw.write("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    raw.read_response().await.unwrap();
+    let mut idle = Connection::h2(address).await.unwrap();
+    idle.send(get("/")).await.unwrap();
+    eventually("the idle connection of HTTP/2 to end", async || idle.is_closed().then_some(())).await;
+    gate.open();
+    assert!(raw.read_response().await.unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn clients_that_take_nothing() {
+    let mut answer = Answer::new(200);
+    for _ in 0..1000 {
+        answer = answer.chunk(vec![b'x'; 64 << 10]);
+    }
+    let origin = Origin::answering(answer);
+    let mut settings = settings();
+    settings.timeouts.write = Duration::from_millis(200);
+    let (gateway, address) = Gateway::serving_with(settings, vec![to(&[origin.address()])]);
+    let mut raw = Raw::connect(address).await.unwrap();
+    raw.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    eventually("the connection to be given up", async || {
+        gateway.metrics().contains("penstock_connections_open 0").then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn too_many_connections() {
     let origin = Origin::start();
@@ -226,7 +275,7 @@ async fn too_many_connections() {
     let answer = Raw::exchange(address, "").await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("overloaded"), "{answer}");
     drop(second);
-    penstock_testing::eventually::eventually("a free place", async || {
+    eventually("a free place", async || {
         let mut third = Connection::h1(address).await.ok()?;
         third.send(get("/")).await.ok().filter(|response| response.status == 200)
     })

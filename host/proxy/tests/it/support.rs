@@ -162,16 +162,20 @@ pub(crate) fn forward(backend: Backend) -> Action {
     }]))
 }
 
-pub(crate) fn backend(name: &str, protocol: BackendProtocol, tls: Option<BackendTls>, endpoints: &[SocketAddr]) -> Backend {
+pub(crate) fn backend(
+    name: &str,
+    protocol: BackendProtocol,
+    tls: Option<BackendTls>,
+    endpoints: &[SocketAddr],
+) -> Backend {
     let key = BackendKey { name: format!("default/{name}").into(), port: 80, protocol, tls: tls.map(Arc::new) };
     let endpoints = EndpointSet { endpoints: endpoints.iter().copied().map(Endpoint::Address).collect() };
     Backend { key, endpoints: Arc::new(ArcSwap::from_pointee(endpoints)) }
 }
 
 pub(crate) fn edits(set: &[(&'static str, &'static str)]) -> HeaderEdits {
-    let pair = |(name, value): &(&'static str, &'static str)| {
-        (HeaderName::from_static(name), HeaderValue::from_static(value))
-    };
+    let pair =
+        |(name, value): &(&'static str, &'static str)| (HeaderName::from_static(name), HeaderValue::from_static(value));
     HeaderEdits { set: set.iter().map(pair).collect(), ..HeaderEdits::default() }
 }
 

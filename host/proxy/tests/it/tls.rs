@@ -53,7 +53,10 @@ async fn certificates_by_server_name() {
             let mut connection = Connection::tls(address, name, authority.client(&alpn)).await.unwrap();
             assert_eq!(connection.peer_certificates(), std::slice::from_ref(&certificate.der), "{name}");
             let response = connection.send(get("/").host(name)).await.unwrap();
-            assert_eq!((response.status, response.json()["headers"]["x-forwarded-proto"][0].as_str()), (200, Some("https")));
+            assert_eq!(
+                (response.status, response.json()["headers"]["x-forwarded-proto"][0].as_str()),
+                (200, Some("https"))
+            );
         }
     }
     let mut connection = Connection::tls(address, "b.example.com", authority.client(&["h2"])).await.unwrap();

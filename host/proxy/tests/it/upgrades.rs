@@ -26,10 +26,14 @@ async fn echo() -> std::net::SocketAddr {
                     head.push(stream.read_u8().await?);
                 }
                 let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-                assert!(head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: upgrade\r\n"), "{head}");
+                assert!(
+                    head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: upgrade\r\n"),
+                    "{head}"
+                );
                 assert!(head.contains("sec-websocket-key") && head.contains("x-forwarded-for"), "{head}");
                 // The first bytes of the new protocol come in one packet with the answer.
-                let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello ";
+                let answer =
+                    "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello ";
                 stream.write_all(answer.as_bytes()).await?;
                 let (mut read, mut write) = stream.split();
                 tokio::io::copy(&mut read, &mut write).await?;
@@ -71,6 +75,17 @@ async fn bytes_sent_before_the_answer_are_not_lost() {
 }
 
 #[tokio::test]
+async fn a_drain_waits_for_upgraded_connections_up_to_its_deadline() {
+    let (gateway, address) = Gateway::serving(vec![to(&[echo().await])]);
+    let mut raw = Raw::connect(address).await.unwrap();
+    raw.write(ASK).await.unwrap();
+    raw.read_until("hello ").await.unwrap();
+    let report = gateway.proxy.drain(std::time::Duration::from_millis(300)).await;
+    assert_eq!(report.cut, 1, "{report:?}");
+    assert_eq!(raw.read_to_end().await.unwrap(), "");
+}
+
+#[tokio::test]
 async fn a_declined_upgrade_is_an_ordinary_exchange() {
     let origin = Origin::answering(Answer::new(403).body("no"));
     for rule in [to(&[origin.address()]), to_h2(&[origin.address()])] {
@@ -91,7 +106,8 @@ async fn a_declined_upgrade_is_an_ordinary_exchange() {
 async fn an_upgrade_does_not_hide_a_second_request() {
     let origin = Origin::answering(Answer::new(200));
     let (_gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
-    let bytes = format!("{ASK}POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n");
+    let bytes =
+        format!("{ASK}POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n");
     let answer = Raw::exchange(address, bytes).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("HTTP/1.1 400 "), "{answer}");
     assert_eq!(origin.requests().len(), 1);

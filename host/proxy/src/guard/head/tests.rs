@@ -7,7 +7,8 @@ fn limits() -> Limits {
 /// The outcome must not depend on how the bytes are cut.
 #[track_caller]
 fn check(head: &str, expected: Result<Option<(Framing, bool)>, Violation>) {
-    let outcome = |found: Result<Option<Head>, Violation>| found.map(|head| head.map(|head| (head.framing, head.upgrade)));
+    let outcome =
+        |found: Result<Option<Head>, Violation>| found.map(|head| head.map(|head| (head.framing, head.upgrade)));
     let mut scan = HeadScan::default();
     assert_eq!(outcome(scan.scan(head.as_bytes(), &limits())), expected, "{head:?} at once");
     let mut scan = HeadScan::default();
