@@ -1,6 +1,8 @@
 //! Files that change while they are watched: however they are replaced, what they say arrives. Real files, real watches; each test waits for
 //! the event itself, and a deadline only turns a hang into a failure.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::{
     fs,
     os::unix::fs::symlink,
