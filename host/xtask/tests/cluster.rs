@@ -133,6 +133,10 @@ fn pods_run_and_services_answer() {
     let logs = cluster.kubectl(&["logs", "deployment/echo"]);
     assert!(logs.contains("listening on port 3000"), "{logs}");
 
+    // Found by name, through the DNS Service.
+    let named = retried(&cluster, &["exec", "--", "getent", "hosts", "echo.default.svc.cluster.local"]);
+    assert!(named.starts_with("10.96."), "{named}");
+
     // The API server itself is a Service too: its rule needs kube-proxy as much as any other.
     let answer = ["exec", "--", "kubectl", "--server=https://10.96.0.1", "get", "--raw=/readyz"];
     cluster.kubectl(&["wait", "--for=create", "endpointslice/kubernetes", "--timeout=60s"]);

@@ -40,7 +40,7 @@ const SERVER: Answer = Answer::Tcp(API_SERVER);
 const CONTAINERS: Answer = Answer::Unix("/run/penstock/containerd.sock");
 
 /// All of them; those that others wait for come first.
-pub(super) const PROCESSES: [Process; 8] = [
+pub(super) const PROCESSES: [Process; 9] = [
     Process {
         name: "etcd",
         folder: "kubernetes",
@@ -133,6 +133,7 @@ pub(super) const PROCESSES: [Process; 8] = [
         after: &[SERVER],
         flags: &["--config=/run/penstock/config/kube-proxy.yaml"],
     },
+    Process { name: "coredns", folder: "dns", after: &[SERVER], flags: &["-conf=/run/penstock/config/Corefile"] },
     Process {
         name: "load-balancer",
         folder: "rig",

@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Once;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -68,6 +69,13 @@ pub(super) const CONTAINERD: Module = Module {
     ],
 };
 
+/// Names of Services.
+pub(super) const DNS: Module = Module {
+    folder: "dns",
+    version: Some("github.com/coredns/coredns"),
+    products: &[("coredns", Recipe::Program("."))],
+};
+
 /// The cluster's own small programs.
 pub(super) const RIG: Module = Module {
     folder: "rig",
@@ -108,12 +116,13 @@ pub(super) struct Programs {
     sources: PathBuf,
     cache: PathBuf,
     go: OnceCell<Go>,
+    announce: Once,
 }
 
 impl Programs {
     pub(super) fn new(workspace: &Workspace) -> Result<Self> {
         let sources = sources(workspace);
-        Ok(Self { sources, cache: cache()?, go: OnceCell::new() })
+        Ok(Self { sources, cache: cache()?, go: OnceCell::new(), announce: Once::new() })
     }
 
     /// Build what is missing of a module, and answer the folder with its products.
@@ -134,6 +143,11 @@ impl Programs {
                 continue;
             }
             let started = Instant::now();
+            self.announce.call_once(|| {
+                eprintln!(
+                    "  Building what the cluster runs. On two cores this takes ten minutes the first time, and is kept."
+                );
+            });
             eprintln!("  building {name} {version}");
             let partial = folder.join(format!("{name}.partial-{}", std::process::id()));
             self.make(*recipe, &source, &folder, &partial, &version).with_context(|| format!("cannot build {name}"))?;
@@ -141,7 +155,7 @@ impl Programs {
             if fs::rename(&partial, &product).is_err() && !product.exists() {
                 anyhow::bail!("cannot write {}", product.display());
             }
-            eprintln!("           {name} took {:.0} s; it is kept", started.elapsed().as_secs_f64());
+            eprintln!("           {name} took {:.0} s", started.elapsed().as_secs_f64());
         }
         Ok(folder)
     }

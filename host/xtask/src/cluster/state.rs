@@ -22,6 +22,7 @@ const ENDING: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) name: String,
+    target: PathBuf,
     folder: PathBuf,
 }
 
@@ -29,11 +30,17 @@ impl Cluster {
     pub(super) fn new(workspace: &Workspace, name: &str) -> Result<Self> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         ensure!(!name.is_empty() && name.chars().all(plain), "a cluster's name is lower-case letters, digits and `-`");
-        Ok(Self { name: name.to_owned(), folder: workspace.target().join("cluster").join(name) })
+        let target = workspace.target().to_owned();
+        Ok(Self { name: name.to_owned(), folder: target.join("cluster").join(name), target })
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Cargo's target directory, which holds the files of all clusters.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
     }
 
     /// One log for each process, and the API server's audit log.
@@ -58,6 +65,14 @@ impl Cluster {
 
     fn pid_file(&self) -> PathBuf {
         self.folder.join("pid")
+    }
+
+    /// Only one `up` at a time: a second one waits here, and then finds the cluster running.
+    pub(super) fn lock_for_starting(&self) -> Result<File> {
+        fs::create_dir_all(&self.folder).with_context(|| format!("cannot create {}", self.folder.display()))?;
+        let file = File::create(self.folder.join("starting")).context("cannot create a lock")?;
+        file.lock().context("cannot lock")?;
+        Ok(file)
     }
 
     /// Locked by the supervisor for as long as it lives. A process id alone may be somebody else's by now.

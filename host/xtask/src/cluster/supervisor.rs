@@ -5,7 +5,7 @@
 //! /run                        empty at the start, in memory, seen by the cluster only
 //! /run/penstock/kubernetes             ─► built programs, in the cache
 //! /run/penstock/containerd-programs    ─► built programs, in the cache
-//! /run/penstock/rig                    ─► built programs, in the cache
+//! /run/penstock/dns, /run/penstock/rig ─► built programs, in the cache
 //! /run/penstock/config                 ─► host/testing/cluster/config
 //! /run/penstock/logs                   ─► where they can be read after the end
 //! /run/penstock/keys                   made at each start
@@ -43,25 +43,24 @@ const PULSE: Duration = Duration::from_millis(50);
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     #[arg(long)]
-    kubernetes: PathBuf,
+    pub(super) kubernetes: PathBuf,
     #[arg(long)]
-    containerd: PathBuf,
+    pub(super) containerd: PathBuf,
     #[arg(long)]
-    rig: PathBuf,
+    pub(super) dns: PathBuf,
     #[arg(long)]
-    config: PathBuf,
+    pub(super) rig: PathBuf,
+    #[arg(long)]
+    pub(super) config: PathBuf,
 }
 
 impl Arguments {
-    pub(super) fn new(kubernetes: PathBuf, containerd: PathBuf, rig: PathBuf, config: PathBuf) -> Self {
-        Self { kubernetes, containerd, rig, config }
-    }
-
     /// The command line that says the same.
     pub(super) fn to_flags(&self) -> Vec<String> {
         let flags = [
             ("kubernetes", &self.kubernetes),
             ("containerd", &self.containerd),
+            ("dns", &self.dns),
             ("rig", &self.rig),
             ("config", &self.config),
         ];
@@ -102,28 +101,29 @@ pub(super) fn run(cluster: &Cluster, arguments: &Arguments) -> Result<()> {
 }
 
 fn mounts(cluster: &Cluster, arguments: &Arguments) -> Result<()> {
-    let run = |arguments: &[&str]| succeed(Command::new("mount").args(arguments));
-    run(&["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"])?;
+    // Where it really is, which may be in the folder that vanishes next.
+    let resolver = fs::canonicalize("/etc/resolv.conf");
+    mount(&["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"])?;
+    // What is written to the target directory must stay, wherever it is.
+    let (target, kept) = (cluster.target().to_string_lossy().into_owned(), format!("{ROOT}/target"));
+    fs::create_dir_all(&kept)?;
+    mount(&["--bind", &target, &kept])?;
     for folder in IN_MEMORY {
         let memory = format!("{ROOT}/in-memory{folder}");
         let (upper, work) = (format!("{memory}/upper"), format!("{memory}/work"));
         fs::create_dir_all(&upper)?;
         fs::create_dir_all(&work)?;
-        run(&[
-            "-t",
-            "overlay",
-            "-o",
-            &format!("lowerdir={folder},upperdir={upper},workdir={work}"),
-            "overlay",
-            folder,
-        ])?;
+        let layers = format!("lowerdir={folder},upperdir={upper},workdir={work}");
+        mount(&["-t", "overlay", "-o", &layers, "overlay", folder])?;
     }
+    mount(&["--bind", &kept, &target])?;
     // Volumes that a container mounts may be seen by others.
-    run(&["--make-rshared", "/"])?;
+    mount(&["--make-rshared", "/"])?;
     let root = Path::new(ROOT);
     let links = [
         ("kubernetes", arguments.kubernetes.as_path()),
         ("containerd-programs", &arguments.containerd),
+        ("dns", &arguments.dns),
         ("rig", &arguments.rig),
         ("config", &arguments.config),
         ("logs", &cluster.logs()),
@@ -131,7 +131,20 @@ fn mounts(cluster: &Cluster, arguments: &Arguments) -> Result<()> {
     for (name, target) in links {
         symlink(target, root.join(name)).with_context(|| format!("cannot link {name}"))?;
     }
-    Ok(())
+    resolver.map_or(Ok(()), |path| replace_resolver(&path, &arguments.config.join("resolv.conf")))
+}
+
+/// Programs in these namespaces know the names of Services, and no others could be reached.
+fn replace_resolver(path: &Path, ours: &Path) -> Result<()> {
+    if !path.exists() {
+        let folder = path.parent().context("a file without a folder")?;
+        fs::create_dir_all(folder).and_then(|()| fs::write(path, "")).context("cannot make a resolv.conf")?;
+    }
+    succeed(Command::new("mount").arg("--bind").arg(ours).arg(path))
+}
+
+fn mount(arguments: &[&str]) -> Result<()> {
+    succeed(Command::new("mount").args(arguments))
 }
 
 /// A node address, and routes that make Services and Gateways reachable from this very namespace.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Pid;
 
 use super::processes::{GATEWAY_POOL, NODE};
-use super::programs::{self, CONFORMANCE, CONTAINERD, KUBERNETES, Programs, RIG};
+use super::programs::{self, CONFORMANCE, CONTAINERD, DNS, KUBERNETES, Programs, RIG};
 use super::state::Cluster;
 use super::{requirements, supervisor};
 use crate::process;
@@ -57,14 +57,16 @@ impl Up<'_> {
         let rig = self.programs.ensure(&RIG)?;
         let containerd = self.programs.ensure(&CONTAINERD)?;
         let kubernetes = self.programs.ensure(&KUBERNETES)?;
+        let dns = self.programs.ensure(&DNS)?;
         let conformance = self.programs.ensure_only(&CONFORMANCE, &["crds", "echo-basic", "echo-basic.tar"])?;
 
+        let _starting = self.cluster.lock_for_starting()?;
         let started = Instant::now();
         let progress = |what: &str| eprintln!("  {:5.1} s  {what}", started.elapsed().as_secs_f64());
         let is_new = self.cluster.running()?.is_none();
         if is_new {
             let config = programs::sources(self.workspace).join("config");
-            self.start(&supervisor::Arguments::new(kubernetes, containerd, rig.clone(), config))?;
+            self.start(&supervisor::Arguments { kubernetes, containerd, dns, rig: rig.clone(), config })?;
             progress("namespaces, network, keys");
         } else {
             progress("it runs already");
@@ -92,6 +94,8 @@ impl Up<'_> {
         self.succeed(&apply.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.succeed(&["kubectl", "wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"])?;
         progress("Gateway API");
+        // Into a namespace that the API server makes a moment after it is ready.
+        self.await_success("kube-apiserver", &["kubectl", "apply", "--filename=/run/penstock/config/dns.yaml"])?;
         // Pods need the account, and it comes from the controller manager.
         self.await_success("kube-controller-manager", &["kubectl", "get", "serviceaccount", "default"])?;
         let node = format!("node/{NODE}");
