@@ -112,13 +112,13 @@ fn closest<'a>(pointer: &str, context: &'a [Vec<ValidationError<'static>>]) -> O
 
 fn is_of_another_kind(pointer: &str, error: &ValidationError<'static>) -> bool {
     let depth = |pointer: &str| pointer.matches('/').count();
-    match (error.kind(), depth(error.instance_path().as_str()).saturating_sub(depth(pointer))) {
-        (
-            ValidationErrorKind::Type { .. } | ValidationErrorKind::Enum { .. } | ValidationErrorKind::Required { .. },
-            0,
-        ) => true,
+    let below = depth(error.instance_path().as_str()).saturating_sub(depth(pointer));
+    match error.kind() {
+        ValidationErrorKind::Type { .. } | ValidationErrorKind::Enum { .. } | ValidationErrorKind::Required { .. } => {
+            below == 0
+        }
         // A constant is what tells alternatives apart: the value itself, or a field of it.
-        (ValidationErrorKind::Constant { .. }, 0 | 1) => true,
+        ValidationErrorKind::Constant { .. } => below <= 1,
         _ => false,
     }
 }

@@ -99,7 +99,7 @@ impl Edits {
                 let value = header_value(&name, value)?;
                 self.headers.push(Change::Set(name, value));
             }
-            Target::Pseudo(Pseudo::Method) => self.method = Some(method(value)?),
+            Target::Pseudo(Pseudo::Method) => self.method = Some(method(&value)?),
             Target::Pseudo(Pseudo::Authority) => self.authority = Some(parse_authority(value)?),
             Target::Pseudo(Pseudo::Path) => self.path = Some(path(value)?),
             Target::Pseudo(Pseudo::Status) => self.status = Some(status(&value)?),
@@ -219,10 +219,10 @@ fn invalid(what: &'static str, value: &[u8]) -> InvalidEdit {
 }
 
 /// `CONNECT` would turn the request into a tunnel.
-fn method(value: Vec<u8>) -> Result<Method, InvalidEdit> {
-    match Method::from_bytes(&value) {
+fn method(value: &[u8]) -> Result<Method, InvalidEdit> {
+    match Method::from_bytes(value) {
         Ok(method) if method != Method::CONNECT => Ok(method),
-        _ => Err(invalid("method that a plugin can set", &value)),
+        _ => Err(invalid("method that a plugin can set", value)),
     }
 }
 

@@ -103,6 +103,11 @@ impl ClientAddress {
         text
     }
 
+    /// The address, if `reads` ask for it: writing it out costs as much as copying several headers.
+    pub(crate) fn if_read(reads: &[Read], address: IpAddr) -> Self {
+        if reads.contains(&Read::ClientAddress) { Self::new(address) } else { Self { text: [0; 45], len: 0 } }
+    }
+
     fn as_bytes(&self) -> &[u8] {
         &self.text[..self.len]
     }

@@ -74,7 +74,7 @@ pub(crate) fn on_response(
     begin(instance, hook, exchange);
     let request = request.map(|request| RequestHead::new(request, exchange.scheme));
     let ask = |instance: &mut Instance, headers: &HeaderMap| {
-        let client = ClientAddress::new(exchange.client.ip());
+        let client = ClientAddress::if_read(&hook.plan.carried, exchange.client.ip());
         let mut values = Values::default();
         values.read_response(&hook.plan.response.reads, headers);
         match request {
@@ -113,7 +113,7 @@ fn ask_request(
     exchange: &ExchangeFacts<'_>,
     head: RequestHead<'_>,
 ) -> Result<wit::Verdict, PluginFault> {
-    let client = ClientAddress::new(exchange.client.ip());
+    let client = ClientAddress::if_read(&hook.plan.request.reads, exchange.client.ip());
     let mut values = Values::default();
     values.read_request(&hook.plan.request.reads, head, &client);
     instance.on_request(&values.fields(), hook.limit)

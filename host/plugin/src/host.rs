@@ -15,7 +15,7 @@ mod owner;
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::AtomicU64,
@@ -118,7 +118,8 @@ impl PluginHost {
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let (owner, inbox) = mpsc::channel();
-        let shared = Arc::new(Shared::new(settings, PluginMetrics::register(registry))?);
+        let PluginSettings { cache } = settings;
+        let shared = Arc::new(Shared::new(cache.as_deref(), PluginMetrics::register(registry))?);
         let desired = Arc::new(Mutex::new(None));
         let unloaded = Arc::clone(&shared.unloaded);
         let jobs = jobs::start(&shared, &owner).map_err(StartError::Thread)?;
@@ -158,9 +159,9 @@ impl Drop for PluginHost {
 }
 
 impl Shared {
-    fn new(settings: PluginSettings, metrics: Arc<PluginMetrics>) -> Result<Self, StartError> {
+    fn new(cache: Option<&Path>, metrics: Arc<PluginMetrics>) -> Result<Self, StartError> {
         let engine = TickingEngine::start()?;
-        let artifacts = ArtifactCache::open(engine.engine().clone(), settings.cache.as_deref(), Arc::clone(&metrics))?;
+        let artifacts = ArtifactCache::open(engine.engine().clone(), cache, Arc::clone(&metrics))?;
         Ok(Self {
             examiner: Box::new(InProcess { engine, artifacts }),
             metrics,

@@ -133,11 +133,11 @@ impl Exports {
         indices: &ExportIndices,
     ) -> wasmtime::Result<Self> {
         Ok(Self {
-            describe: instance.get_typed_func(&mut *store, &indices.describe)?,
-            configure: instance.get_typed_func(&mut *store, &indices.configure)?,
-            self_test: instance.get_typed_func(&mut *store, &indices.self_test)?,
-            on_request: instance.get_typed_func(&mut *store, &indices.on_request)?,
-            on_response: instance.get_typed_func(&mut *store, &indices.on_response)?,
+            describe: instance.get_typed_func(&mut *store, indices.describe)?,
+            configure: instance.get_typed_func(&mut *store, indices.configure)?,
+            self_test: instance.get_typed_func(&mut *store, indices.self_test)?,
+            on_request: instance.get_typed_func(&mut *store, indices.on_request)?,
+            on_response: instance.get_typed_func(&mut *store, indices.on_response)?,
         })
     }
 }

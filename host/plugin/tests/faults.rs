@@ -1,5 +1,7 @@
 //! Plugins that fault on traffic: the exchange gets a fault and an untouched head, everybody else goes on.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::time::{Duration, Instant};

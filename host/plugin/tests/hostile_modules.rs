@@ -1,5 +1,7 @@
 //! Candidates that must be refused: each with its reason, and with nothing else changed.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use penstock_core::plugin::{ActiveRevision, PluginSpec};
@@ -77,7 +79,7 @@ fn a_component_may_be_cut_off_anywhere() {
         match host.host.validate(&spec("victim", whole[..len].to_vec())) {
             Ok(_) => accepted.push(len),
             Err(rejection) => {
-                assert!(["InvalidModule", "NotAPlugin"].contains(&rejection.reason), "{len}: {rejection:?}")
+                assert!(["InvalidModule", "NotAPlugin"].contains(&rejection.reason), "{len}: {rejection:?}");
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Revisions over time: what is applied, what serves, what is told.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::{fs, path::Path, sync::Arc};

@@ -1,5 +1,7 @@
 //! Policies through the host, as the proxy and the controller use it.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::{

@@ -165,6 +165,7 @@ impl ArtifactStore {
 }
 
 /// Bytes whose signature was checked. The checked bytes themselves are loaded, not the file again: it may have changed since.
+#[derive(Clone, Copy)]
 struct Verified<'a>(&'a [u8]);
 
 #[expect(unsafe_code, reason = "the one place that loads machine code; see below")]

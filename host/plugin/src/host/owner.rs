@@ -151,7 +151,10 @@ impl Owner {
                 entry.activate(&loaded);
             }
             Err(refused) => {
-                metrics.candidate(Outcome::Rejected);
+                // Another attempt at the same candidate is not another candidate.
+                if entry.retry.is_none() {
+                    metrics.candidate(Outcome::Rejected);
+                }
                 entry.reject(finished.digest, refused);
             }
         }

@@ -120,7 +120,7 @@ struct Image {
 
 impl Image {
     fn alloc(&mut self, bytes: &[u8]) -> u32 {
-        while self.bytes.len() % 8 != 0 {
+        while !self.bytes.len().is_multiple_of(8) {
             self.bytes.push(0);
         }
         let at = IMAGE + u32::try_from(self.bytes.len()).unwrap();

@@ -1,5 +1,6 @@
 //! What the tests of this crate share: guests in text form, a recorder of facts, exchanges.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 pub mod exchange;
