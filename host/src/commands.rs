@@ -13,7 +13,7 @@ use crate::logging::LogFormat;
 
 /// A gateway whose policies and routing decisions are WebAssembly components.
 #[derive(Debug, Parser)]
-#[command(name = "penstock", version, propagate_version = true, arg_required_else_help = true, max_term_width = 110)]
+#[command(name = "penstock", version, arg_required_else_help = true, max_term_width = 110)]
 #[command(after_help = "\
 Start here:
   penstock echo --listen 127.0.0.1:9000      # an origin to route to, in a second terminal
@@ -24,9 +24,9 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// How to write log lines: for people on a terminal, JSON elsewhere unless said otherwise.
-    /// RUST_LOG selects which (default: info), for example RUST_LOG=penstock_proxy=debug,info
-    #[arg(long, global = true, value_name = "FORMAT", value_enum)]
+    /// Format of log lines: for people on a terminal and JSON elsewhere, unless said here. RUST_LOG says which lines
+    /// (info if not given), for example RUST_LOG=penstock_proxy=debug,info
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, display_order = 900)]
     log: Option<LogFormat>,
 }
 

@@ -7,9 +7,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people
     Human,
-    /// One JSON object a line
     Json,
 }
 

@@ -20,7 +20,8 @@ use prometheus_client::registry::Registry;
 /// Say what `run` would refuse, without opening a port
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exits with 0 if all is well, with 1 if anything is wrong: in files, in references between resources, in plugins.
+Exits with 0 if all is well, with 1 if anything is wrong: in files, in references between resources,
+or in plugins.
 
 Example:
   penstock check -f examples/quickstart")]

@@ -40,8 +40,8 @@ use crate::{
 /// Serve traffic as resource files say, and follow their changes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Files are watched: a change takes effect at once, and loses no request. A document that is broken harms no other one; its last good version
-stays in effect, and `penstock status` says what is wrong.
+Files are watched: a change takes effect at once, and loses no request. A document that is broken
+harms no other one: its last good version stays in effect, and `penstock status` says what is wrong.
 
 Signals:
   SIGHUP             read all files again
@@ -84,12 +84,9 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 enum AccessLogFormat {
-    /// None
     #[default]
     Off,
-    /// One JSON object a line
     Json,
-    /// For people
     Text,
 }
 

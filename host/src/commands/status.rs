@@ -23,20 +23,16 @@ pub(crate) struct Args {
     #[command(flatten)]
     admin: super::Admin,
 
-    /// How to show it
+    /// One line for each resource (table), for each condition (wide), or everything (json, yaml)
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
-    /// One line for each resource
     Table,
-    /// One line for each condition
     Wide,
-    /// Everything, for programs
     Json,
-    /// Everything, for programs and people
     Yaml,
 }
 

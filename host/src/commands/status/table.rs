@@ -11,14 +11,15 @@ pub(crate) fn brief(report: &Report) -> String {
     let mut resources = Table::new(&["KIND", "NAME", "STATE", "REASON", "MESSAGE"]);
     for resource in &report.resources {
         let conditions = conditions(resource);
-        // Of several that are as bad, the first: the others follow from it.
-        let worst = conditions.iter().rev().max_by_key(|condition| condition.health);
-        let [reason, message] = match worst {
-            Some(worst) if worst.health != Health::Good => [worst.reason, worst.message],
-            _ => ["", ""],
+        // A Gateway is as bad as its listeners, and only they say why. Otherwise the first one: the others follow from it.
+        let rank = |it: &&ConditionRow<'_>| (it.health, resource.kind == "Gateway" && !it.part.is_empty());
+        let worst = conditions.iter().rev().max_by_key(rank);
+        let (reason, message) = match worst {
+            Some(worst) if worst.health != Health::Good => (worst.reason, worst.explanation()),
+            _ => ("", String::new()),
         };
         let state = worst.map_or("", |worst| worst.health.as_str());
-        resources.row([&resource.kind, &full_name(resource), state, reason, message]);
+        resources.row([&*resource.kind, &full_name(resource), state, reason, &message]);
     }
     resources.write(&mut out, "RESOURCES");
     plugins(report).write(&mut out, "PLUGINS");
@@ -61,7 +62,11 @@ fn head(report: &Report) -> String {
 fn tail(report: &Report, out: &mut String) {
     let mut problems = Table::new(&["PLACE", "PROBLEM", "IN EFFECT"]);
     for problem in &report.problems {
-        let effect = if problem.last_good_serves { "the last good version" } else { "nothing of it" };
+        let effect = match &problem.resource {
+            Some(_) if problem.last_good_serves => "the last good version",
+            Some(_) => "nothing of it",
+            None => "what stood there before",
+        };
         problems.row([&*problem.place, &*problem.message, effect]);
     }
     problems.write(out, "PROBLEMS IN FILES");
@@ -105,6 +110,16 @@ struct ConditionRow<'r> {
     since: &'r str,
     generation: i64,
     health: Health,
+}
+
+impl ConditionRow<'_> {
+    /// The message, with the part that it is about.
+    fn explanation(&self) -> String {
+        match &*self.part {
+            "" => self.message.to_owned(),
+            part => format!("{part}: {}", self.message),
+        }
+    }
 }
 
 /// The conditions of a resource and of its parts.
@@ -248,7 +263,7 @@ penstock 0.1.0, ready
 RESOURCES
 KIND        NAME             STATE   REASON            MESSAGE
 Gateway     default/gw       ok
-HTTPRoute   default/web      failed  BackendNotFound   there is no Service `wbe`
+HTTPRoute   default/web      failed  BackendNotFound   gw#http: there is no Service `wbe`
 WasmPlugin  default/headers  failed  ConfigureTrapped  configure trapped: unreachable
 
 PLUGINS
@@ -257,7 +272,7 @@ default/headers  header-rules 0.1.0 (generation 1, 0123456789ab)  Rejected (gene
 
 PROBLEMS IN FILES
 PLACE       PROBLEM           IN EFFECT
-r.yaml:3:5  unknown kind `X`  nothing of it
+r.yaml:3:5  unknown kind `X`  what stood there before
 "
         );
     }
