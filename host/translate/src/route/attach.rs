@@ -19,46 +19,43 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// What a route is for one of its parents.
 pub(super) enum ParentOutcome {
-    /// Somebody else's, or nobody's: nothing is said about it.
-    NotOurs,
-    /// It leads nowhere, and nobody else could speak about it.
-    Lost(Problem),
-    /// Ours, and refused.
+    /// The parent does not take it, or there is no such parent and nobody else could say so.
     Refused(Problem),
     /// Attached to these listeners of ours.
     Attached(Arc<GatewayModel>, Vec<usize>),
 }
 
-pub(super) fn attach(view: &View<'_>, route: &RouteDraft, index: usize, parent: &ParentReference) -> ParentOutcome {
+/// None if the parent is somebody else's, or nobody's: then nothing is said about it.
+pub(super) fn attach(
+    view: &View<'_>,
+    route: &RouteDraft,
+    index: usize,
+    parent: &ParentReference,
+) -> Option<ParentOutcome> {
+    let alone = view.settings().implied_class.is_some();
     let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
     let kind = parent.kind.as_deref().unwrap_or("Gateway");
     if group != GATEWAY_GROUP || kind != "Gateway" {
-        return match view.settings().implied_class {
-            Some(_) => ParentOutcome::Lost(Problem::new(
-                "NoMatchingParent",
-                format!("parentRefs[{index}].kind: `{group}/{kind}` cannot be a parent; `{GATEWAY_GROUP}/Gateway` can"),
-            )),
-            None => ParentOutcome::NotOurs,
-        };
+        let message =
+            format!("parentRefs[{index}].kind: `{group}/{kind}` cannot be a parent; `{GATEWAY_GROUP}/Gateway` can");
+        return alone.then(|| ParentOutcome::Refused(Problem::new("NoMatchingParent", message)));
     }
     let namespace = parent.namespace.as_deref().unwrap_or(&route.id.namespace);
     let key = ResourceRef::new(Kind::Gateway, namespace, parent.name.as_str());
     let Some(gateway) = view.gateway(&key) else {
-        return missing(view, index, parent, &key);
+        let lost = alone && view.all_gateways().get(&key).is_none();
+        return lost.then(|| ParentOutcome::Refused(missing(view, index, &key)));
     };
-    match listeners(view, route, index, parent, gateway) {
+    Some(match listeners(view, route, index, parent, gateway) {
         Ok(listeners) => ParentOutcome::Attached(gateway.clone(), listeners),
         Err(problem) => ParentOutcome::Refused(problem),
-    }
+    })
 }
 
-fn missing(view: &View<'_>, index: usize, parent: &ParentReference, key: &ResourceRef) -> ParentOutcome {
-    if view.settings().implied_class.is_none() || view.all_gateways().get(key).is_some() {
-        return ParentOutcome::NotOurs;
-    }
-    let hint = did_you_mean(&parent.name, view.all_gateways().names_in(Kind::Gateway, &key.namespace));
+fn missing(view: &View<'_>, index: usize, key: &ResourceRef) -> Problem {
+    let hint = did_you_mean(&key.name, view.all_gateways().names_in(Kind::Gateway, &key.namespace));
     let message = format!("parentRefs[{index}].name: there is no Gateway `{}/{}`{hint}", key.namespace, key.name);
-    ParentOutcome::Lost(Problem::new("NoMatchingParent", message))
+    Problem::new("NoMatchingParent", message)
 }
 
 /// The narrowing steps, each with the reason that it gives if nothing is left.

@@ -43,8 +43,7 @@ pub(super) fn resolve(view: &View<'_>, draft: &RouteDraft, registry: &mut Backen
         .parents
         .iter()
         .enumerate()
-        .map(|(index, parent)| (parent, attach::attach(view, draft, index, parent)))
-        .filter(|(_, outcome)| !matches!(outcome, ParentOutcome::NotOurs))
+        .filter_map(|(index, parent)| Some((parent, attach::attach(view, draft, index, parent)?)))
         .collect();
     if outcomes.is_empty() {
         return output; // nothing of it is ours: no status, no work
@@ -268,13 +267,12 @@ fn status(
 fn conditions(draft: &RouteDraft, outcome: &ParentOutcome, unresolved: &[Problem]) -> Vec<Condition> {
     let mut conditions = Conditions::new(draft.generation);
     match outcome {
-        ParentOutcome::Lost(problem) | ParentOutcome::Refused(problem) => conditions.no("Accepted", problem),
-        ParentOutcome::Attached(..) | ParentOutcome::NotOurs if !draft.works() => {
+        ParentOutcome::Refused(problem) => conditions.no("Accepted", problem),
+        ParentOutcome::Attached(..) if !draft.works() => {
             let reason = draft.problems.first().map_or("UnsupportedValue", |first| first.reason);
             let message = format!("no rule can take requests: {}", sentences(&draft.problems));
             conditions.no("Accepted", &Problem::new(reason, message));
         }
-        ParentOutcome::NotOurs => {}
         ParentOutcome::Attached(gateway, listeners) => {
             let names = list(listeners.iter().map(|at| &*gateway.listeners[*at].name));
             let notes: String = draft.notes.iter().map(|note| format!("; {note}")).collect();
