@@ -111,6 +111,12 @@ fn answer(criterion: &mut Criterion) {
     chains(criterion, "answer", &["a", "b", "c"].map(spec));
 }
 
+fn real(criterion: &mut Criterion) {
+    let module = penstock_testing::guests::bytes(penstock_testing::guests::HEADER_RULES);
+    let spec = |name: &str| PluginSpec { config: header_rules().into(), ..spec(name, module.clone()) };
+    chains(criterion, "header-rules", &["a", "b", "c"].map(spec));
+}
+
 fn chains(criterion: &mut Criterion, name: &str, specs: &[PluginSpec; 3]) {
     let host = Host::start();
     host.apply(&specs.each_ref());
@@ -126,5 +132,5 @@ fn chains(criterion: &mut Criterion, name: &str, specs: &[PluginSpec; 3]) {
     group.finish();
 }
 
-criterion_group!(benches, answer);
+criterion_group!(benches, answer, real);
 criterion_main!(benches);

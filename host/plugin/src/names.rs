@@ -117,7 +117,7 @@ fn shorten(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(name: &str, direction: Direction, expected: Result<Target, &str>) {
+    fn check(name: &str, direction: Direction, expected: &Result<Target, &str>) {
         let target = Target::parse(name, direction);
         assert_eq!(
             target.as_ref().map_err(ToString::to_string),
@@ -129,21 +129,29 @@ mod tests {
     #[test]
     fn what_can_be_written() {
         use Direction::{Request, Response};
-        check("x-a", Request, Ok(Target::Header(HeaderName::from_static("x-a"))));
-        check(":path", Request, Ok(Target::Pseudo(Pseudo::Path)));
-        check(":status", Response, Ok(Target::Pseudo(Pseudo::Status)));
-        check(":status", Request, Err("`:status` cannot be set; `:method`, `:authority` and `:path` can, in requests"));
-        check(":path", Response, Err("`:path` cannot be set; `:status` can, in responses"));
-        check(":scheme", Request, Err("`:scheme` cannot be set; `:method`, `:authority` and `:path` can, in requests"));
-        check("host", Request, Err("`host` cannot be written; `:authority` can"));
-        check("content-length", Response, Err("`content-length` is set by the gateway"));
+        check("x-a", Request, &Ok(Target::Header(HeaderName::from_static("x-a"))));
+        check(":path", Request, &Ok(Target::Pseudo(Pseudo::Path)));
+        check(":status", Response, &Ok(Target::Pseudo(Pseudo::Status)));
+        check(
+            ":status",
+            Request,
+            &Err("`:status` cannot be set; `:method`, `:authority` and `:path` can, in requests"),
+        );
+        check(":path", Response, &Err("`:path` cannot be set; `:status` can, in responses"));
+        check(
+            ":scheme",
+            Request,
+            &Err("`:scheme` cannot be set; `:method`, `:authority` and `:path` can, in requests"),
+        );
+        check("host", Request, &Err("`host` cannot be written; `:authority` can"));
+        check("content-length", Response, &Err("`content-length` is set by the gateway"));
         for name in CONNECTION {
-            check(name, Response, Err(&format!("`{name}` belongs to the connection, not to the message")));
+            check(name, Response, &Err(&format!("`{name}` belongs to the connection, not to the message")));
         }
         for (name, shown) in [("X-A", "X-A"), ("", ""), ("a\r\nb", "a\\r\\nb"), ("a b", "a b"), ("a\0", "a\\u{0}")] {
             let message =
                 format!("`{shown}` is no header name: lower case letters, digits and !#$%&'*+-.^_`|~ are allowed");
-            check(name, Request, Err(&message));
+            check(name, Request, &Err(&message));
         }
     }
 

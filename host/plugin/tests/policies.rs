@@ -65,7 +65,7 @@ fn every_kind_of_edit() {
     let worker = host.host.runtime().worker();
     let (_, head) = on_request(&*worker, &active).unwrap();
     assert_eq!((head.uri.to_string(), head.method.as_str()), ("/new?x=y".into(), "PUT"));
-    let values = |name| head.headers.get_all(name).iter().map(|value| value.as_bytes()).collect::<Vec<_>>();
+    let values = |name| head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect::<Vec<_>>();
     assert_eq!(values("host"), [b"b.example"]);
     assert_eq!(values("x-in"), [b"1", b"2", b"3"]);
     assert!(values("x-request").is_empty());
