@@ -27,21 +27,33 @@ const BACKLOG: i32 = 4096;
 
 /// Listen on an address, once for each worker: all of them, or none.
 pub(crate) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    (0..count).map(|_| bind_one(address)).collect()
+    (0..count)
+        .map(|_| {
+            let socket = socket(address)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+/// Whether nobody else listens on the address. `SO_REUSEPORT` would not tell: another process of the same user that sets it too (a second
+/// gateway, started by mistake) would silently take its share of the connections.
+pub(crate) fn probe(address: SocketAddr) -> io::Result<()> {
+    socket(address)?.bind(&address.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` may be asked for side by side.
         socket.set_only_v6(true)?;
     }
+    // Connections of a process before this one may linger.
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// What an operator reads in the status of a listener.

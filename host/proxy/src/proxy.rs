@@ -3,6 +3,7 @@
 use std::{
     collections::hash_map::Entry,
     io,
+    net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     thread::JoinHandle,
@@ -73,6 +74,8 @@ struct Published {
     sockets: FxHashMap<SocketKey, Option<SocketTls>>,
     /// Tried again with each snapshot; reported only when the text changes.
     failed: FxHashMap<SocketKey, String>,
+    /// Addresses that this process has listened on. Workers may not have closed them yet when they are asked for again.
+    held: FxHashSet<SocketAddr>,
     keys: Keys,
     /// Nothing is opened any more.
     draining: bool,
@@ -131,16 +134,17 @@ impl Proxy {
     }
 
     /// Bind what is new, and give what is there its certificates.
-    fn open(&self, published: &mut Published, snapshot: &Snapshot) -> Vec<(SocketKey, Vec<std::net::TcpListener>)> {
+    fn open(&self, published: &mut Published, snapshot: &Snapshot) -> Vec<(SocketKey, Vec<TcpListener>)> {
         let mut opened = Vec::new();
-        let Published { sockets, failed, keys, draining: false } = published else { return opened };
+        let Published { sockets, failed, held, keys, draining: false } = published else { return opened };
         for socket in &snapshot.sockets {
             let key = SocketKey::from(&**socket);
             match sockets.entry(key) {
                 Entry::Occupied(known) => known.get().iter().for_each(|tls| tls.update(socket, keys)),
-                Entry::Vacant(vacant) => match self.bind(socket, keys) {
+                Entry::Vacant(vacant) => match self.bind(socket, keys, held) {
                     Ok((listeners, tls)) => {
                         vacant.insert(tls);
+                        held.insert(key.address);
                         failed.remove(&key);
                         opened.push((key, listeners));
                     }
@@ -155,12 +159,14 @@ impl Proxy {
         &self,
         socket: &Arc<Socket>,
         keys: &Keys,
-    ) -> Result<(Vec<std::net::TcpListener>, Option<SocketTls>), String> {
+        held: &FxHashSet<SocketAddr>,
+    ) -> Result<(Vec<TcpListener>, Option<SocketTls>), String> {
         let tls = match socket.protocol {
             SocketProtocol::Http => None,
             SocketProtocol::Https => Some(SocketTls::new(socket, keys).map_err(|error| error.to_string())?),
         };
-        let listeners = listen::bind(socket.address, self.workers.len());
+        let free = if held.contains(&socket.address) { Ok(()) } else { listen::probe(socket.address) };
+        let listeners = free.and_then(|()| listen::bind(socket.address, self.workers.len()));
         let listeners = listeners.map_err(|error| listen::explain(socket.address, &error))?;
         Ok((listeners, tls))
     }

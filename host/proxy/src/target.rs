@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Uri, header, request, uri::PathAndQuery};
+use http::{HeaderValue, Uri, Version, header, request, uri::PathAndQuery};
 use penstock_core::{
     hostname::split_authority,
     path::{self, TargetTooLong},
@@ -18,6 +18,10 @@ pub(crate) fn settle(head: &mut request::Parts, wire: &Wire) -> Result<(), Rejec
     }
     if head.uri.path_and_query().map_or(0, |target| target.as_str().len()) > wire.limits.uri_length {
         return Err(Reason::UriTooLong.into());
+    }
+    // On HTTP/1.1 the guard has counted.
+    if head.headers.len() > wire.limits.headers {
+        return Err(Reason::HeadersTooLarge.into());
     }
     settle_host(head)?;
     let path =
@@ -54,6 +58,9 @@ fn settle_host(head: &mut request::Parts) -> Result<(), Rejection> {
     let Some(authority) = head.uri.authority() else {
         let mut hosts = head.headers.get_all(header::HOST).iter();
         return match (hosts.next(), hosts.next()) {
+            (None, _) if head.version == Version::HTTP_2 => {
+                Err(Rejection::new(Reason::BadRequest, "there is neither Host nor :authority"))
+            }
             (_, None) => Ok(()),
             _ => Err(Rejection::new(Reason::BadRequest, "there are two Host")),
         };

@@ -198,6 +198,28 @@ async fn a_port_that_is_taken() {
     assert_eq!(Connection::h1(address).await.unwrap().send(get("/")).await.unwrap().status, 200);
 }
 
+#[tokio::test]
+async fn a_second_gateway_on_the_same_port() {
+    let origin = Origin::start();
+    let (_first, address) = Gateway::serving(vec![to(&[origin.address()])]);
+    let second = Gateway::start(settings(), Arc::new(NoPolicies));
+    second.proxy.publish(snapshot(vec![socket(address, vec![])]));
+    let SocketState::Failed(text) = &second.facts.sockets()[0].1 else { panic!("{:?}", second.facts.sockets()) };
+    assert!(text.contains("in use by another process"), "{text}");
+}
+
+#[tokio::test]
+async fn a_listener_that_is_removed_and_added_again_at_once() {
+    let origin = Origin::answering(Answer::new(200));
+    let (gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
+    for _ in 0..20 {
+        gateway.proxy.publish(snapshot(vec![]));
+        gateway.proxy.publish(snapshot(vec![socket(address, vec![to(&[origin.address()])])]));
+        assert_eq!(Connection::h1(address).await.unwrap().send(get("/")).await.unwrap().status, 200);
+    }
+    assert!(gateway.facts.sockets().iter().all(|(_, state)| !matches!(state, SocketState::Failed(_))));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_under_load_loses_nothing() {
     let origin = Origin::answering(Answer::new(200));

@@ -120,6 +120,24 @@ async fn requests_in_small_pieces() {
 }
 
 #[tokio::test]
+async fn heads_of_http2() {
+    use penstock_testing::client::{Connection, get};
+    let origin = Origin::start();
+    let (_gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
+    let mut connection = Connection::h2(address).await.unwrap();
+    let mut many = get("/");
+    for n in 0..150 {
+        many = many.header(&format!("x-{n}"), "y");
+    }
+    assert_eq!(connection.send(many).await.unwrap().status, 431);
+    assert_eq!(connection.send(get(&format!("/{}", "x".repeat(9000)))).await.unwrap().status, 414);
+    assert_eq!(connection.send(get("/").host("a.example").header("host", "b.example")).await.unwrap().status, 400);
+    assert_eq!(connection.send(get("/a/../../b")).await.unwrap().status, 400);
+    assert_eq!(connection.send(get("/").host("a.example").header("host", "A.example")).await.unwrap().status, 200);
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn limits_of_heads() {
     let long = "x".repeat(70_000);
     check("long target", format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes(), "414").await;

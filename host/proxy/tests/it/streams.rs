@@ -244,6 +244,30 @@ async fn idle_is_only_what_has_no_request() {
     assert!(raw.read_response().await.unwrap().starts_with("HTTP/1.1 200 "));
 }
 
+/// A client that opens streams and resets them without pause (CVE-2023-44487) holds nobody else up, and leaves nothing behind.
+#[tokio::test]
+async fn rapid_resets() {
+    let gate = Gate::new();
+    let origin = Origin::answering(Answer::new(200).after(&gate));
+    let (gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
+    let mut attacker = Connection::h2(address).await.unwrap();
+    for _ in 0..500 {
+        // Given up as soon as it is sent.
+        let reset = tokio::time::timeout(Duration::from_millis(1), attacker.send(get("/"))).await;
+        assert!(reset.is_err() || reset.unwrap().is_err());
+        if attacker.is_closed() {
+            break;
+        }
+    }
+    drop(attacker);
+    eventually("all of its streams to be over", async || {
+        gateway.metrics().contains("penstock_connections_open 0").then_some(())
+    })
+    .await;
+    gate.open();
+    assert_eq!(Connection::h2(address).await.unwrap().send(get("/")).await.unwrap().status, 200);
+}
+
 #[tokio::test]
 async fn clients_that_take_nothing() {
     let mut answer = Answer::new(200);

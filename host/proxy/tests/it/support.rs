@@ -3,7 +3,10 @@
 use std::{
     net::SocketAddr,
     num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -87,9 +90,18 @@ impl Gateway {
     }
 }
 
-/// An address that nobody listens on. The kernel does not give the same port twice in a row.
+/// An address that nobody listens on: below the ports that the kernel gives to clients, and different for tests that run side by side.
 pub(crate) fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let offset = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, SeqCst)) % COUNT;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(FIRST + offset).unwrap()));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 pub(crate) fn snapshot(mut sockets: Vec<Socket>) -> Arc<Snapshot> {
