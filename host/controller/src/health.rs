@@ -38,3 +38,25 @@ impl Health {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_good_depends_on_the_type() {
+        let check = |type_, status, reason, expected| assert_eq!(Health::of(type_, status, reason), expected);
+        check("Accepted", "True", "Accepted", Health::Good);
+        check("Accepted", "False", "NotAllowedByListeners", Health::Bad);
+        check("Degraded", "True", "LastGoodServing", Health::Bad);
+        check("Conflicted", "False", "NoConflicts", Health::Good);
+        check("Programmed", "False", "Pending", Health::Pending);
+        check("Programmed", "Unknown", "Pending", Health::Pending);
+        check("Degraded", "Unknown", "Pending", Health::Pending);
+    }
+
+    #[test]
+    fn the_worst_is_the_greatest() {
+        assert!(Health::Good < Health::Pending && Health::Pending < Health::Bad);
+    }
+}

@@ -56,3 +56,73 @@ pub(crate) fn unready(needs: &Needs, facts: &Facts) -> Option<Unready> {
     let plugins: Vec<_> = needs.plugins.iter().map(|spec| spec.plugin.clone()).filter(undecided).collect();
     (!plugins.is_empty()).then_some(Unready::Plugins(plugins))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use penstock_core::{
+        Kind,
+        fact::SocketState,
+        plugin::{ActiveRevision, Candidate, Hooks, ModuleSource, PluginSpec, PluginState, Rejection, Revision},
+    };
+
+    use super::*;
+
+    fn plugin() -> ResourceRef {
+        ResourceRef::new(Kind::WasmPlugin, "default", "p")
+    }
+
+    fn needs() -> Needs {
+        let spec = PluginSpec {
+            plugin: plugin(),
+            generation: 1,
+            source: ModuleSource::Inline(Default::default()),
+            config: Arc::default(),
+            capabilities: Default::default(),
+            limits: Default::default(),
+        };
+        Needs { plugins: vec![Arc::new(spec)], sockets: vec![([127, 0, 0, 1], 80).into()], ..Needs::default() }
+    }
+
+    /// What is waited for when the socket and the plugin are in these states.
+    fn check(socket: Option<SocketState>, state: Option<PluginState>, expected: Option<&Unready>) {
+        let mut facts = Facts::default();
+        facts.sockets.extend(socket.map(|state| (([127, 0, 0, 1], 80).into(), state)));
+        facts.plugins.extend(state.map(|state| (plugin(), Arc::new(state))));
+        assert_eq!(unready(&needs(), &facts).as_ref(), expected);
+    }
+
+    fn state(serves: bool, candidate: Option<Phase>) -> PluginState {
+        let active = ActiveRevision {
+            revision: Revision::new(1, Arc::new(())),
+            generation: 1,
+            digest: "".into(),
+            name: "".into(),
+            version: "".into(),
+            hooks: Hooks::default(),
+        };
+        let candidate = candidate.map(|phase| Candidate { generation: 1, digest: None, phase });
+        PluginState { active: serves.then_some(active), candidate }
+    }
+
+    #[test]
+    fn sockets_are_waited_for_until_they_are_bound_or_refused() {
+        let serving = || Some(state(true, None));
+        check(None, serving(), Some(&Unready::Sockets(vec![([127, 0, 0, 1], 80).into()])));
+        check(Some(SocketState::Bound), serving(), None);
+        check(Some(SocketState::Failed("in use".into())), serving(), None);
+    }
+
+    #[test]
+    fn plugins_are_waited_for_until_their_first_verdict() {
+        let bound = || Some(SocketState::Bound);
+        let waiting = Unready::Plugins(vec![plugin()]);
+        check(bound(), None, Some(&waiting));
+        check(bound(), Some(state(false, Some(Phase::Fetching))), Some(&waiting));
+        check(bound(), Some(state(false, Some(Phase::Validating))), Some(&waiting));
+        check(bound(), Some(state(true, Some(Phase::Validating))), None);
+        let rejection = Rejection { reason: "InvalidModule", message: String::new() };
+        check(bound(), Some(state(false, Some(Phase::Rejected(rejection)))), None);
+    }
+}

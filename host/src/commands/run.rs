@@ -29,7 +29,7 @@ use penstock_core::{
 use penstock_plugin_host::{PluginHost, PluginSettings};
 use penstock_proxy::{AccessLog, Proxy, ProxySettings};
 use penstock_translate::Settings;
-use prometheus_client::registry::Registry;
+use prometheus_client::{metrics::info::Info, registry::Registry};
 
 use crate::{
     admin::{AdminServer, AdminView},
@@ -151,6 +151,8 @@ impl Gateway {
         let admin = args.admin.admin;
         let server = AdminServer::bind(admin).with_context(|| format!("the admin server cannot listen on {admin}"))?;
         let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("penstock_build", "The version that runs", build);
         let metrics = ControllerMetrics::new(&mut registry);
         let inbox = Inbox::new();
         let facts: Arc<dyn FactSink> = Arc::new(inbox.clone());

@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use penstock_core::fact::Fact;
 use penstock_translate::{Change, resources::Object};
 use prometheus_client::registry::Registry;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{event::Event, readiness::Unready};
@@ -145,4 +145,73 @@ fn a_socket_that_failed_is_tried_again_and_one_that_accepts_is_left_alone() {
     assert_eq!(it.handle([Event::Retry]), ["publish 8080"]);
     it.handle([socket(8080, SocketState::Bound)]);
     assert_eq!(it.handle([Event::Retry]), Vec::<String>::new());
+}
+
+/// A small deterministic generator (xorshift), so that a failure names a seed that repeats it.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// Whatever happened, in one order; each seed tells another story.
+fn story(dice: &mut Dice) -> Vec<Event> {
+    let mut events = vec![complete("files")];
+    for _ in 0..30 {
+        let port = 8080 + u16::try_from(dice.roll(3)).unwrap();
+        events.push(match dice.roll(5) {
+            0 => Event::Changed(vec![Change::Delete(ResourceRef::new(penstock_core::Kind::Gateway, "default", "gw"))]),
+            1 => socket(port, SocketState::Bound),
+            2 => socket(port, SocketState::Failed("in use".into())),
+            _ => gateway(port),
+        });
+    }
+    events
+}
+
+#[test]
+fn the_end_does_not_depend_on_how_events_fall_into_batches() {
+    for seed in 1..200 {
+        let mut at_once = Loop::new(&["files"]);
+        at_once.handle(story(&mut Dice(seed)));
+
+        let (mut one_by_one, mut dice) = (Loop::new(&["files"]), Dice(seed.wrapping_mul(7919)));
+        let mut batch = Vec::new();
+        for event in story(&mut Dice(seed)) {
+            batch.push(event);
+            if dice.roll(3) == 0 {
+                one_by_one.handle(std::mem::take(&mut batch));
+            }
+        }
+        one_by_one.handle(batch);
+
+        let end = |it: &Loop| {
+            let snapshot = serde_json::to_value(it.controller.published.as_ref().unwrap()).unwrap();
+            let statuses: Vec<_> =
+                it.board.report().resources.into_iter().map(|it| (it.name, without_times(it.status))).collect();
+            (snapshot, statuses)
+        };
+        assert_eq!(end(&at_once), end(&one_by_one), "seed {seed}");
+    }
+}
+
+/// When something became so may differ; what is so may not.
+fn without_times(mut status: Value) -> Value {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.remove("lastTransitionTime");
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    strip(&mut status);
+    status
 }
