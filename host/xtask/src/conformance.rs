@@ -88,6 +88,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             command
         }
         None => {
+            suite.sweep()?;
             suite.ensure_class(&arguments.gateway_class, &arguments.controller_name)?;
             let program = suite.program()?;
             let mut command = suite.enter()?;

@@ -148,7 +148,7 @@ impl Programs {
                     "  Building what the cluster runs. On two cores this takes ten minutes the first time, and is kept."
                 );
             });
-            eprintln!("  building {name} {version}");
+            eprintln!("  building {name} ({} {version})", module.folder);
             let partial = folder.join(format!("{name}.partial-{}", std::process::id()));
             self.make(*recipe, &source, &folder, &partial, &version).with_context(|| format!("cannot build {name}"))?;
             // Whoever was faster made the same thing.

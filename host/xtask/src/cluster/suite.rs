@@ -23,6 +23,9 @@ pub(crate) fn addresses() -> [String; 2] {
     ["-usable-address=10.250.255.254".to_owned(), "-unusable-address=192.0.2.1".to_owned()]
 }
 
+/// How the names of the suite's namespaces start, as kubectl prints them.
+const NAMESPACES: [&str; 2] = ["namespace/gateway-conformance-", "namespace/gateway-api-"];
+
 impl<'w> Suite<'w> {
     pub(crate) fn new(workspace: &'w Workspace, cluster: &str) -> Result<Self> {
         Ok(Self { workspace, cluster: Cluster::new(workspace, cluster)?, programs: Programs::new(workspace)? })
@@ -36,6 +39,23 @@ impl<'w> Suite<'w> {
     /// A command inside the cluster, to be completed.
     pub(crate) fn enter(&self) -> Result<Command> {
         self.cluster.enter(&self.programs, self.workspace)
+    }
+
+    /// Remove the namespaces that an interrupted run left: the suite does not expect them half removed.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let output = self.enter()?.args(["kubectl", "get", "namespaces", "--output=name"]).output()?;
+        ensure!(output.status.success(), "kubectl failed: {}", String::from_utf8_lossy(&output.stderr));
+        let names = String::from_utf8(output.stdout)?;
+        let is_of_suite = |name: &&str| NAMESPACES.iter().any(|prefix| name.starts_with(prefix));
+        let left: Vec<_> = names.lines().filter(is_of_suite).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        eprintln!("  removing what an earlier run left: {}", left.join(" "));
+        let mut delete = self.enter()?;
+        delete.args(["kubectl", "delete", "--wait", "--timeout=120s", "--ignore-not-found"]).args(left);
+        ensure!(delete.stdout(Stdio::null()).status()?.success(), "kubectl failed: its message is above");
+        Ok(())
     }
 
     /// The suite wants the GatewayClass to be there before it starts. One that exists is left as it is.
