@@ -34,6 +34,7 @@ mod metrics;
 mod module;
 mod names;
 mod plan;
+mod printable;
 pub mod reason;
 mod reply;
 mod revision;

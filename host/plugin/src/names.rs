@@ -109,7 +109,7 @@ pub(crate) fn prefix(prefix: &str) -> Result<Box<str>, InvalidName> {
 }
 
 /// Names in messages come from plugins: keep them short and printable.
-fn shorten(name: &str) -> String {
+pub(crate) fn shorten(name: &str) -> String {
     name.chars().take(64).flat_map(char::escape_default).collect()
 }
 

@@ -112,12 +112,7 @@ fn reads(list: &'static str, names: &[String], direction: Direction) -> Result<V
         Direction::Response => (Read::parse_response, RESPONSE_NAMES),
     };
     let read = |(index, name): (usize, &String)| {
-        parse(name).ok_or_else(|| InvalidPlan::Read {
-            list,
-            index,
-            name: name.chars().take(64).flat_map(char::escape_default).collect(),
-            allowed,
-        })
+        parse(name).ok_or_else(|| InvalidPlan::Read { list, index, name: names::shorten(name), allowed })
     };
     names.iter().enumerate().map(read).collect()
 }
@@ -188,7 +183,7 @@ impl Writes {
         let target = Target::parse(name, self.direction)?;
         let covered = matches!(target, Target::Header(_))
             && self.entries.iter().any(|entry| matches!(entry, Write::Prefix(prefix) if name.starts_with(&**prefix)));
-        if covered { Ok(target) } else { Err(InvalidTarget::Undeclared(name.into())) }
+        if covered { Ok(target) } else { Err(InvalidTarget::Undeclared(names::shorten(name))) }
     }
 }
 

@@ -2,6 +2,11 @@
 
 use penstock_core::plugin::{FaultKind, PluginFault, Rejection};
 
+use crate::printable::printable;
+
+/// Bytes of a message: it becomes part of a status that people read in a terminal.
+const LONGEST_MESSAGE: usize = 2048;
+
 /// The module could not be read. The only reason after which the host tries again by itself.
 pub const FETCH_FAILED: &str = "FetchFailed";
 /// The module is larger than `limits.moduleSize`.
@@ -101,10 +106,10 @@ pub(crate) fn faulted(step: Step, fault: &PluginFault) -> Rejection {
             _ => CONTRACT_MISMATCH,
         },
     };
-    Rejection { reason, message: format!("{step}: {}", fault.message) }
+    rejection(reason, format!("{step}: {}", fault.message))
 }
 
-/// Shorthand for the places that refuse.
-pub(crate) fn rejection(reason: &'static str, message: impl Into<String>) -> Rejection {
-    Rejection { reason, message: message.into() }
+/// Shorthand for the places that refuse. Messages may quote what a plugin wrote.
+pub(crate) fn rejection(reason: &'static str, message: impl AsRef<str>) -> Rejection {
+    Rejection { reason, message: printable(message.as_ref(), LONGEST_MESSAGE) }
 }

@@ -13,7 +13,7 @@ use std::{
 use penstock_core::{
     ResourceRef,
     fact::{Fact, FactSink},
-    plugin::{ActiveRevision, Candidate, Phase, PluginSpec, PluginState},
+    plugin::{ActiveRevision, Candidate, Phase, PluginSpec, PluginState, Rejection},
 };
 
 use super::{
@@ -148,12 +148,17 @@ impl Owner {
         match finished.result {
             Ok(loaded) => {
                 metrics.candidate(Outcome::Ready);
+                let (name, version) = (&*loaded.name, &*loaded.version);
+                tracing::info!(%plugin, name, version, digest = %loaded.digest(), "a plugin is ready");
                 entry.activate(&loaded);
             }
             Err(refused) => {
                 // Another attempt at the same candidate is not another candidate.
                 if entry.retry.is_none() {
                     metrics.candidate(Outcome::Rejected);
+                    let Rejection { reason, message } = &refused.rejection;
+                    let serving = entry.state.active.as_ref().map(|active| tracing::field::display(&active.digest));
+                    tracing::warn!(%plugin, reason, message, serving, "a plugin was refused; what serves stays");
                 }
                 entry.reject(finished.digest, refused);
             }
