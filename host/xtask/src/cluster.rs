@@ -22,7 +22,7 @@ pub(crate) use self::suite::{Suite, addresses as suite_addresses};
 use self::up::{Channel, Up};
 use crate::workspace::Workspace;
 
-mod archive;
+pub mod archive;
 mod processes;
 mod programs;
 mod requirements;

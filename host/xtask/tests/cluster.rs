@@ -9,6 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use xtask::cluster::archive;
+
 /// A cluster of this test's own, beside whatever else runs.
 struct Cluster {
     name: String,
@@ -143,6 +145,51 @@ fn pods_run_and_services_answer() {
     assert_eq!(retried(&cluster, &answer), "ok");
     let proxied = cluster.kubectl(&["get", "--raw=/api/v1/namespaces/default/services/echo:80/proxy/some/path"]);
     assert!(proxied.contains("/some/path"), "{proxied}");
+}
+
+/// What a controller in a pod relies on: its token, the API server's Service, and the names of Services.
+#[test]
+fn a_pod_reaches_the_api_server_by_name() {
+    let cluster = Cluster::up("inside");
+    let kubectl = cluster.xtask(&["exec", "--", "which", "kubectl"]);
+    let image = std::env::temp_dir().join(format!("{}.tar", cluster.name));
+    archive::write(Path::new(kubectl.trim()), &["example.org/kubectl:1"], &image).unwrap();
+    cluster.xtask(&["load-image", image.to_str().unwrap()]);
+    fs::remove_file(image).unwrap();
+
+    cluster.apply(
+        "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: by-name}
+data:
+  kubeconfig: |
+    clusters:
+    - name: here
+      cluster:
+        server: https://kubernetes.default.svc
+        certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+    users:
+    - {name: pod, user: {tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token}}
+    contexts:
+    - {name: here, context: {cluster: here, user: pod}}
+    current-context: here
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: asks}
+spec:
+  restartPolicy: OnFailure
+  containers:
+  - name: asks
+    image: example.org/kubectl:1
+    args: [--kubeconfig=/by-name/kubeconfig, get, --raw=/readyz]
+    volumeMounts: [{name: by-name, mountPath: /by-name}]
+  volumes: [{name: by-name, configMap: {name: by-name}}]
+",
+    );
+    cluster.kubectl(&["wait", "pod/asks", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s"]);
+    assert_eq!(cluster.kubectl(&["logs", "asks"]), "ok");
 }
 
 #[test]

@@ -12,8 +12,11 @@ use sha2::{Digest as _, Sha256};
 /// Entries of a tar file are padded to this.
 const BLOCK: usize = 512;
 
-/// Write an image that holds and runs one static program, under all the given names.
-pub(super) fn write(program: &Path, names: &[&str], archive: &Path) -> Result<()> {
+/// Write an image that holds and runs one static program, not as root, under all the given names.
+///
+/// # Errors
+/// When the program cannot be read or the archive not be written.
+pub fn write(program: &Path, names: &[&str], archive: &Path) -> Result<()> {
     let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
     let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     fs::write(archive, image(name, &content, names)).with_context(|| format!("cannot write {}", archive.display()))
