@@ -38,7 +38,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const INDEX: &str = "\
-/livez    the process runs
+/livez    the process runs and follows changes
 /readyz   the first configuration is published and every socket is settled
 /metrics  counters and latencies, for Prometheus
 /status   resources with their conditions, plugins with their revisions, problems in files
@@ -97,7 +97,7 @@ async fn accept(listener: &tokio::net::TcpListener, view: &Arc<AdminView>) {
 fn answer(request: &Request<Incoming>, view: &AdminView) -> Response<Full<Bytes>> {
     let answer: fn(&AdminView) -> Response<Full<Bytes>> = match request.uri().path() {
         "/" => |_| text(StatusCode::OK, INDEX.to_owned()),
-        "/livez" => |_| text(StatusCode::OK, "ok\n".to_owned()),
+        "/livez" => liveness,
         "/readyz" => readiness,
         "/metrics" => metrics,
         "/status" => |view| json(&view.board.report()),
@@ -110,6 +110,14 @@ fn answer(request: &Request<Incoming>, view: &AdminView) -> Response<Full<Bytes>
         return refused;
     }
     answer(view)
+}
+
+/// What was published goes on serving without a controller, but only a restart makes it change again.
+fn liveness(view: &AdminView) -> Response<Full<Bytes>> {
+    if view.board.is_alive() {
+        return text(StatusCode::OK, "ok\n".to_owned());
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, "the controller ended by a defect; changes are not followed\n".to_owned())
 }
 
 fn readiness(view: &AdminView) -> Response<Full<Bytes>> {

@@ -15,7 +15,7 @@ use crate::{
     metrics::ControllerMetrics,
     readiness,
     sources::files::Problem,
-    status::StatusBoard,
+    status::{Owner, StatusBoard},
 };
 
 /// Where the results of a translation go. Both calls hand over a complete desired state and return at once; what came of it returns as
@@ -40,6 +40,7 @@ pub struct Controller<O> {
     outputs: O,
     board: Arc<StatusBoard>,
     metrics: ControllerMetrics,
+    _alive: Arc<Owner>,
 }
 
 impl<O: Outputs> Controller<O> {
@@ -61,6 +62,7 @@ impl<O: Outputs> Controller<O> {
             incomplete,
             published: None,
             outputs,
+            _alive: board.attach(),
             board,
             metrics,
         }

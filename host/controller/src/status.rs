@@ -7,7 +7,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -32,7 +32,12 @@ pub struct StatusBoard {
     /// Once ready, always ready: a plugin that is added later must not take the instance out of service.
     ready: OnceLock<()>,
     draining: AtomicBool,
+    /// Upgrades as long as the loop lives.
+    owner: OnceLock<Weak<Owner>>,
 }
+
+/// Held by the loop, also while it unwinds: when it is gone, nobody posts any more.
+pub(crate) struct Owner;
 
 #[derive(Default)]
 struct Posted {
@@ -114,6 +119,7 @@ impl StatusBoard {
             waiting: ArcSwapOption::from_pointee(Unready::Starting),
             ready: OnceLock::new(),
             draining: AtomicBool::new(false),
+            owner: OnceLock::new(),
         }
     }
 
@@ -129,6 +135,18 @@ impl StatusBoard {
             return Ok(());
         }
         self.waiting.load().as_ref().map_or(Ok(()), |waiting| Err(Unready::clone(waiting)))
+    }
+
+    /// Whether changes are followed. If the loop ended by a defect, what was published goes on serving, but only a restart makes it change.
+    pub fn is_alive(&self) -> bool {
+        self.owner.get().is_none_or(|owner| owner.strong_count() > 0)
+    }
+
+    pub(crate) fn attach(&self) -> Arc<Owner> {
+        let owner = Arc::new(Owner);
+        // A board has one loop; a second one would not be watched over.
+        let _ = self.owner.set(Arc::downgrade(&owner));
+        owner
     }
 
     /// The end has begun: whoever asks is told to send traffic elsewhere.

@@ -99,6 +99,15 @@ fn nothing_is_published_before_every_source_is_complete() {
 }
 
 #[test]
+fn a_loop_that_is_gone_is_noticed() {
+    let it = Loop::new(&["files"]);
+    assert!(it.board.is_alive());
+    let board = it.board;
+    drop(it.controller);
+    assert!(!board.is_alive());
+}
+
+#[test]
 fn an_empty_world_is_published_too() {
     let mut it = Loop::new(&["files"]);
     assert_eq!(it.handle([complete("files")]), ["publish ", "require 0"]);
