@@ -50,6 +50,9 @@ const LONGEST_BURST: Duration = Duration::from_millis(250);
 /// How long a file that somebody is writing is waited for. Half a file may look like one with fewer resources.
 const LONGEST_WRITE: Duration = Duration::from_secs(2);
 
+/// Files that change faster than they are read are left to the next event, which has come by then.
+const MOST_PASSES: usize = 5;
+
 /// Resources in files.
 #[derive(Debug)]
 pub struct FileSource {
@@ -163,11 +166,11 @@ impl Follower {
         }
     }
 
-    /// Read with the watch in place. The interest is computed before and after: a link that was swapped in between leads to directories that
-    /// were not watched while they were read.
+    /// Read with the watch in place. The interest is computed before and after: a link that was swapped in between, or a module that was not
+    /// known before, leads to directories that were not watched while they were read.
     fn read(&mut self) -> Reading {
         let mut reading = Reading::default();
-        loop {
+        for _ in 0..MOST_PASSES {
             let interest = self.source.store.interest();
             for (path, error) in self.watcher.watch(&interest) {
                 tracing::error!(path = %path.display(), %error, "cannot watch a directory: its changes need SIGHUP");
