@@ -200,7 +200,7 @@ impl RequestBody {
 pub(crate) struct ResponseBody {
     pub(crate) incoming: Incoming,
     pub(crate) lease: Lease,
-    pub(crate) record: Box<Record>,
+    pub(crate) record: Record,
 }
 
 impl ResponseBody {

@@ -28,22 +28,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn begin(connection: Rc<Connection>) -> Box<Self> {
+    pub(crate) fn begin(connection: Rc<Connection>) -> Self {
         connection.request_begins();
         let log = connection.worker.access_log.is_on().then(Box::default);
         let (rule, progress) = (None, None);
         let (status, reason) = (None, None);
-        Box::new(Self {
-            connection,
-            started: Instant::now(),
-            rule,
-            progress,
-            status,
-            reason,
-            sent: 0,
-            complete: false,
-            log,
-        })
+        Self { connection, started: Instant::now(), rule, progress, status, reason, sent: 0, complete: false, log }
     }
 
     /// The fields of the access log, if anyone wants them.

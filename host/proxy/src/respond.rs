@@ -109,7 +109,7 @@ impl Answer {
 }
 
 /// Put the response together. The record goes with the body and is closed at its end.
-pub(crate) fn finish(connection: &Connection, answer: Answer, mut record: Box<Record>) -> Response<Body> {
+pub(crate) fn finish(connection: &Connection, answer: Answer, mut record: Record) -> Response<Body> {
     let Answer { mut head, source } = answer;
     record.answer(head.status);
     // What the endpoint speaks is its business.

@@ -6,7 +6,8 @@
 //! before the next one anyway, so its waker is muted meanwhile.
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -44,10 +45,12 @@ struct Driver {
     waker: Waker,
 }
 
-/// Wakes the task that uses the connection, unless it is that task itself which makes the noise.
+/// Wakes the task that uses the connection, unless it is that task itself which makes the noise, or nobody uses it.
 #[derive(Debug, Default)]
 struct Signal {
     muted: AtomicBool,
+    /// It would have been woken, had it not been muted: on an idle connection, there is something to read.
+    noise: AtomicBool,
     // Only ever locked by the worker that the connection belongs to; a lock because wakers must be `Send`.
     task: Mutex<Option<Waker>>,
 }
@@ -59,7 +62,7 @@ impl Wake for Signal {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.muted.load(Relaxed) {
-            return;
+            return self.noise.store(true, Relaxed);
         }
         if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
             task.wake_by_ref();
@@ -77,14 +80,28 @@ impl Driver {
         if self.over {
             return;
         }
+        self.signal.muted.store(false, Relaxed);
         {
             let mut task = self.signal.task.lock().unwrap_or_else(PoisonError::into_inner);
             if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
                 *task = Some(cx.waker().clone());
             }
         }
+        self.poll();
+    }
+
+    fn poll(&mut self) {
         // How it ended is told to the request that was under way.
         self.over = Pin::new(&mut self.connection).poll(&mut Context::from_waker(&self.waker)).is_ready();
+    }
+
+    /// Drive it for nobody, and remember whether anything comes afterwards.
+    fn rest(&mut self) {
+        self.signal.muted.store(true, Relaxed);
+        if !self.over {
+            self.poll();
+        }
+        self.signal.noise.store(false, Relaxed);
     }
 
     /// Ask for something that only driving can bring.
@@ -98,7 +115,7 @@ impl Driver {
 
 /// A request under way, up to the head of its response.
 pub(crate) struct Exchange<'a, F> {
-    response: Pin<Box<F>>,
+    response: F,
     driver: &'a mut Driver,
 }
 
@@ -111,9 +128,21 @@ pub(crate) trait ResponseFuture:
 impl<F: Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>> ResponseFuture for F {}
 
 impl<F: ResponseFuture> Exchange<'_, F> {
-    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Response<Incoming>, NoResponse>> {
-        self.driver.drive(cx);
-        self.driver.ask(|cx| self.response.as_mut().poll(cx)).map_err(NoResponse::from)
+    /// Send the request and wait. `is_too_late` is asked whenever there is nothing to do but wait.
+    pub(crate) async fn run(
+        self,
+        mut is_too_late: impl FnMut(&Context<'_>) -> bool,
+    ) -> Result<Response<Incoming>, NoResponse> {
+        let Self { response, driver } = self;
+        let mut response = pin!(response);
+        poll_fn(|cx| {
+            driver.drive(cx);
+            match driver.ask(|cx| response.as_mut().poll(cx)) {
+                Poll::Pending if is_too_late(cx) => Poll::Ready(Err(NoResponse::TimedOut)),
+                polled => polled.map_err(NoResponse::from),
+            }
+        })
+        .await
     }
 }
 
@@ -148,15 +177,21 @@ impl Http1 {
         Ok(Box::new(Self { sender, driver: Driver::new(connection) }))
     }
 
-    /// Whether it could take a request now. Notices that the endpoint has closed it, as far as this process knows.
-    pub(crate) fn is_ready(&mut self) -> bool {
-        self.driver.drive(&Context::from_waker(Waker::noop()));
+    /// The exchange is over. Whether the connection can take another one.
+    pub(crate) fn rest(&mut self) -> bool {
+        self.driver.rest();
         !self.driver.over && self.sender.is_ready()
+    }
+
+    /// Whether a connection that rested is still open, as far as this process knows.
+    pub(crate) fn is_open(&mut self) -> bool {
+        let has_news = self.driver.signal.noise.load(Relaxed);
+        !has_news || self.rest()
     }
 
     /// Hand a request over. It is sent when the exchange is polled.
     pub(crate) fn send(&mut self, request: Request<Body>) -> Exchange<'_, impl ResponseFuture + use<>> {
-        Exchange { response: Box::pin(self.sender.try_send_request(request)), driver: &mut self.driver }
+        Exchange { response: self.sender.try_send_request(request), driver: &mut self.driver }
     }
 
     /// The next frame of the response. It is there already if it came together with what came before.

@@ -80,7 +80,7 @@ impl Pool {
     pub(crate) fn take_idle(&self) -> Option<Box<Http1>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut entry) = idle.pop() {
-            if entry.connection.is_ready() {
+            if entry.connection.is_open() {
                 return Some(entry.connection);
             }
         }
@@ -116,7 +116,7 @@ impl Pool {
     }
 
     pub(crate) fn sweep(&self, now: u64, idle_ticks: u64) {
-        self.idle.borrow_mut().retain_mut(|entry| entry.since + idle_ticks > now && entry.connection.is_ready());
+        self.idle.borrow_mut().retain_mut(|entry| entry.since + idle_ticks > now && entry.connection.is_open());
         self.shared
             .borrow_mut()
             .retain(|entry| !entry.sender.is_closed() && (entry.streams.get() > 0 || entry.used + idle_ticks > now));
@@ -129,7 +129,7 @@ impl Pool {
 
     fn put_back(&self, mut connection: Box<Http1>, max_idle: usize, now: u64) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < max_idle && connection.is_ready() {
+        if idle.len() < max_idle && connection.rest() {
             idle.push(Idle { connection, since: now });
         }
     }

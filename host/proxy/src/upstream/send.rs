@@ -156,22 +156,24 @@ impl Channel {
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<Incoming>, NoResponse>> + 'a {
         let mut wait = Wait::new(job);
-        let mut sending = match self {
+        let sending = match self {
             Self::Http1(connection) => Sending::Http1(connection.send(request)),
             Self::Http2(sender, _) => {
                 Sending::Http2(Box::pin(sender.try_send_request(for_http2(request, job.backend))))
             }
         };
-        poll_fn(move |cx| {
-            let polled = match &mut sending {
-                Sending::Http1(response) => response.poll(cx),
-                Sending::Http2(response) => response.as_mut().poll(cx).map_err(NoResponse::from),
-            };
-            if polled.is_pending() && wait.is_over(job, cx) {
-                return Poll::Ready(Err(NoResponse::TimedOut));
+        async move {
+            match sending {
+                Sending::Http1(exchange) => exchange.run(|cx| wait.is_over(job, cx)).await,
+                Sending::Http2(mut response) => {
+                    poll_fn(|cx| match response.as_mut().poll(cx) {
+                        Poll::Pending if wait.is_over(job, cx) => Poll::Ready(Err(NoResponse::TimedOut)),
+                        polled => polled.map_err(NoResponse::from),
+                    })
+                    .await
+                }
             }
-            polled
-        })
+        }
     }
 
     fn into_lease(self, job: &Job<'_>, pool: &Rc<Pool>) -> Lease {
