@@ -20,7 +20,7 @@ use crate::{
     request,
     stream::Stream,
     wire::Wire,
-    worker::{Place, Worker},
+    worker::{Closed, Place, Worker},
 };
 
 /// Accept until told to stop. Connections that the kernel had established by then are served too: closing a socket resets what waits in it.
@@ -29,7 +29,7 @@ pub(crate) async fn run(
     key: SocketKey,
     listener: std::net::TcpListener,
     tls: Option<Arc<ServerConfig>>,
-    stopped: oneshot::Receiver<()>,
+    stopped: oneshot::Receiver<Closed>,
 ) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -38,18 +38,25 @@ pub(crate) async fn run(
     let acceptor = tls.map(TlsAcceptor::from);
     let accepting = Accepting { worker, key, listener, acceptor };
     let mut stopped = pin!(stopped);
+    let mut told = None;
     loop {
         let next = poll_fn(|cx| {
             if let Poll::Ready(accepted) = accepting.listener.poll_accept(cx) {
                 return Poll::Ready(Some(accepted));
             }
-            // Dropped or used, the sender says the same.
-            stopped.as_mut().poll(cx).map(|_| None)
+            // Dropped or used, the sender says the same; what it sends is kept until the socket is closed.
+            stopped.as_mut().poll(cx).map(|closed| {
+                told = closed.ok();
+                None
+            })
         });
         match next.await {
-            Some(Ok((stream, peer))) => accepting.start(stream, peer),
+            Some(Ok((stream, peer))) => start(&accepting.worker, key, accepting.acceptor.clone(), stream, peer),
             Some(Err(error)) => recover(&error, key).await,
-            None => return,
+            None => {
+                accepting.finish();
+                return drop(told);
+            }
         }
     }
 }
@@ -72,29 +79,43 @@ struct Accepting {
 }
 
 impl Accepting {
-    fn start(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(place) = self.worker.shared.admit() else {
-            return self.refuse(&stream);
-        };
-        self.worker.metrics().connections_opened.increment();
-        // Without it small responses wait for acknowledgements. It cannot fail but on a dead connection.
-        let _ = stream.set_nodelay(true);
-        let (worker, key, acceptor) = (self.worker.clone(), self.key, self.acceptor.clone());
-        tokio::task::spawn_local(async move {
-            serve(&worker, key, stream, peer, acceptor, &place).await;
-            worker.metrics().connections_closed.increment();
-        });
-    }
-
-    /// No place: say so where it costs nothing. A TLS client would need a handshake to read it.
-    fn refuse(&self, stream: &TcpStream) {
-        const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nserver: penstock\r\n\
-            proxy-status: penstock; error=connection_limit_reached; details=\"overloaded\"\r\n\
-            connection: close\r\ncontent-length: 0\r\n\r\n";
-        self.worker.metrics().count_reason(Reason::Overloaded);
-        if self.acceptor.is_none() {
-            let _ = stream.try_write(ANSWER);
+    /// Take what the kernel has established. The runtime may not have heard of it yet, so it is the kernel that is asked.
+    fn finish(self) {
+        let Self { worker, key, listener, acceptor } = self;
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, peer)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                start(&worker, key, acceptor.clone(), stream, peer);
+            }
         }
+    }
+}
+
+/// Serve a connection in a task of its own, if there is a place for it.
+fn start(worker: &Rc<Worker>, key: SocketKey, acceptor: Option<TlsAcceptor>, stream: TcpStream, peer: SocketAddr) {
+    let Some(place) = worker.shared.admit() else {
+        return refuse(worker, acceptor.is_some(), &stream);
+    };
+    worker.metrics().connections_opened.increment();
+    // Without it small responses wait for acknowledgements. It cannot fail but on a dead connection.
+    let _ = stream.set_nodelay(true);
+    let worker = worker.clone();
+    tokio::task::spawn_local(async move {
+        serve(&worker, key, stream, peer, acceptor, &place).await;
+        worker.metrics().connections_closed.increment();
+    });
+}
+
+/// No place: say so where it costs nothing. A TLS client would need a handshake to read it.
+fn refuse(worker: &Worker, is_tls: bool, stream: &TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nserver: penstock\r\n\
+        proxy-status: penstock; error=connection_limit_reached; details=\"overloaded\"\r\n\
+        connection: close\r\ncontent-length: 0\r\n\r\n";
+    worker.metrics().count_reason(Reason::Overloaded);
+    if !is_tls {
+        let _ = stream.try_write(ANSWER);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize, mpsc::RecvTimeoutError},
     thread::JoinHandle,
     time::Duration,
 };
@@ -114,7 +114,7 @@ impl Proxy {
     /// Make a snapshot effective: open what it adds, serve requests by it, close what it no longer has. Each socket that changed is
     /// reported. No connection is dropped and no request lost; requests under way finish by the snapshot that they began with.
     ///
-    /// Blocks for the few system calls of binding. Concurrent calls take turns.
+    /// Blocks for the few system calls of binding and closing. Concurrent calls take turns.
     #[expect(clippy::needless_pass_by_value, reason = "it is kept, as the snapshot in effect")]
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         let mut published = self.published();
@@ -180,6 +180,8 @@ impl Proxy {
         failed.insert(key, text);
     }
 
+    /// Close what is no longer wanted, and wait until it is: an address that is asked for again must not be shared with sockets that go
+    /// away, for they take connections with them.
     fn close(&self, published: &mut Published, snapshot: &Snapshot) {
         let wanted: FxHashSet<SocketKey> = snapshot.sockets.iter().map(|socket| SocketKey::from(&**socket)).collect();
         let is_address_wanted = |key: &SocketKey| snapshot.socket(key.address).is_some();
@@ -188,12 +190,23 @@ impl Proxy {
             if wanted.contains(key) {
                 return true;
             }
-            self.workers.iter().for_each(|worker| worker.tell(Command::Close(*key)));
+            let is_closed = self.close_one(*key);
             if !is_address_wanted(key) {
+                if is_closed {
+                    published.held.remove(&key.address);
+                }
                 self.facts.report(Fact::Socket(key.address, SocketState::Closed));
             }
             false
         });
+    }
+
+    /// Whether all workers have closed it by the time that this returns. They do at once, unless one is held up.
+    fn close_one(&self, key: SocketKey) -> bool {
+        let (closed, all_closed) = std::sync::mpsc::channel();
+        self.workers.iter().for_each(|worker| worker.tell(Command::Close { key, closed: closed.clone() }));
+        drop(closed);
+        all_closed.recv_timeout(CLOSING) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// Stop accepting, finish what is under way, tell clients to go elsewhere (`Connection: close`, `GOAWAY`), and cut what is left when
@@ -219,6 +232,9 @@ impl Proxy {
         self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How long closing a socket is waited for: workers need microseconds, and a plugin may hold one up for some milliseconds.
+const CLOSING: Duration = Duration::from_secs(1);
 
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

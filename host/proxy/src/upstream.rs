@@ -10,6 +10,7 @@
 mod connect;
 mod http1;
 mod pool;
+mod replay;
 mod send;
 
 use std::{

@@ -45,13 +45,16 @@ use crate::{
 pub(crate) enum Command {
     /// Accept on this socket.
     Open { key: SocketKey, listener: TcpListener, tls: Option<Arc<ServerConfig>> },
-    /// Accept no more on it, and let its connections end.
-    Close(SocketKey),
+    /// Accept no more on it, and let its connections end. `closed` is dropped when the socket is.
+    Close { key: SocketKey, closed: Closed },
     /// Stop accepting, let all connections end, and cut what is left at the deadline.
     Drain { deadline: Duration, report: oneshot::Sender<DrainReport> },
     /// End now.
     Stop,
 }
+
+/// Dropped when a socket is closed.
+pub(crate) type Closed = std::sync::mpsc::Sender<()>;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -289,7 +292,7 @@ const H2_SEND_BUFFER: usize = 64 << 10;
 
 /// The worker's main task: does what it is told, and sweeps.
 pub(crate) async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut sockets = FxHashMap::<SocketKey, oneshot::Sender<()>>::default();
+    let mut sockets = FxHashMap::<SocketKey, oneshot::Sender<Closed>>::default();
     let mut sweep = tokio::time::interval(TICK);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut drain: Option<Drain> = None;
@@ -309,8 +312,11 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceive
                 sockets.insert(key, stop);
                 tokio::task::spawn_local(accept::run(worker.clone(), key, listener, tls, stopped));
             }
-            Some(Command::Close(key)) => {
-                sockets.remove(&key);
+            Some(Command::Close { key, closed }) => {
+                if let Some(stop) = sockets.remove(&key) {
+                    // An accept task that is gone has closed its socket.
+                    let _ = stop.send(closed);
+                }
                 // Look at the new snapshot now: the one before is kept for what is left on the socket.
                 drop(worker.current());
                 worker.close_connections(key);

@@ -7,8 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
-use http_body::Body as _;
+use http::{Request, Response, Uri, Version};
 use hyper::{body::Incoming, client::conn::http2};
 use penstock_core::{
     backend::{Backend, Endpoint},
@@ -20,6 +19,7 @@ use super::{
     connect::{Connected, connect},
     cooldown_ticks,
     http1::{Exchange, NoResponse},
+    replay::Replay,
 };
 use crate::{
     body::{Body, Continue, Progress},
@@ -57,14 +57,6 @@ enum Sending<'a, F, G> {
 enum Channel {
     Http1(Box<Http1>),
     Http2(http2::SendRequest<Body>, Lease),
-}
-
-/// Enough to send a request without a body again. Everything is shared with the original.
-struct Replay {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
 }
 
 /// Send it to an endpoint in turn.
@@ -254,31 +246,6 @@ pub(crate) fn source_chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-impl Replay {
-    fn of(request: &Request<Body>) -> Option<Self> {
-        if !request.body().is_end_stream() || !request.method().is_idempotent() {
-            return None;
-        }
-        Some(Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers: request.headers().clone(),
-        })
-    }
-}
-
-impl From<Replay> for Request<Body> {
-    fn from(replay: Replay) -> Self {
-        let mut request = Self::new(Body::empty());
-        *request.method_mut() = replay.method;
-        *request.uri_mut() = replay.uri;
-        *request.version_mut() = replay.version;
-        *request.headers_mut() = replay.headers;
-        request
-    }
 }
 
 /// HTTP/2 has the scheme and the host in the request line, so to speak.
