@@ -11,7 +11,7 @@
 //! * [`pressure`]: requests without pause, to show that a change loses none.
 //! * [`gateway`]: the binary as a process, with resource files of its own.
 //! * [`certificate`]: certificates for tests, made on the spot.
-//! * `guests`: first-party plugins and test guests as components.
+//! * `guests`: first-party plugins and test guests as components (behind the feature `guests`).
 //! * [`gate`] and [`eventually`]: waiting without sleeping in the dark.
 //!
 //! Invariants: only loopback addresses, only ports that the kernel chose, nothing waits longer than [`PATIENCE`]. A failed
