@@ -140,22 +140,10 @@ pub(crate) fn identify(connection: &Connection, headers: &mut HeaderMap) {
     {
         return;
     }
-    headers.insert(X_REQUEST_ID, new_id());
+    headers.insert(X_REQUEST_ID, connection.worker.ids.next());
 }
 
 /// The id that was given.
 pub(crate) fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(X_REQUEST_ID).cloned()
-}
-
-/// 128 random bits in hexadecimal. Not secret: they only have to differ.
-fn new_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 32];
-    let bits = fastrand::u128(..).to_ne_bytes();
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bits) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits are visible ASCII")
 }

@@ -22,6 +22,7 @@ mod connection;
 mod forward;
 mod guard;
 mod headers;
+mod ids;
 mod listen;
 mod metrics;
 mod patience;

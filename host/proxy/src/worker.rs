@@ -33,6 +33,7 @@ use crate::{
     access::WorkerLog,
     clock::{Clock, TICK},
     connection::{Connection, Connections},
+    ids::RequestIds,
     listen::SocketKey,
     metrics::{ProxyMetrics, RouteKey, RouteSeries, WorkerShard},
     patience::Waiters,
@@ -77,6 +78,7 @@ pub(crate) struct Worker {
     pub(crate) connections: Connections,
     pub(crate) upstreams: Upstreams,
     pub(crate) access_log: WorkerLog,
+    pub(crate) ids: RequestIds,
     /// For requests that no rule took.
     pub(crate) unrouted: Arc<RouteSeries>,
     pub(crate) http1: http1::Builder,
@@ -139,6 +141,7 @@ impl Worker {
             waiters: Rc::default(),
             connections: Connections::default(),
             upstreams: Upstreams::default(),
+            ids: RequestIds::default(),
             unrouted: shared.metrics.route(RouteKey::new(None, None)),
             http1: http1_builder(&shared.settings),
             http2: http2_builder(&shared.settings),
