@@ -2,6 +2,8 @@
 //!
 //! Messages never show values of the configuration, because secrets are substituted into it; names of fields they do show.
 
+mod effort;
+
 use std::fmt;
 
 use jsonschema::{
@@ -22,6 +24,8 @@ pub(crate) enum InvalidSchema {
     Json(#[from] serde_json::Error),
     #[error("config-schema is no JSON Schema: {0}")]
     Schema(String),
+    #[error("config-schema is too complex: checking this configuration would take too long")]
+    TooComplex,
 }
 
 /// What is wrong with a configuration.
@@ -58,6 +62,7 @@ impl fmt::Display for Problems {
 /// Check `config` against `schema`.
 pub(crate) fn check(schema: &str, config: &Value) -> Result<Problems, InvalidSchema> {
     let schema: Value = serde_json::from_str(schema)?;
+    effort::check(&schema, config)?;
     let validator = jsonschema::options()
         .with_draft(Draft::Draft202012)
         // The schema comes from a plugin: patterns must not be able to backtrack for ever.

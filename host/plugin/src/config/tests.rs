@@ -115,6 +115,19 @@ fn hostile_schemas() {
     ] {
         let _ = check(schema, &json!({}));
     }
+    // A long chain of references takes a level of the stack for each.
+    let chain: serde_json::Map<_, _> =
+        (0..20_000).map(|level| (format!("a{level}"), json!({ "$ref": format!("#/$defs/a{}", level + 1) }))).collect();
+    let applied = json!({ "$ref": "#/$defs/a0", "$defs": chain }).to_string();
+    assert!(matches!(check(&applied, &json!({})), Err(InvalidSchema::TooComplex)));
+    let not_applied = json!({ "properties": { "x": { "$ref": "#/$defs/a0" } }, "$defs": chain }).to_string();
+    assert!(matches!(check(&not_applied, &json!({})), Err(InvalidSchema::TooComplex)));
+    // What is within the limits fits on the stack, in debug builds too.
+    let mut chain: serde_json::Map<_, _> =
+        (0..190).map(|level| (format!("a{level}"), json!({ "$ref": format!("#/$defs/a{}", level + 1) }))).collect();
+    chain.insert("a190".into(), json!({ "type": "string" }));
+    let deep = json!({ "$ref": "#/$defs/a0", "$defs": chain }).to_string();
+    assert!(!check(&deep, &json!({})).unwrap().is_empty());
     // Patterns are matched without backtracking.
     let config = json!({ "a": format!("{}!", "a".repeat(10_000)) });
     let slow = r#"{"properties": {"a": {"pattern": "^(a+)+$"}}}"#;
