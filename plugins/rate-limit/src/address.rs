@@ -63,7 +63,8 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no network: write an address, or an address and a length such as 10.0.0.0/8");
+        let wrong =
+            || format!("`{text}` is no network: write an address, or an address and a length such as 10.0.0.0/8");
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length.parse::<u8>().map_err(|_| wrong())?)),
             None => (text, None),
@@ -80,7 +81,10 @@ impl FromStr for Network {
         if network.prefix == whole {
             Ok(network)
         } else {
-            Err(format!("`{text}` is no network: there are bits set behind the first {length}; write {}", network.text()))
+            Err(format!(
+                "`{text}` is no network: there are bits set behind the first {length}; write {}",
+                network.text()
+            ))
         }
     }
 }

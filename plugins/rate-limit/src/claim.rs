@@ -8,8 +8,10 @@ use base64::{
 use serde_json::Value;
 
 /// RFC 7515 §2 has no padding; some issuers write it all the same.
-const BASE64URL: GeneralPurpose =
-    GeneralPurpose::new(&URL_SAFE, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Which claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +63,8 @@ mod tests {
 
     #[test]
     fn claims_are_found_by_name_and_by_pointer() {
-        let token = jwt(r#"{"sub": "anna", "n": 7, "ok": true, "realm": {"tenant": "t1"}, "roles": ["a"], "x/y": "z"}"#);
+        let token =
+            jwt(r#"{"sub": "anna", "n": 7, "ok": true, "realm": {"tenant": "t1"}, "roles": ["a"], "x/y": "z"}"#);
         check("sub", &format!("Bearer {token}"), Some("anna"));
         check("sub", &format!("bearer  {token} "), Some("anna"));
         check("sub", &token, Some("anna"));

@@ -11,7 +11,7 @@ use penstock_plugin::{
 };
 
 use crate::{
-    config::{Config, DeniedConfig, HeaderStyle, OnMissingKey, OnUnavailable, PolicyConfig},
+    config::{Config, DeniedConfig, OnMissingKey, PolicyConfig},
     denial::{Denial, Piece},
     fields::Fields,
     key::KeyShape,
@@ -22,18 +22,22 @@ use crate::{
 /// Parts of a key. More say nothing that fewer could not.
 const MOST_PARTS: usize = 8;
 const LONGEST_NAME: usize = 63;
+/// Bytes of the body of a denial: it is sent most when the gateway has least time.
+const LONGEST_BODY: usize = 64 << 10;
 
 pub(crate) fn compile(config: &Config) -> Result<Program, Problems> {
     let mut compiler = Compiler::default();
     let root = Pointer::root();
     let policies = compiler.policies(&config.policies, &root.at("policies"));
     let at = root.at("exempt");
-    let exempt = config.exempt.iter().enumerate().map(|(index, condition)| compiler.condition(condition, &at.at(index)));
+    let exempt =
+        config.exempt.iter().enumerate().map(|(index, condition)| compiler.condition(condition, &at.at(index)));
     let exempt = exempt.collect();
     let denial = compiler.denial(&config.denied, &root.at("denied"));
     let Compiler { problems, reads } = compiler;
-    let problems = problems.into_result(())
-        .and_then(|()| Metrics::register().map_err(|error| format!("the metric cannot be registered: {error:?}").into()));
+    let problems = problems.into_result(()).and_then(|()| {
+        Metrics::register().map_err(|error| format!("the metric cannot be registered: {error:?}").into())
+    });
     let metrics = problems?;
     let fields = Fields::new(config.headers);
     Ok(Program { policies, exempt, denial, fields, on_unavailable: config.on_unavailable, metrics, reads })
@@ -119,8 +123,9 @@ impl Compiler {
     fn check_name(&mut self, name: &str, at: &Pointer) {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(plain) {
-            let message =
-                format!("`{name}` is no name of a policy: use 1 to {LONGEST_NAME} lower case letters, digits, `-`, `_` and `.`");
+            let message = format!(
+                "`{name}` is no name of a policy: use 1 to {LONGEST_NAME} lower case letters, digits, `-`, `_` and `.`"
+            );
             self.problem(at, message);
         }
     }
@@ -132,9 +137,14 @@ impl Compiler {
             Err(RateLimitError::UnknownBucket(granted)) => {
                 let message = match (granted.as_slice(), nearest(bucket, granted.iter().map(String::as_str))) {
                     ([], _) => format!("there is no bucket `{bucket}`: declare it in spec.capabilities.rateLimits"),
-                    (_, Some(near)) => format!("there is no bucket `{bucket}` in spec.capabilities.rateLimits: did you mean `{near}`?"),
+                    (_, Some(near)) => {
+                        format!("there is no bucket `{bucket}` in spec.capabilities.rateLimits: did you mean `{near}`?")
+                    }
                     (_, None) => {
-                        format!("there is no bucket `{bucket}` in spec.capabilities.rateLimits, which has {}", granted.join(", "))
+                        format!(
+                            "there is no bucket `{bucket}` in spec.capabilities.rateLimits, which has {}",
+                            granted.join(", ")
+                        )
                     }
                 };
                 self.problem(at, message);
@@ -149,6 +159,9 @@ impl Compiler {
         let status = denied.status.unwrap_or(429);
         if !(400..=599).contains(&status) {
             self.problem(&at.at("status"), format!("{status} is no status of an error: use 400 to 599, best 429"));
+        }
+        if denied.body.as_ref().is_some_and(|body| body.len() > LONGEST_BODY) {
+            self.problem(&at.at("body"), format!("the body is too long: {LONGEST_BODY} bytes are the most"));
         }
         let body = denied.body.as_ref().map(|body| {
             Piece::parse(body).unwrap_or_else(|message| {

@@ -27,7 +27,8 @@ impl Cost {
     fn by_header(&self, request: &Request) -> Option<u32> {
         let header = self.header.as_ref()?;
         let value = request.read(header.place);
-        let digits = value.to_str().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let digits =
+            value.to_str().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
         // What is no `u32` although it is all digits is too large.
         Some(digits.parse().unwrap_or(u32::MAX).min(header.max))
     }

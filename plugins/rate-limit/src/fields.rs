@@ -61,8 +61,10 @@ impl Fields {
     /// Into the answer to a request that was denied.
     pub(crate) fn deny(self, mut reply: Reply, charges: &[Charge<'_>], denied: &[Standing<'_>]) -> Reply {
         if self.standard {
-            let items: Vec<_> =
-                denied.iter().map(|standing| item(&standing.limit.name, standing.decision.remaining, standing.reset())).collect();
+            let items: Vec<_> = denied
+                .iter()
+                .map(|standing| item(&standing.limit.name, standing.decision.remaining, standing.reset()))
+                .collect();
             let enforced = charges.iter().map(|charge| charge.limit).filter(|limit| !limit.dry_run);
             reply = reply.header(RATE_LIMIT, items.join(", ")).header(POLICY, policies(enforced));
         }

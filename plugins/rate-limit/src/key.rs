@@ -73,7 +73,9 @@ impl Part {
 }
 
 fn push_path(templates: &[(Template, Vec<usize>)], path: &[u8], key: &mut Key) {
-    let Some((template, kept)) = templates.iter().find(|(template, _)| template.fits(path)) else { return key.push(None) };
+    let Some((template, kept)) = templates.iter().find(|(template, _)| template.fits(path)) else {
+        return key.push(None);
+    };
     // The text and not the place, so that counts stay with their template when others are added before it.
     key.push(Some(template.text().as_bytes()));
     for position in kept {

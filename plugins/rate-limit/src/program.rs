@@ -101,7 +101,8 @@ pub(crate) struct Metrics(Counter);
 
 impl Metrics {
     pub(crate) fn register() -> Result<Self, InvalidMetric> {
-        let help = "Requests that were denied, would have been denied in a dry run, were exempt, or could not be counted";
+        let help =
+            "Requests that were denied, would have been denied in a dry run, were exempt, or could not be counted";
         Counter::register("decisions", help, &["policy", "outcome"]).map(Self)
     }
 

@@ -91,7 +91,9 @@ fn parse_segment(text: &str) -> Result<Segment, String> {
         return Ok(Segment::Named(name.to_owned()));
     }
     match text.chars().find(|c| matches!(c, '{' | '}' | '*' | '?' | '#')) {
-        Some(found) => Err(format!("`{found}` in `{text}` means nothing there: a segment is text or `{{name}}`, the last may be `**`")),
+        Some(found) => Err(format!(
+            "`{found}` in `{text}` means nothing there: a segment is text or `{{name}}`, the last may be `**`"
+        )),
         None => Ok(Segment::Literal(text.to_owned())),
     }
 }
@@ -138,7 +140,10 @@ mod tests {
             ("/{}", "`/{}`: `{}` needs a name of letters, digits, `_` and `-`"),
             ("/{a}/{a}", "`/{a}/{a}`: two segments are named `a`"),
             ("/a?b", "`/a?b`: `?` in `a?b` means nothing there: a segment is text or `{name}`, the last may be `**`"),
-            ("/x{a}", "`/x{a}`: `{` in `x{a}` means nothing there: a segment is text or `{name}`, the last may be `**`"),
+            (
+                "/x{a}",
+                "`/x{a}`: `{` in `x{a}` means nothing there: a segment is text or `{name}`, the last may be `**`",
+            ),
         ] {
             assert_eq!(text.parse::<Template>().unwrap_err(), message);
         }

@@ -63,8 +63,15 @@ impl Compiler {
     }
 
     pub(super) fn part(&mut self, config: &KeyPartConfig, at: &Pointer) -> Option<(usize, Part)> {
-        let KeyPartConfig { client_address, header, cookie, query, path_template, method, jwt_claim_verified_by_earlier_filter: claim } =
-            config;
+        let KeyPartConfig {
+            client_address,
+            header,
+            cookie,
+            query,
+            path_template,
+            method,
+            jwt_claim_verified_by_earlier_filter: claim,
+        } = config;
         let given = [
             client_address.is_some(),
             header.is_some(),
