@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 use serde::Serialize;
 
+pub use self::rate_limit::{RateAlgorithm, RateLimit, RateWindow};
 use crate::{ResourceRef, route::RuleId};
+
+mod rate_limit;
 
 /// A loaded revision (module + config + limits + capabilities). Equal ids mean the same revision, so two snapshots that name it find the
 /// same warm instances. Whoever holds one keeps it loaded: a request in flight can finish with the revision it began with.
@@ -134,6 +137,12 @@ pub struct Capabilities {
     pub clock: bool,
     /// `random`.
     pub random: bool,
+    /// `counters`.
+    pub counters: bool,
+    /// `key-value`.
+    pub key_value: bool,
+    /// The buckets of `rate-limit`, which is granted when there is one. Their names differ.
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// Limits of one plugin. Every limit has a default and a reason; a plugin that exceeds one faults, its neighbours notice nothing.
@@ -149,6 +158,8 @@ pub struct PluginLimits {
     pub module_size: u64,
     /// Log lines a second and instance.
     pub log_lines: u32,
+    /// Bytes in the key-value store of the plugin, over all workers. The store lives in the gateway's memory, and is for small things.
+    pub key_value_bytes: u64,
 }
 
 impl Default for PluginLimits {
@@ -159,6 +170,7 @@ impl Default for PluginLimits {
             memory: 16 << 20,
             module_size: 16 << 20,
             log_lines: 100,
+            key_value_bytes: 4 << 20,
         }
     }
 }
