@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     artifact::{ArtifactCache, StoreError},
+    capability,
     engine::{EngineError, TickingEngine},
     examine::InProcess,
     metrics::PluginMetrics,
@@ -166,6 +167,7 @@ impl Shared {
             examiner: Box::new(InProcess { engine, artifacts }),
             metrics,
             revisions: Mutex::new(RevisionTable::default()),
+            stores: capability::Registry::default(),
             unloaded: Arc::default(),
             workers: Default::default(),
         })

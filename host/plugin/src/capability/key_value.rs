@@ -51,7 +51,14 @@ impl KeyValue {
     }
 
     /// `quota`: bytes that the store may hold with this value.
-    pub(crate) fn set(&self, key: &str, value: &[u8], ttl: Option<u64>, quota: u64, now: Nanos) -> Result<(), KeyValueError> {
+    pub(crate) fn set(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Option<u64>,
+        quota: u64,
+        now: Nanos,
+    ) -> Result<(), KeyValueError> {
         let (key, value) = owned(key, value)?;
         self.lock().set(key, Entry { value, expires: now.expiry(ttl) }, quota, now)
     }

@@ -118,7 +118,8 @@ impl<K: Eq + Hash + Clone, S> Shelf<K, S> {
     /// Drop what nobody uses: what says nothing, and of the rest all but the last [`KEPT`].
     fn tidy(&mut self, is_blank: impl Fn(&S) -> bool) {
         self.stores.retain(|_, shelved| shelved.is_used() || !is_blank(&shelved.store));
-        let mut unused: Vec<_> = self.stores.values().filter(|shelved| !shelved.is_used()).map(|shelved| shelved.opened).collect();
+        let mut unused: Vec<_> =
+            self.stores.values().filter(|shelved| !shelved.is_used()).map(|shelved| shelved.opened).collect();
         if unused.len() > KEPT {
             unused.sort_unstable();
             let oldest = unused[unused.len() - KEPT];

@@ -173,7 +173,9 @@ impl<V: Value> Entries<V> {
             }
         }
         if self.map.len() >= most {
-            let indices = std::iter::repeat_with(|| self.next()).take(COMPARED.min(most)).collect::<smallvec::SmallVec<[_; COMPARED]>>();
+            let indices = std::iter::repeat_with(|| self.next())
+                .take(COMPARED.min(most))
+                .collect::<smallvec::SmallVec<[_; COMPARED]>>();
             let least = indices.into_iter().min_by_key(|index| self.map[*index].loss(rule, now));
             least.map(|index| self.map.swap_remove_index(index));
         }

@@ -94,7 +94,8 @@ fn a_store_over_a_lowered_quota_may_shrink() {
 #[test]
 fn a_value_is_set_only_if_it_is_as_expected() {
     let store = KeyValue::default();
-    let cas = |expected: Option<&[u8]>, value: &[u8]| store.compare_and_set("a", expected, value, None, QUOTA, Nanos(5));
+    let cas =
+        |expected: Option<&[u8]>, value: &[u8]| store.compare_and_set("a", expected, value, None, QUOTA, Nanos(5));
     assert_eq!(cas(Some(b"1"), b"2"), Ok(false));
     assert_eq!(cas(None, b"1"), Ok(true));
     assert_eq!(cas(None, b"2"), Ok(false));

@@ -37,8 +37,14 @@ fn take(bucket: &Bucket, ms: u64) -> (bool, u64, u64) {
 #[test]
 fn a_token_bucket_gives_its_burst_and_then_one_after_the_other() {
     let bucket = bucket(burst(3), 10);
-    assert_eq!([0, 0, 0, 0].map(|ms| take(&bucket, ms)), [(true, 2, 100), (true, 1, 100), (true, 0, 100), (false, 0, 100)]);
-    assert_eq!([50, 99, 100, 100].map(|ms| take(&bucket, ms)), [(false, 0, 50), (false, 0, 1), (true, 0, 100), (false, 0, 100)]);
+    assert_eq!(
+        [0, 0, 0, 0].map(|ms| take(&bucket, ms)),
+        [(true, 2, 100), (true, 1, 100), (true, 0, 100), (false, 0, 100)]
+    );
+    assert_eq!(
+        [50, 99, 100, 100].map(|ms| take(&bucket, ms)),
+        [(false, 0, 50), (false, 0, 1), (true, 0, 100), (false, 0, 100)]
+    );
     assert_eq!(take(&bucket, 250), (true, 0, 50));
     assert_eq!(take(&bucket, 10_000), (true, 2, 100), "not more than the burst is ever there");
 }
@@ -48,7 +54,10 @@ fn a_sliding_window_forgets_what_it_has_left_behind() {
     let bucket = bucket(RateAlgorithm::SlidingWindow, 4);
     assert_eq!([0, 0, 0, 0, 999].map(|ms| take(&bucket, ms).0), [true, true, true, true, false]);
     // A quarter of the four has left the window 1.25 s after it began.
-    assert_eq!([1000, 1249, 1250, 1250, 1499, 1500].map(|ms| take(&bucket, ms).0), [false, false, true, false, false, true]);
+    assert_eq!(
+        [1000, 1249, 1250, 1250, 1499, 1500].map(|ms| take(&bucket, ms).0),
+        [false, false, true, false, false, true]
+    );
     // After two windows without requests nothing is left.
     assert_eq!(take(&bucket, 4000), (true, 3, 2000));
 }
@@ -69,7 +78,11 @@ fn keys_have_counts_of_their_own() {
     for algorithm in ALGORITHMS {
         let bucket = bucket(algorithm, 7);
         for key in [&b"a"[..], b"b", b""] {
-            assert_eq!([5, 2, 1].map(|cost| bucket.take(key, cost, Nanos(1)).allowed), [true, true, false], "{algorithm:?}");
+            assert_eq!(
+                [5, 2, 1].map(|cost| bucket.take(key, cost, Nanos(1)).allowed),
+                [true, true, false],
+                "{algorithm:?}"
+            );
         }
         assert_eq!(bucket.keys(), 3);
     }
@@ -104,7 +117,11 @@ fn nothing_costs_nothing() {
 fn what_can_never_be_allowed_waits_for_a_window() {
     for algorithm in ALGORITHMS {
         let decision = bucket(algorithm, 7).take(b"a", u32::MAX, Nanos(1));
-        assert_eq!((decision.allowed, decision.reset, decision.limit), (false, Duration::from_secs(1), 7), "{algorithm:?}");
+        assert_eq!(
+            (decision.allowed, decision.reset, decision.limit),
+            (false, Duration::from_secs(1), 7),
+            "{algorithm:?}"
+        );
         assert_eq!(decision.window, Duration::from_secs(1));
     }
 }
