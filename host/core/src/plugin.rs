@@ -137,6 +137,8 @@ pub struct Capabilities {
     pub clock: bool,
     /// `random`.
     pub random: bool,
+    /// `metrics`.
+    pub metrics: bool,
     /// `counters`.
     pub counters: bool,
     /// `key-value`.
@@ -158,6 +160,8 @@ pub struct PluginLimits {
     pub module_size: u64,
     /// Log lines a second and instance.
     pub log_lines: u32,
+    /// Label combinations of one metric of the plugin. Further ones are counted together: what clients can choose must not fill the memory.
+    pub metric_series: u32,
     /// Bytes in the key-value store of the plugin, over all workers. The store lives in the gateway's memory, and is for small things.
     pub key_value_bytes: u64,
 }
@@ -170,6 +174,7 @@ impl Default for PluginLimits {
             memory: 16 << 20,
             module_size: 16 << 20,
             log_lines: 100,
+            metric_series: 256,
             key_value_bytes: 4 << 20,
         }
     }

@@ -1,8 +1,8 @@
-//! What stands behind the capabilities that keep something: buckets, counters, values.
+//! What stands behind the capabilities that keep something: buckets, counters, values, metrics.
 //!
 //! ```text
 //! Registry (process) ──open──► Stores (one plugin) ──Arc──► every instance of every revision, on every worker
-//!   by value                     Bucket…  Counters  KeyValue
+//!   by value                     Bucket…  Counters  KeyValue  Metrics
 //! ```
 //!
 //! Stores belong to plugins and not to revisions, so they survive a reload, and a plugin that is deleted and made again. Nothing here knows
@@ -13,6 +13,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod key_value;
+pub(crate) mod metrics;
 pub(crate) mod rate_limit;
 mod registry;
 mod table;

@@ -7,6 +7,7 @@ mod counters;
 pub(crate) mod exchange_info;
 mod key_value;
 pub(crate) mod log;
+mod metrics;
 pub(crate) mod random;
 mod rate_limit;
 
@@ -27,6 +28,9 @@ pub(crate) fn linker(engine: &Engine, granted: &Capabilities) -> wasmtime::Resul
     }
     if granted.random {
         random::link(&mut linker)?;
+    }
+    if granted.metrics {
+        metrics::link(&mut linker)?;
     }
     if granted.counters {
         counters::link(&mut linker)?;

@@ -11,14 +11,23 @@ use penstock_core::{
     plugin::{Capabilities, PluginSpec, RateLimit},
 };
 
-use super::{Nanos, counters::Counters, key_value::KeyValue, rate_limit::Bucket};
+use super::{
+    Nanos,
+    counters::Counters,
+    key_value::KeyValue,
+    metrics::{Exporter, MetricTable, Metrics},
+    rate_limit::Bucket,
+};
 
 /// Stores of each kind that nobody uses are kept up to this number, so that a plugin that was deleted by mistake finds its counts again.
 const KEPT: usize = 64;
 
 /// All stores.
 #[derive(Default)]
-pub(crate) struct Registry(Mutex<State>);
+pub(crate) struct Registry {
+    state: Mutex<State>,
+    metrics: Arc<MetricTable>,
+}
 
 #[derive(Default)]
 struct State {
@@ -35,14 +44,16 @@ pub(crate) struct Stores {
     counters: Arc<Counters>,
     key_value: Arc<KeyValue>,
     key_value_bytes: u64,
+    metrics: Metrics,
 }
 
 impl Registry {
-    /// The stores of `spec`, those that are there already or new ones.
+    /// The stores of `spec`, those that are there already or new ones; `name` is the one of the manifest.
     ///
     /// A bucket of another limit, window or algorithm is another bucket: what was counted against the old rule says nothing about the new
     /// one. The old one stays for revisions that still serve with it.
-    pub(crate) fn open(&self, spec: &PluginSpec, now: Nanos) -> Stores {
+    pub(crate) fn open(&self, spec: &PluginSpec, name: &str, now: Nanos) -> Stores {
+        let plugin = format!("{}/{}", spec.plugin.namespace, spec.plugin.name);
         let mut state = self.lock();
         let state = &mut *state;
         let Capabilities { rate_limits, .. } = &spec.capabilities;
@@ -55,6 +66,7 @@ impl Registry {
             counters: state.counters.open(spec.plugin.clone(), Counters::default),
             key_value: state.key_values.open(spec.plugin.clone(), KeyValue::default),
             key_value_bytes: spec.limits.key_value_bytes,
+            metrics: Metrics::new(&self.metrics, &plugin, name, spec.limits.metric_series),
         };
         state.buckets.tidy(|bucket| bucket.is_blank(now));
         state.counters.tidy(|_| false);
@@ -62,15 +74,20 @@ impl Registry {
         stores
     }
 
+    /// What exports the metrics of all plugins.
+    pub(crate) fn exporter(&self) -> Exporter {
+        Exporter(Arc::clone(&self.metrics))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Stores {
     /// Of a candidate that is being examined: whatever it does must not show in what is real.
     pub(crate) fn scratch(spec: &PluginSpec) -> Self {
-        Registry::default().open(spec, Nanos::default())
+        Registry::default().open(spec, "", Nanos::default())
     }
 
     /// The bucket of this name, or the names that there are.
@@ -81,6 +98,10 @@ impl Stores {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// With the bytes that it may hold.

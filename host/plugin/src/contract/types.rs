@@ -190,6 +190,18 @@ pub(crate) enum Level {
     Error,
 }
 
+/// `metrics.invalid-metric`.
+#[derive(Debug, Clone, ComponentType, Lower)]
+#[component(variant)]
+pub(crate) enum InvalidMetric {
+    #[component(name = "invalid-name")]
+    InvalidName(String),
+    #[component(name = "conflict")]
+    Conflict(String),
+    #[component(name = "too-many")]
+    TooMany,
+}
+
 /// `rate-limit.decision`.
 #[derive(Debug, Clone, Copy, ComponentType, Lower)]
 #[component(record)]

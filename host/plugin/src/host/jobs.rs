@@ -122,7 +122,7 @@ impl Shared {
         examining();
         let examined = self.examiner.examine(module, spec)?;
         let metrics = self.metrics.plugin(&spec.plugin);
-        let stores = self.stores.open(spec, Nanos::now());
+        let stores = self.stores.open(spec, &examined.manifest.name, Nanos::now());
         let loaded = Loaded::new(key, examined, metrics, stores, Arc::clone(&self.unloaded));
         // One for each worker that will need one, and one for the first that loses its own.
         loaded.stock(self.wanted_spares()).map_err(|fault| faulted(Step::Configure, &fault))?;

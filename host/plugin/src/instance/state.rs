@@ -10,7 +10,7 @@ use penstock_core::{
 
 use super::limits::{CpuBudget, MemoryLimit};
 use crate::{
-    capability::Stores,
+    capability::{Stores, metrics::Metric},
     fields::{Read, RequestHead},
     imports::{clock::Reading, log::LogGate},
 };
@@ -27,6 +27,10 @@ pub(crate) struct InstanceState {
     pub(crate) clock: Option<Reading>,
     /// Shared by all instances of the plugin.
     pub(crate) stores: Arc<Stores>,
+    /// Those that this instance registered; handles are indices.
+    pub(crate) metrics: Vec<Arc<Metric>>,
+    /// Whether `configure` runs, when alone metrics can be registered.
+    pub(crate) configuring: bool,
 }
 
 impl InstanceState {
@@ -39,6 +43,8 @@ impl InstanceState {
             log: LogGate::new(plugin, limits.log_lines),
             clock: None,
             stores,
+            metrics: Vec::new(),
+            configuring: false,
         }
     }
 }

@@ -15,7 +15,8 @@ fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
 }
 
 fn all() -> Capabilities {
-    Capabilities { log: true, clock: true, random: true, counters: true, key_value: true, rate_limits: Vec::new() }
+    let rate_limits = Vec::new();
+    Capabilities { log: true, clock: true, random: true, metrics: true, counters: true, key_value: true, rate_limits }
 }
 
 #[track_caller]
@@ -30,7 +31,7 @@ fn a_policy_may_import_what_is_granted() {
     assert_eq!(check(&component(&[], &POLICY), &none), Ok(Imports::default()));
     let imports = ["types@0.1.0", "exchange-info@0.1.0"];
     assert_eq!(check(&component(&imports, &POLICY), &none), Ok(Imports { exchange_info: true, log: false }));
-    let imports = ["log@0.1.0", "clock@0.1.0", "random@0.1.0", "counters@0.1.0", "key-value@0.1.0"];
+    let imports = ["log@0.1.0", "clock@0.1.0", "random@0.1.0", "metrics@0.1.0", "counters@0.1.0", "key-value@0.1.0"];
     assert_eq!(check(&component(&imports, &POLICY), &all()), Ok(Imports { exchange_info: false, log: true }));
 }
 

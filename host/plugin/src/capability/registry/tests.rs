@@ -35,8 +35,8 @@ fn take(stores: &Stores, bucket: &str) -> bool {
 #[test]
 fn who_opens_again_finds_the_same_stores() {
     let registry = Registry::default();
-    let first = registry.open(&spec("a", &[("one", 1)]), NOW);
-    let second = registry.open(&spec("a", &[("one", 1)]), NOW);
+    let first = registry.open(&spec("a", &[("one", 1)]), "test", NOW);
+    let second = registry.open(&spec("a", &[("one", 1)]), "test", NOW);
     assert!(take(&first, "one") && !take(&second, "one"));
     first.counters().add("n", 2, None, NOW);
     assert_eq!(second.counters().get("n", NOW), 2);
@@ -48,12 +48,12 @@ fn who_opens_again_finds_the_same_stores() {
 #[test]
 fn a_plugin_that_is_deleted_and_made_again_finds_its_stores() {
     let registry = Registry::default();
-    let first = registry.open(&spec("a", &[("one", 1)]), NOW);
+    let first = registry.open(&spec("a", &[("one", 1)]), "test", NOW);
     assert!(take(&first, "one"));
     first.counters().add("n", 2, None, NOW);
     drop(first);
-    drop(registry.open(&spec("b", &[]), NOW));
-    let second = registry.open(&spec("a", &[("one", 1)]), NOW);
+    drop(registry.open(&spec("b", &[]), "test", NOW));
+    let second = registry.open(&spec("a", &[("one", 1)]), "test", NOW);
     assert!(!take(&second, "one"));
     assert_eq!(second.counters().get("n", NOW), 2);
 }
@@ -61,7 +61,8 @@ fn a_plugin_that_is_deleted_and_made_again_finds_its_stores() {
 #[test]
 fn plugins_have_nothing_in_common() {
     let registry = Registry::default();
-    let (a, b) = (registry.open(&spec("a", &[("one", 1)]), NOW), registry.open(&spec("b", &[("one", 1)]), NOW));
+    let (a, b) =
+        (registry.open(&spec("a", &[("one", 1)]), "test", NOW), registry.open(&spec("b", &[("one", 1)]), "test", NOW));
     assert!(take(&a, "one") && take(&b, "one"));
     a.counters().add("n", 2, None, NOW);
     assert_eq!(b.counters().get("n", NOW), 0);
@@ -72,15 +73,15 @@ fn plugins_have_nothing_in_common() {
 #[test]
 fn a_changed_bucket_begins_anew_and_others_do_not() {
     let registry = Registry::default();
-    let first = registry.open(&spec("a", &[("one", 1), ("other", 1)]), NOW);
+    let first = registry.open(&spec("a", &[("one", 1), ("other", 1)]), "test", NOW);
     assert!(take(&first, "one") && take(&first, "other"));
-    let second = registry.open(&spec("a", &[("other", 1), ("one", 2)]), NOW);
+    let second = registry.open(&spec("a", &[("other", 1), ("one", 2)]), "test", NOW);
     assert_eq!([take(&second, "one"), take(&second, "other"), take(&first, "one")], [true, false, false]);
 }
 
 #[test]
 fn a_bucket_that_is_not_there_names_those_that_are() {
-    let stores = Registry::default().open(&spec("a", &[("one", 1), ("two", 2)]), NOW);
+    let stores = Registry::default().open(&spec("a", &[("one", 1), ("two", 2)]), "test", NOW);
     assert_eq!(stores.bucket("three").err(), Some(vec!["one".to_owned(), "two".to_owned()]));
 }
 
@@ -97,13 +98,13 @@ fn what_a_candidate_does_is_not_real() {
 #[test]
 fn what_nobody_uses_is_bounded_and_blank_buckets_go_at_once() {
     let registry = Registry::default();
-    let used = registry.open(&spec("used", &[("one", 1)]), NOW);
+    let used = registry.open(&spec("used", &[("one", 1)]), "test", NOW);
     assert!(take(&used, "one"));
     for plugin in 0..3 * KEPT {
-        let stores = registry.open(&spec(&plugin.to_string(), &[("one", 1), ("blank", 1)]), NOW);
+        let stores = registry.open(&spec(&plugin.to_string(), &[("one", 1), ("blank", 1)]), "test", NOW);
         assert!(take(&stores, "one"));
     }
-    drop(registry.open(&spec("last", &[]), NOW));
+    drop(registry.open(&spec("last", &[]), "test", NOW));
     let state = registry.lock();
     let own = |stores: usize| stores.saturating_sub(1);
     assert_eq!(own(state.buckets.stores.len()), KEPT, "without the blank ones");
