@@ -4,6 +4,7 @@ use std::{
     any::Any,
     fmt,
     hash::{Hash, Hasher},
+    ops::Not,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -138,12 +139,16 @@ pub struct Capabilities {
     /// `random`.
     pub random: bool,
     /// `metrics`.
+    #[serde(skip_serializing_if = "Not::not")]
     pub metrics: bool,
     /// `counters`.
+    #[serde(skip_serializing_if = "Not::not")]
     pub counters: bool,
     /// `key-value`.
+    #[serde(skip_serializing_if = "Not::not")]
     pub key_value: bool,
     /// The buckets of `rate-limit`, which is granted when there is one. Their names differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,
 }
 

@@ -105,7 +105,8 @@ fn exempt_requests_are_not_counted() {
 
 fn used(harness: &Limited) -> u64 {
     let response = harness.get("/").run().respond(200).run().first("ratelimit");
-    let remaining = response.as_deref().and_then(|field| field.split(";r=").nth(1)?.split(';').next()?.parse::<u64>().ok());
+    let remaining =
+        response.as_deref().and_then(|field| field.split(";r=").nth(1)?.split(';').next()?.parse::<u64>().ok());
     // The request that asks takes one itself.
     99 - remaining.expect("the response says what remains")
 }

@@ -39,7 +39,7 @@ fn of_shape() {
         "dryrun",
         json!(true),
         "/dryrun",
-        "unknown field `dryrun`, expected one of `name`, `bucket`, `when`, `key`, `onMissingKey`, `cost`, `dryRun`",
+        "unknown field `dryrun`: did you mean `dryRun`? Expected one of `name`, `bucket`, `when`, `key`, `onMissingKey`, `cost`, `dryRun`",
     );
     check("onMissingKey", json!("Deny"), "/onMissingKey", "unknown variant `Deny`, expected `Share` or `Skip`");
 }
