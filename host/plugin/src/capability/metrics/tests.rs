@@ -43,7 +43,9 @@ fn every_kind_is_exported_with_its_plugin() {
     let metrics = exported.plugin("a");
     counter(&metrics, "seen", &["by"]).unwrap().add(2, &strings(&["x"])).unwrap();
     metrics.register(MetricKind::Gauge, "level", "", vec![], vec![]).unwrap().set(1.5, &[]).unwrap();
-    let histogram = metrics.register(MetricKind::Histogram, "size", "", vec![], vec![2.0, f64::NAN, 1.0, 2.0, f64::INFINITY]).unwrap();
+    let histogram = metrics
+        .register(MetricKind::Histogram, "size", "", vec![], vec![2.0, f64::NAN, 1.0, 2.0, f64::INFINITY])
+        .unwrap();
     for value in [0.5, 1.5, f64::NAN, 7.0] {
         histogram.observe(value, &[]).unwrap();
     }

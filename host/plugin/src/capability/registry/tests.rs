@@ -89,7 +89,7 @@ fn a_bucket_that_is_not_there_names_those_that_are() {
 fn what_a_candidate_does_is_not_real() {
     let registry = Registry::default();
     let spec = spec("a", &[("one", 1)]);
-    let (real, scratch) = (registry.open(&spec, NOW), Stores::scratch(&spec));
+    let (real, scratch) = (registry.open(&spec, "test", NOW), Stores::scratch(&spec));
     assert!(take(&scratch, "one") && take(&real, "one"));
     scratch.counters().add("n", 2, None, NOW);
     assert_eq!(real.counters().get("n", NOW), 0);
