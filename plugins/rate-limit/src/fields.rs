@@ -49,7 +49,10 @@ impl Fields {
             if !(token.remaining == 0 && (300..400).contains(&response.status())) {
                 response.append(RATE_LIMIT, item(&tightest.name, token.remaining, token.reset));
             }
-            response.append(POLICY, policies(limits.iter().filter(|limit| token.policies & 1 << limit.index != 0)));
+            let policies = policies(limits.iter().filter(|limit| token.policies & 1 << limit.index != 0));
+            if !policies.is_empty() {
+                response.append(POLICY, policies);
+            }
         }
         if self.legacy {
             for (name, value) in LEGACY.into_iter().zip([tightest.quota.limit, token.remaining, token.reset]) {
@@ -84,9 +87,10 @@ fn item(name: &str, remaining: u64, reset: u64) -> String {
     format!("\"{name}\";r={};t={}", integer(remaining), integer(reset))
 }
 
+/// Without policies whose bucket did not answer when the plugin was configured: what is not known is not told.
 fn policies<'l>(limits: impl Iterator<Item = &'l Limit>) -> String {
     let mut list = String::new();
-    for Limit { name, quota, .. } in limits {
+    for Limit { name, quota, .. } in limits.filter(|limit| limit.quota.limit > 0) {
         let separator = if list.is_empty() { "" } else { ", " };
         // Writing to a string does not fail.
         let _ = write!(list, "{separator}\"{name}\";q={}", integer(quota.limit));

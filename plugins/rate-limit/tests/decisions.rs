@@ -195,3 +195,32 @@ fn counts_survive_a_change_of_the_configuration() {
     ]}));
     assert!(!after.get("/").passes());
 }
+
+#[test]
+fn without_the_counts_requests_pass_or_do_not_as_configured() {
+    for (config, status) in [(json!("Allow"), None), (json!("Deny"), Some(503))] {
+        let policies =
+            json!([{"bucket": "two"}, {"bucket": "five"}, {"name": "trial", "bucket": "two", "dryRun": true}]);
+        let harness = limited(json!({"policies": policies, "onUnavailable": config}));
+        harness.gateway().fail_buckets(true);
+        for _ in 0..5 {
+            let sent = harness.get("/").run();
+            assert_eq!(sent.reply().map(|reply| reply.status()), status);
+            assert!(sent.respond(200).run().edits().is_empty(), "nothing is known that could be told");
+        }
+        assert_eq!(harness.gateway().metric("decisions", &["two", "unavailable"]), Some(5.0));
+        harness.gateway().fail_buckets(false);
+        assert_eq!(harness.get("/").run().respond(200).run().all("ratelimit"), ["\"two\";r=1;t=60"]);
+    }
+}
+
+#[test]
+fn a_configuration_is_accepted_while_the_counts_do_not_answer() {
+    let gateway = support::gateway();
+    gateway.fail_buckets(true);
+    let harness = Limited::on(gateway, &json!({"policies": [{"bucket": "two"}]})).expect("the store may come back");
+    harness.gateway().fail_buckets(false);
+    let response = harness.get("/").run().respond(200).run();
+    assert_eq!(response.all("ratelimit"), ["\"two\";r=1;t=60"]);
+    assert!(!response.has("ratelimit-policy"), "the quota is not known");
+}
