@@ -69,7 +69,11 @@ impl Fields {
                 .map(|standing| item(&standing.limit.name, standing.decision.remaining, standing.reset()))
                 .collect();
             let enforced = charges.iter().map(|charge| charge.limit).filter(|limit| !limit.dry_run);
-            reply = reply.header(RATE_LIMIT, items.join(", ")).header(POLICY, policies(enforced));
+            reply = reply.header(RATE_LIMIT, items.join(", "));
+            let policies = policies(enforced);
+            if !policies.is_empty() {
+                reply = reply.header(POLICY, policies);
+            }
         }
         let longest = denied.iter().max_by_key(|standing| standing.decision.reset_ms);
         if let Some(standing) = longest.filter(|_| self.legacy) {
