@@ -30,7 +30,7 @@ pub(super) fn evaluate(given: &[PluginRateLimit], refused: &mut Vec<Problem>) ->
             }
             Ok(limit) => limits.push(limit),
             Err(problems) => {
-                refused.extend(problems.into_iter().map(|problem| problem.within(format_args!("{at}[{index}]"))))
+                refused.extend(problems.into_iter().map(|problem| problem.within(format_args!("{at}[{index}]"))));
             }
         }
     }
