@@ -162,7 +162,11 @@ impl Drop for PluginHost {
 }
 
 impl Shared {
-    fn new(cache: Option<&Path>, metrics: Arc<PluginMetrics>, stores: capability::Registry) -> Result<Self, StartError> {
+    fn new(
+        cache: Option<&Path>,
+        metrics: Arc<PluginMetrics>,
+        stores: capability::Registry,
+    ) -> Result<Self, StartError> {
         let engine = TickingEngine::start()?;
         let artifacts = ArtifactCache::open(engine.engine().clone(), cache, Arc::clone(&metrics))?;
         Ok(Self {

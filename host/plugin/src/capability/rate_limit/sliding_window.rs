@@ -49,15 +49,17 @@ impl SlidingWindow {
         }
     }
 
-    /// Units that the sliding window covers, rounded up. `self` is in the windows of `now`.
+    /// Units that the sliding window covers. `self` is in the windows of `now`.
     fn used(self, rule: &SlidingRule, now: Nanos) -> u64 {
         self.current + self.carried(rule, now.since(self.start))
     }
 
-    /// What still counts of the window before, when `elapsed` of the current one is over.
+    /// What still counts of the window before, when `elapsed` of the current one is over. Rounded down: rounding up would cost every window
+    /// its last unit, for ever, while this lets a unit come back early by less than its own time, and no window ever takes more than
+    /// the limit.
     fn carried(self, rule: &SlidingRule, elapsed: u64) -> u64 {
         let left = rule.window.saturating_sub(elapsed);
-        let carried = (u128::from(self.previous) * u128::from(left)).div_ceil(u128::from(rule.window));
+        let carried = u128::from(self.previous) * u128::from(left) / u128::from(rule.window);
         u64::try_from(carried).unwrap_or(u64::MAX)
     }
 
@@ -89,8 +91,9 @@ impl SlidingWindow {
         if previous <= most {
             return 0;
         }
-        let counts = u128::from(rule.window) * u128::from(most) / u128::from(previous);
-        rule.window - u64::try_from(counts).unwrap_or(rule.window).min(rule.window)
+        // The longest that may be left of the window while less than one unit more than `most` counts.
+        let left = (u128::from(rule.window) * (u128::from(most) + 1)).div_ceil(u128::from(previous)) - 1;
+        rule.window - u64::try_from(left).unwrap_or(rule.window).min(rule.window)
     }
 }
 

@@ -53,13 +53,13 @@ fn a_token_bucket_gives_its_burst_and_then_one_after_the_other() {
 fn a_sliding_window_forgets_what_it_has_left_behind() {
     let bucket = bucket(RateAlgorithm::SlidingWindow, 4);
     assert_eq!([0, 0, 0, 0, 999].map(|ms| take(&bucket, ms).0), [true, true, true, true, false]);
-    // A quarter of the four has left the window 1.25 s after it began.
+    // One after the other, the four leave it in the quarters of the next window.
     assert_eq!(
-        [1000, 1249, 1250, 1250, 1499, 1500].map(|ms| take(&bucket, ms).0),
-        [false, false, true, false, false, true]
+        [1000, 1001, 1001, 1250, 1251, 1251].map(|ms| take(&bucket, ms).0),
+        [false, true, false, false, true, false]
     );
     // After two windows without requests nothing is left.
-    assert_eq!(take(&bucket, 4000), (true, 3, 2000));
+    assert_eq!(take(&bucket, 4000), (true, 3, 1000));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_sliding_window_begins_with_the_first_request_of_a_key() {
     let bucket = bucket(RateAlgorithm::SlidingWindow, 1);
     let take = |key: &[u8], ms: u64| bucket.take(key, 1, Nanos(ms * 1_000_000)).allowed;
     assert!(take(b"a", 0) && take(b"b", 900));
-    assert_eq!([take(b"a", 2000), take(b"b", 2000), take(b"b", 2900)], [true, false, true]);
+    assert_eq!([take(b"a", 1001), take(b"b", 1001), take(b"b", 1901)], [true, false, true]);
 }
 
 const ALGORITHMS: [RateAlgorithm; 2] =
@@ -236,6 +236,9 @@ fn check_exact(found: u64, expected: u64) {
 
 #[test]
 fn limits_are_exact_over_all_workers() {
+    for units in [1, 3, 10] {
+        check_exact(accepted(&bucket(RateAlgorithm::SlidingWindow, units), units.into(), 30, 1), 30 * u64::from(units));
+    }
     for units in [100, 1000] {
         check_exact(accepted(&bucket(RateAlgorithm::SlidingWindow, units), units.into(), 30, 1), 30 * u64::from(units));
         let small = units / 100;
