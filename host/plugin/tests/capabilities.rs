@@ -1,5 +1,7 @@
 //! Buckets, counters and values through the host: shared by workers, kept over reloads, apart from those of other plugins.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};

@@ -1,6 +1,7 @@
 //! What the tests of this crate share.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::needless_pass_by_value, reason = "tests hand over what `json!` makes")]
 
 use std::time::Duration;
 
