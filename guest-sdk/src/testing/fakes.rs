@@ -183,6 +183,9 @@ pub(crate) mod rate_limit {
         if !state.buckets.contains_key(name) {
             return Err(RateLimitError::UnknownBucket(state.buckets.keys().cloned().collect()));
         }
+        if state.buckets_fail {
+            return Err(RateLimitError::Unavailable("no answer".to_owned()));
+        }
         let bucket = state.buckets.get_mut(name).expect("looked up above");
         let (start, used) = bucket.used.entry(key.to_vec()).or_insert((now, 0));
         if now >= *start + bucket.window {

@@ -33,6 +33,7 @@ pub(super) struct State {
     pub(super) configuring: bool,
     pub(super) metrics: BTreeMap<String, Metric>,
     pub(super) buckets: BTreeMap<String, Bucket>,
+    pub(super) buckets_fail: bool,
     pub(super) counters: BTreeMap<String, Entry<i64>>,
     pub(super) store: BTreeMap<String, Entry<Vec<u8>>>,
     pub(super) backends: BTreeMap<String, Backend>,
@@ -71,6 +72,7 @@ impl Default for State {
             configuring: false,
             metrics: BTreeMap::new(),
             buckets: BTreeMap::new(),
+            buckets_fail: false,
             counters: BTreeMap::new(),
             store: BTreeMap::new(),
             backends: BTreeMap::new(),
@@ -125,6 +127,11 @@ impl Gateway {
     ) -> Self {
         self.0.borrow_mut().backends.insert(name.to_owned(), Rc::new(answer));
         self
+    }
+
+    /// Whether the store behind the buckets fails to answer from now on.
+    pub fn fail_buckets(&self, fail: bool) {
+        self.0.borrow_mut().buckets_fail = fail;
     }
 
     /// Lets time pass.

@@ -4,6 +4,7 @@ use std::{
     any::Any,
     fmt,
     hash::{Hash, Hasher},
+    ops::Not,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -12,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use serde::Serialize;
 
+pub use self::rate_limit::{RateAlgorithm, RateLimit, RateWindow};
 use crate::{ResourceRef, route::RuleId};
+
+mod rate_limit;
 
 /// A loaded revision (module + config + limits + capabilities). Equal ids mean the same revision, so two snapshots that name it find the
 /// same warm instances. Whoever holds one keeps it loaded: a request in flight can finish with the revision it began with.
@@ -134,6 +138,18 @@ pub struct Capabilities {
     pub clock: bool,
     /// `random`.
     pub random: bool,
+    /// `metrics`.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub metrics: bool,
+    /// `counters`.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub counters: bool,
+    /// `key-value`.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub key_value: bool,
+    /// The buckets of `rate-limit`, which is granted when there is one. Their names differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// Limits of one plugin. Every limit has a default and a reason; a plugin that exceeds one faults, its neighbours notice nothing.
@@ -149,6 +165,10 @@ pub struct PluginLimits {
     pub module_size: u64,
     /// Log lines a second and instance.
     pub log_lines: u32,
+    /// Label combinations of one metric of the plugin. Further ones are counted together: what clients can choose must not fill the memory.
+    pub metric_series: u32,
+    /// Bytes in the key-value store of the plugin, over all workers. The store lives in the gateway's memory, and is for small things.
+    pub key_value_bytes: u64,
 }
 
 impl Default for PluginLimits {
@@ -159,6 +179,8 @@ impl Default for PluginLimits {
             memory: 16 << 20,
             module_size: 16 << 20,
             log_lines: 100,
+            metric_series: 256,
+            key_value_bytes: 4 << 20,
         }
     }
 }

@@ -16,6 +16,10 @@ pub(crate) const EXCHANGE_INFO: &str = "penstock:plugin/exchange-info@0.1.0";
 pub(crate) const LOG: &str = "penstock:plugin/log@0.1.0";
 pub(crate) const CLOCK: &str = "penstock:plugin/clock@0.1.0";
 pub(crate) const RANDOM: &str = "penstock:plugin/random@0.1.0";
+pub(crate) const METRICS: &str = "penstock:plugin/metrics@0.1.0";
+pub(crate) const RATE_LIMIT: &str = "penstock:plugin/rate-limit@0.1.0";
+pub(crate) const COUNTERS: &str = "penstock:plugin/counters@0.1.0";
+pub(crate) const KEY_VALUE: &str = "penstock:plugin/key-value@0.1.0";
 
 /// A semantic version without pre-release parts: what interfaces carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

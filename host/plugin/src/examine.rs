@@ -7,10 +7,13 @@
 //! [`Examine`] is where the work happens. In this process today; code that compiles what strangers wrote deserves a process of its own,
 //! which will be another implementation that answers with the same values.
 
+use std::sync::Arc;
+
 use penstock_core::plugin::{PluginSpec, Rejection};
 
 use crate::{
     artifact::ArtifactCache,
+    capability::Stores,
     config::{self, Problems},
     contract::types::{Manifest, Plan as RawPlan},
     engine::TickingEngine,
@@ -77,7 +80,7 @@ impl InProcess {
 
 fn instantiate(template: &Template, spec: &PluginSpec) -> Result<Instance, Rejection> {
     let plugin = format!("{}/{}", spec.plugin.namespace, spec.plugin.name);
-    let state = InstanceState::new(plugin.into(), spec.limits.memory, spec.limits.log_lines);
+    let state = InstanceState::new(plugin.into(), &spec.limits, Arc::new(Stores::scratch(spec)));
     template.instantiate(state, spec.limits.configure_time).map_err(|error| match error {
         InstantiateError::Fault(fault) => faulted(Step::Start, &fault),
         InstantiateError::Export(error) => {

@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     artifact::{ArtifactCache, StoreError},
+    capability,
     engine::{EngineError, TickingEngine},
     examine::InProcess,
     metrics::PluginMetrics,
@@ -119,7 +120,9 @@ impl PluginHost {
     ) -> Result<Self, StartError> {
         let (owner, inbox) = mpsc::channel();
         let PluginSettings { cache } = settings;
-        let shared = Arc::new(Shared::new(cache.as_deref(), PluginMetrics::register(registry))?);
+        let stores = capability::Registry::default();
+        registry.register_collector(Box::new(stores.exporter()));
+        let shared = Arc::new(Shared::new(cache.as_deref(), PluginMetrics::register(registry), stores)?);
         let desired = Arc::new(Mutex::new(None));
         let unloaded = Arc::clone(&shared.unloaded);
         let jobs = jobs::start(&shared, &owner).map_err(StartError::Thread)?;
@@ -159,13 +162,18 @@ impl Drop for PluginHost {
 }
 
 impl Shared {
-    fn new(cache: Option<&Path>, metrics: Arc<PluginMetrics>) -> Result<Self, StartError> {
+    fn new(
+        cache: Option<&Path>,
+        metrics: Arc<PluginMetrics>,
+        stores: capability::Registry,
+    ) -> Result<Self, StartError> {
         let engine = TickingEngine::start()?;
         let artifacts = ArtifactCache::open(engine.engine().clone(), cache, Arc::clone(&metrics))?;
         Ok(Self {
             examiner: Box::new(InProcess { engine, artifacts }),
             metrics,
             revisions: Mutex::new(RevisionTable::default()),
+            stores,
             unloaded: Arc::default(),
             workers: Default::default(),
         })

@@ -3,9 +3,13 @@
 //! Imports never fail but for contract violations: what is not known is absent, what is too much is dropped and counted.
 
 pub(crate) mod clock;
+mod counters;
 pub(crate) mod exchange_info;
+mod key_value;
 pub(crate) mod log;
+mod metrics;
 pub(crate) mod random;
+mod rate_limit;
 
 use penstock_core::plugin::Capabilities;
 use wasmtime::{Engine, component::Linker};
@@ -24,6 +28,18 @@ pub(crate) fn linker(engine: &Engine, granted: &Capabilities) -> wasmtime::Resul
     }
     if granted.random {
         random::link(&mut linker)?;
+    }
+    if granted.metrics {
+        metrics::link(&mut linker)?;
+    }
+    if granted.counters {
+        counters::link(&mut linker)?;
+    }
+    if granted.key_value {
+        key_value::link(&mut linker)?;
+    }
+    if !granted.rate_limits.is_empty() {
+        rate_limit::link(&mut linker)?;
     }
     Ok(linker)
 }

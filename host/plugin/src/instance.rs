@@ -160,7 +160,10 @@ impl Instance {
         config: &str,
         limit: Duration,
     ) -> Result<Result<Plan, Vec<Problem>>, PluginFault> {
-        call(&mut self.store, &mut self.spent, &self.exports.configure, (config,), limit)
+        self.store.data_mut().configuring = true;
+        let answer = call(&mut self.store, &mut self.spent, &self.exports.configure, (config,), limit);
+        self.store.data_mut().configuring = false;
+        answer
     }
 
     pub(crate) fn self_test(&mut self, limit: Duration) -> Result<Result<(), String>, PluginFault> {

@@ -20,6 +20,7 @@
 
 mod artifact;
 mod breaker;
+mod capability;
 mod config;
 mod contract;
 mod edits;

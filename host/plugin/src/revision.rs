@@ -22,6 +22,7 @@ use penstock_core::{
 
 use crate::{
     breaker::Breaker,
+    capability::Stores,
     examine::Examined,
     instance::{Instance, InstanceState, InstantiateError, Template},
     metrics::{CallMetrics, Counted},
@@ -72,6 +73,7 @@ pub(crate) struct Loaded {
     pub(crate) breaker: Breaker,
     pub(crate) metrics: Arc<CallMetrics>,
     template: Template,
+    stores: Arc<Stores>,
     spares: Mutex<Vec<Warm>>,
     unloaded: Arc<AtomicU64>,
 }
@@ -94,6 +96,7 @@ impl Loaded {
         key: RevisionKey,
         examined: Examined,
         metrics: Arc<CallMetrics>,
+        stores: Stores,
         unloaded: Arc<AtomicU64>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -107,6 +110,7 @@ impl Loaded {
             breaker: Breaker::new(Instant::now()),
             metrics,
             template: examined.template,
+            stores: Arc::new(stores),
             spares: Mutex::default(),
             unloaded,
         }
@@ -148,7 +152,7 @@ impl Loaded {
     fn make(&self, limit: Duration) -> Result<Warm, PluginFault> {
         let limits = &self.key.limits;
         let limit = limit.min(limits.configure_time);
-        let state = InstanceState::new(Arc::clone(self.metrics.label()), limits.memory, limits.log_lines);
+        let state = InstanceState::new(Arc::clone(self.metrics.label()), limits, Arc::clone(&self.stores));
         let mut instance = self.template.instantiate(state, limit).map_err(|error| match error {
             InstantiateError::Fault(fault) => unavailable(&fault.message),
             InstantiateError::Export(error) => unavailable(&error.to_string()),

@@ -119,7 +119,7 @@ const NOT_RUN_YET: [(&str, &str); 2] =
     [("exchange-policy", "a policy on bodies, trailers or the end of exchanges"), ("route-policy", "a route plugin")];
 
 /// Capabilities of the contract that this host does not implement.
-const NOT_AVAILABLE: [&str; 5] = ["metrics", "rate-limit", "counters", "key-value", "outbound-http"];
+const NOT_AVAILABLE: [&str; 1] = ["outbound-http"];
 
 enum Import {
     Fine,
@@ -139,6 +139,12 @@ fn judge(name: &str, granted: &Capabilities) -> Result<Import, Rejection> {
         "log" => Ok(grant(granted.log, Import::Log, "spec.capabilities.log: true")),
         "clock" => Ok(grant(granted.clock, Import::Fine, "spec.capabilities.clock: true")),
         "random" => Ok(grant(granted.random, Import::Fine, "spec.capabilities.random: true")),
+        "metrics" => Ok(grant(granted.metrics, Import::Fine, "spec.capabilities.metrics: true")),
+        "counters" => Ok(grant(granted.counters, Import::Fine, "spec.capabilities.counters: true")),
+        "key-value" => Ok(grant(granted.key_value, Import::Fine, "spec.capabilities.keyValue: true")),
+        "rate-limit" => {
+            Ok(grant(!granted.rate_limits.is_empty(), Import::Fine, "spec.capabilities.rateLimits: [{name: …}]"))
+        }
         other if NOT_AVAILABLE.contains(&other) => Err(rejection(
             reason::IMPORT_NOT_AVAILABLE,
             format!("the component imports `{name}`, a capability that this version of Penstock does not offer"),

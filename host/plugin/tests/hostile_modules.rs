@@ -107,7 +107,7 @@ fn components_that_are_no_plugin_for_this_host() {
         imports: "(import \"penstock:plugin/counters@0.1.0\" \"get\" (func (param i32 i32) (result i64)))".into(),
         ..Guest::default()
     };
-    world.refuses_guest(&counters, "ImportNotAvailable", "`penstock:plugin/counters@0.1.0`");
+    world.refuses_guest(&counters, "ImportNotGranted", "(granted by `spec.capabilities.counters: true`)");
     // The name is right, the type is not.
     let wrong_type =
         "(import \"penstock:plugin/exchange-info@0.1.0\" (instance (export \"client\" (func (result u32)))))

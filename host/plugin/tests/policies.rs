@@ -254,7 +254,10 @@ fn the_exchange_is_gone_between_hooks_and_after_a_fault() {
 }
 
 fn granted(name: &str, guest: &Guest) -> PluginSpec {
-    PluginSpec { capabilities: Capabilities { log: true, clock: true, random: true }, ..spec(name, guest.build()) }
+    PluginSpec {
+        capabilities: Capabilities { log: true, clock: true, random: true, ..Capabilities::default() },
+        ..spec(name, guest.build())
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Example {
     }
 }
 
-/// The resource files of an example by name, with the plugin where this build has it.
+/// The resource files of an example by name, with the plugins where this build has them.
 pub(crate) fn files(example: &str) -> Vec<(String, String)> {
     let folder = repository().join("examples").join(example);
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -54,7 +54,8 @@ pub(crate) fn files(example: &str) -> Vec<(String, String)> {
     let read = |path: std::path::PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        (name, text.replace("../../target/guests/header-rules.wasm", guests::HEADER_RULES))
+        let text = text.replace("../../target/guests/header-rules.wasm", guests::HEADER_RULES);
+        (name, text.replace("../../target/guests/rate-limit.wasm", guests::RATE_LIMIT))
     };
     yaml.map(read).collect()
 }
@@ -121,6 +122,28 @@ async fn canary() {
     assert!((2..60).contains(&canary), "{canary} of 200");
     connection.send(get("/").header("x-canary", "always")).await.unwrap();
     assert_eq!(example.origins[&9001].requests().len(), canary + 1);
+}
+
+#[tokio::test]
+async fn rate_limit() {
+    let example = Example::start("rate-limit").await;
+    let ask = async |request| fetch(example.at(8080), request).await.unwrap();
+    let first = ask(get("/")).await;
+    assert_eq!((first.status, first.header("ratelimit-policy")), (200, "\"client\";q=10;w=60"));
+    for _ in 0..3 {
+        assert_eq!(ask(post("/", "x")).await.status, 200);
+    }
+    let denied = ask(post("/", "x")).await;
+    assert_eq!(denied.status, 429);
+    assert!(denied.header("ratelimit").starts_with("\"writes\";r=0;t="), "{denied:?}");
+    for _ in 0..6 {
+        assert_eq!(ask(get("/")).await.status, 200);
+    }
+    let denied = ask(get("/")).await;
+    assert_eq!((denied.status, denied.header("content-type")), (429, "application/problem+json"));
+    assert!(!denied.header("retry-after").is_empty());
+    assert_eq!(ask(get("/healthz")).await.status, 200);
+    assert_eq!(example.origins[&9000].requests().len(), 11, "what is denied never arrives");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod pointer;
 mod quantity;
+mod rate_limits;
 mod spec;
 mod status;
 mod targets;

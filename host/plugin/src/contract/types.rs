@@ -189,3 +189,49 @@ pub(crate) enum Level {
     #[component(name = "error")]
     Error,
 }
+
+/// `metrics.invalid-metric`.
+#[derive(Debug, Clone, ComponentType, Lower)]
+#[component(variant)]
+pub(crate) enum InvalidMetric {
+    #[component(name = "invalid-name")]
+    InvalidName(String),
+    #[component(name = "conflict")]
+    Conflict(String),
+    #[component(name = "too-many")]
+    TooMany,
+}
+
+/// `rate-limit.decision`.
+#[derive(Debug, Clone, Copy, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct RateLimitDecision {
+    pub(crate) allowed: bool,
+    pub(crate) limit: u64,
+    pub(crate) remaining: u64,
+    #[component(name = "reset-ms")]
+    pub(crate) reset_ms: u64,
+    #[component(name = "window-ms")]
+    pub(crate) window_ms: u64,
+}
+
+/// `rate-limit.rate-limit-error`.
+#[derive(Debug, Clone, ComponentType, Lower)]
+#[component(variant)]
+#[expect(dead_code, reason = "buckets in memory are always there; those that replicas share will not be")]
+pub(crate) enum RateLimitError {
+    #[component(name = "unknown-bucket")]
+    UnknownBucket(Vec<String>),
+    #[component(name = "unavailable")]
+    Unavailable(String),
+}
+
+/// `key-value.key-value-error`.
+#[derive(Debug, Clone, Copy, ComponentType, Lower)]
+#[component(variant)]
+pub(crate) enum KeyValueError {
+    #[component(name = "full")]
+    Full,
+    #[component(name = "too-large")]
+    TooLarge,
+}

@@ -14,6 +14,7 @@ use penstock_core::plugin::{PluginSpec, Rejection};
 
 use super::{JobId, Message, Validated, spawn};
 use crate::{
+    capability::{Nanos, Registry},
     examine::{Examine, Examined},
     metrics::PluginMetrics,
     module::{Digest, FetchError, Module},
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) examiner: Box<dyn Examine>,
     pub(super) metrics: Arc<PluginMetrics>,
     pub(super) revisions: Mutex<RevisionTable>,
+    /// Outlives the revisions.
+    pub(super) stores: Registry,
     pub(super) unloaded: Arc<AtomicU64>,
     /// How many workers were started.
     pub(super) workers: AtomicUsize,
@@ -119,7 +122,8 @@ impl Shared {
         examining();
         let examined = self.examiner.examine(module, spec)?;
         let metrics = self.metrics.plugin(&spec.plugin);
-        let loaded = Loaded::new(key, examined, metrics, Arc::clone(&self.unloaded));
+        let stores = self.stores.open(spec, &examined.manifest.name, Nanos::now());
+        let loaded = Loaded::new(key, examined, metrics, stores, Arc::clone(&self.unloaded));
         // One for each worker that will need one, and one for the first that loses its own.
         loaded.stock(self.wanted_spares()).map_err(|fault| faulted(Step::Configure, &fault))?;
         Ok(self.revisions().insert(loaded))

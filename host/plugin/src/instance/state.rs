@@ -3,10 +3,14 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
-use penstock_core::{plugin::ExchangeFacts, route::RuleId};
+use penstock_core::{
+    plugin::{ExchangeFacts, PluginLimits},
+    route::RuleId,
+};
 
 use super::limits::{CpuBudget, MemoryLimit};
 use crate::{
+    capability::{Stores, metrics::Metric},
     fields::{Read, RequestHead},
     imports::{clock::Reading, log::LogGate},
 };
@@ -21,17 +25,26 @@ pub(crate) struct InstanceState {
     pub(crate) log: LogGate,
     /// Forgotten at the end of each hook.
     pub(crate) clock: Option<Reading>,
+    /// Shared by all instances of the plugin.
+    pub(crate) stores: Arc<Stores>,
+    /// Those that this instance registered; handles are indices.
+    pub(crate) metrics: Vec<Arc<Metric>>,
+    /// Whether `configure` runs, when alone metrics can be registered.
+    pub(crate) configuring: bool,
 }
 
 impl InstanceState {
     /// State for an instance of `plugin` (`namespace/name`).
-    pub(crate) fn new(plugin: Arc<str>, memory: u64, log_lines: u32) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, limits: &PluginLimits, stores: Arc<Stores>) -> Self {
         Self {
-            memory: MemoryLimit::new(memory),
+            memory: MemoryLimit::new(limits.memory),
             cpu: CpuBudget::default(),
             exchange: None,
-            log: LogGate::new(plugin, log_lines),
+            log: LogGate::new(plugin, limits.log_lines),
             clock: None,
+            stores,
+            metrics: Vec::new(),
+            configuring: false,
         }
     }
 }

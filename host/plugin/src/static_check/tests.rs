@@ -1,3 +1,7 @@
+use std::num::NonZeroU32;
+
+use penstock_core::plugin::{RateAlgorithm, RateLimit, RateWindow};
+
 use super::*;
 
 const POLICY: [&str; 2] = ["lifecycle@0.1.0", "header-policy@0.1.0"];
@@ -11,7 +15,8 @@ fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
 }
 
 fn all() -> Capabilities {
-    Capabilities { log: true, clock: true, random: true }
+    let rate_limits = Vec::new();
+    Capabilities { log: true, clock: true, random: true, metrics: true, counters: true, key_value: true, rate_limits }
 }
 
 #[track_caller]
@@ -26,7 +31,7 @@ fn a_policy_may_import_what_is_granted() {
     assert_eq!(check(&component(&[], &POLICY), &none), Ok(Imports::default()));
     let imports = ["types@0.1.0", "exchange-info@0.1.0"];
     assert_eq!(check(&component(&imports, &POLICY), &none), Ok(Imports { exchange_info: true, log: false }));
-    let imports = ["log@0.1.0", "clock@0.1.0", "random@0.1.0"];
+    let imports = ["log@0.1.0", "clock@0.1.0", "random@0.1.0", "metrics@0.1.0", "counters@0.1.0", "key-value@0.1.0"];
     assert_eq!(check(&component(&imports, &POLICY), &all()), Ok(Imports { exchange_info: false, log: true }));
 }
 
@@ -35,7 +40,7 @@ fn every_import_that_is_not_granted_is_named_with_what_grants_it() {
     let bytes = component(&["clock@0.1.0", "log@0.1.0", "random@0.1.0"], &POLICY);
     refused(
         &bytes,
-        &Capabilities { log: false, clock: true, random: false },
+        &Capabilities { clock: true, ..Capabilities::default() },
         "ImportNotGranted",
         "the component imports what the resource does not grant: `penstock:plugin/log@0.1.0` (granted by \
          `spec.capabilities.log: true`), `penstock:plugin/random@0.1.0` (granted by `spec.capabilities.random: true`)",
@@ -43,12 +48,29 @@ fn every_import_that_is_not_granted_is_named_with_what_grants_it() {
 }
 
 #[test]
+fn buckets_are_granted_by_declaring_one() {
+    let bytes = component(&["rate-limit@0.1.0"], &POLICY);
+    let message = "the component imports what the resource does not grant: `penstock:plugin/rate-limit@0.1.0` (granted by \
+                   `spec.capabilities.rateLimits: [{name: …}]`)";
+    refused(&bytes, &all(), "ImportNotGranted", message);
+    let bucket = RateLimit {
+        name: "a".into(),
+        algorithm: RateAlgorithm::SlidingWindow,
+        limit: NonZeroU32::MIN,
+        window: RateWindow::new(RateWindow::SHORTEST).unwrap(),
+        max_keys: RateLimit::USUAL_KEYS,
+    };
+    let granted = Capabilities { rate_limits: vec![bucket], ..Capabilities::default() };
+    assert_eq!(check(&bytes, &granted), Ok(Imports::default()));
+}
+
+#[test]
 fn imports_that_nobody_can_grant() {
     refused(
-        &component(&["rate-limit@0.1.0"], &POLICY),
+        &component(&["outbound-http@0.1.0"], &POLICY),
         &all(),
         "ImportNotAvailable",
-        "the component imports `penstock:plugin/rate-limit@0.1.0`, a capability that this version of Penstock does not offer",
+        "the component imports `penstock:plugin/outbound-http@0.1.0`, a capability that this version of Penstock does not offer",
     );
     refused(
         &component(&["teleport@0.1.0"], &POLICY),

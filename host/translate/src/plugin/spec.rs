@@ -10,13 +10,15 @@ use penstock_core::{
 };
 use serde_json::Value;
 
-use super::{PluginEvaluation, pointer, quantity};
+use super::{PluginEvaluation, pointer, quantity, rate_limits};
 use crate::{
     nearest::{did_you_mean, list},
     problem::{Problem, sentences},
     resources::{
         WasmPlugin,
-        wasm_plugin::{ConfigMapKeyReference, FailurePolicy, PluginSecretReference, WasmPluginSpec},
+        wasm_plugin::{
+            ConfigMapKeyReference, FailurePolicy, PluginCapabilities, PluginSecretReference, WasmPluginSpec,
+        },
     },
     view::View,
 };
@@ -41,6 +43,7 @@ pub(super) fn evaluate(
         let message = format!("spec.failurePolicy: `{text}` is not known{hint}; until then it counts as `Closed`");
         refused.push(Problem::unsupported(message));
     }
+    let capabilities = capabilities(spec, &mut refused);
     let config = config(view, id, spec, &mut refused, &mut unresolved);
     let whole = refused.is_empty() && unresolved.is_empty();
     let spec = source.filter(|_| whole).map(|source| {
@@ -49,7 +52,7 @@ pub(super) fn evaluate(
             generation: object.metadata.generation.unwrap_or(0),
             source,
             config: Arc::new(config),
-            capabilities: capabilities(spec),
+            capabilities,
             limits,
         })
     });
@@ -140,15 +143,17 @@ fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
     };
     size("memory", &given.memory, &mut limits.memory);
     size("moduleSize", &given.module_size, &mut limits.module_size);
-    if let Some(lines) = given.log_lines {
-        limits.log_lines = lines;
-    }
+    size("keyValueBytes", &given.key_value_bytes, &mut limits.key_value_bytes);
+    limits.log_lines = given.log_lines.unwrap_or(limits.log_lines);
+    limits.metric_series = given.metric_series.unwrap_or(limits.metric_series);
     limits
 }
 
-fn capabilities(spec: &WasmPluginSpec) -> Capabilities {
-    let given = spec.capabilities.clone().unwrap_or_default();
-    Capabilities { log: given.log, clock: given.clock, random: given.random }
+fn capabilities(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Capabilities {
+    let Some(given) = &spec.capabilities else { return Capabilities::default() };
+    let PluginCapabilities { log, clock, random, metrics, counters, key_value, ref rate_limits } = *given;
+    let rate_limits = rate_limits::evaluate(rate_limits, refused);
+    Capabilities { log, clock, random, metrics, counters, key_value, rate_limits }
 }
 
 /// `spec.config` with the values of `spec.secretRefs` in their places.

@@ -101,6 +101,40 @@ pub struct PluginCapabilities {
     /// Get random numbers.
     #[serde(default)]
     pub random: bool,
+    /// Export metrics.
+    #[serde(default)]
+    pub metrics: bool,
+    /// Count in integers that all workers share.
+    #[serde(default)]
+    pub counters: bool,
+    /// Keep small values that all workers share.
+    #[serde(default)]
+    pub key_value: bool,
+    /// Buckets to limit rates with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<PluginRateLimit>,
+}
+
+/// A bucket: how much is allowed in which time, for each key that the plugin asks for. Buckets belong to the plugin and are shared by all workers;
+/// what was counted survives every change of the plugin but one of the bucket itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginRateLimit {
+    /// By which the plugin asks for it.
+    pub name: String,
+    /// `SlidingWindow` (the default): what was taken in the window that ends now. `TokenBucket`: units come back one after the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<RateLimitAlgorithm>,
+    /// Units in a window, at least 1.
+    pub limit: u32,
+    /// The time that `limit` is for, such as `1m`: 1ms to 744h.
+    pub window: String,
+    /// Units that a `TokenBucket` gives at once; as many as `limit` if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// Keys that are counted at once; 100000 if left out. Beyond it the one with the least to lose is forgotten. A key takes about 100 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_keys: Option<u32>,
 }
 
 /// Limits of a plugin.
@@ -122,6 +156,22 @@ pub struct PluginLimits {
     /// Log lines a second and instance; 100 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_lines: Option<u32>,
+    /// Label combinations of one metric; 256 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric_series: Option<u32>,
+    /// Size of the key-value store, such as `4Mi` (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_value_bytes: Option<String>,
+}
+
+open_enum! {
+    /// How counts are forgotten.
+    pub enum RateLimitAlgorithm {
+        /// What was taken in the window that ends now counts.
+        SlidingWindow = "SlidingWindow",
+        /// Units come back one after the other.
+        TokenBucket = "TokenBucket",
+    }
 }
 
 open_enum! {

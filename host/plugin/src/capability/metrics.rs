@@ -1,0 +1,322 @@
+//! `metrics`: what plugins count, exported beside what the gateway counts.
+//!
+//! A metric is known by value: instances and revisions that register the same one add to the same series, and a revision that registers another
+//! one under an old name gets series of its own. Series live as long as a revision that registered them.
+//!
+//! Everything is bounded, because whatever a plugin counts by, some client will send a million of: metrics of a plugin, labels, bytes of a
+//! value, and series of a metric. What is beyond is counted under `other`.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak, atomic::AtomicU64},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::Counter, gauge::Gauge, histogram::Histogram},
+};
+use rustc_hash::FxHashMap;
+
+/// Metrics of one revision.
+const MOST_METRICS: usize = 32;
+/// Labels of one metric.
+const MOST_LABELS: usize = 8;
+/// Bounds of one histogram.
+const MOST_BOUNDS: usize = 32;
+/// Bytes of a name, as the contract states.
+const LONGEST_NAME: usize = 64;
+/// Bytes of a label's value; longer ones are cut.
+const LONGEST_VALUE: usize = 128;
+const LONGEST_HELP: usize = 256;
+
+/// What kind of metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum MetricKind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// What makes two metrics the same.
+#[derive(Debug, Clone, PartialEq)]
+struct Definition {
+    /// `namespace/name`.
+    plugin: Arc<str>,
+    /// As it is exported.
+    name: String,
+    kind: MetricKind,
+    help: String,
+    labels: Vec<String>,
+    bounds: Vec<f64>,
+}
+
+/// A metric with its series.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    definition: Definition,
+    series: RwLock<FxHashMap<Box<[String]>, Series>>,
+    most_series: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Series {
+    Counter(Counter),
+    Gauge(Gauge<f64, AtomicU64>),
+    Histogram(Histogram),
+}
+
+/// Why there is no such metric.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidMetric {
+    /// Of the metric or of a label.
+    #[error("`{0}` is no name")]
+    InvalidName(String),
+    /// Registered before as something else.
+    #[error("`{0}` is registered already, with another kind, other labels or other buckets")]
+    Conflict(String),
+    #[error("too many metrics, labels or buckets")]
+    TooMany,
+}
+
+/// The labels of a call are not those of the metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it gave {given} label values to a metric with {wanted} labels")]
+pub(crate) struct WrongLabels {
+    given: usize,
+    wanted: usize,
+}
+
+/// All metrics of all plugins, for the exporter.
+#[derive(Debug, Default)]
+pub(crate) struct MetricTable(Mutex<Vec<Weak<Metric>>>);
+
+/// The metrics of one revision.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    table: Arc<MetricTable>,
+    plugin: Arc<str>,
+    /// What stands before the names.
+    prefix: String,
+    most_series: usize,
+    registered: Mutex<Vec<Arc<Metric>>>,
+}
+
+impl Metrics {
+    /// For the resource `plugin` (`namespace/name`) whose manifest says `name`.
+    pub(crate) fn new(table: &Arc<MetricTable>, plugin: &str, name: &str, most_series: u32) -> Self {
+        Self {
+            table: Arc::clone(table),
+            plugin: plugin.into(),
+            prefix: format!("penstock_plugin_{}_", name.replace('-', "_")),
+            most_series: usize::try_from(most_series).unwrap_or(usize::MAX),
+            registered: Mutex::default(),
+        }
+    }
+
+    /// The metric of this definition, and the same one every time.
+    pub(crate) fn register(
+        &self,
+        kind: MetricKind,
+        name: &str,
+        help: &str,
+        labels: Vec<String>,
+        bounds: Vec<f64>,
+    ) -> Result<Arc<Metric>, InvalidMetric> {
+        if labels.len() > MOST_LABELS || bounds.len() > MOST_BOUNDS {
+            return Err(InvalidMetric::TooMany);
+        }
+        if let Some(wrong) = std::iter::once(name).chain(labels.iter().map(String::as_str)).find(|name| !is_name(name))
+        {
+            return Err(InvalidMetric::InvalidName(cut(wrong, LONGEST_NAME)));
+        }
+        // The exporter writes these two itself.
+        if let Some(taken) = labels.iter().find(|label| matches!(label.as_str(), "plugin" | "le")) {
+            return Err(InvalidMetric::InvalidName(taken.clone()));
+        }
+        let help = cut(help, LONGEST_HELP);
+        let bounds = ascending(bounds);
+        let definition = Definition {
+            plugin: Arc::clone(&self.plugin),
+            name: format!("{}{name}", self.prefix),
+            kind,
+            help,
+            labels,
+            bounds,
+        };
+        let mut registered = lock(&self.registered);
+        if let Some(known) = registered.iter().find(|known| known.definition.name == definition.name) {
+            let same = known.definition == definition;
+            return if same { Ok(Arc::clone(known)) } else { Err(InvalidMetric::Conflict(name.to_owned())) };
+        }
+        if registered.len() == MOST_METRICS {
+            return Err(InvalidMetric::TooMany);
+        }
+        let metric = self.table.open(definition, self.most_series);
+        registered.push(Arc::clone(&metric));
+        Ok(metric)
+    }
+}
+
+/// As the format wants them. Without NaN a definition equals itself.
+fn ascending(mut bounds: Vec<f64>) -> Vec<f64> {
+    bounds.retain(|bound| bound.is_finite());
+    bounds.sort_by(f64::total_cmp);
+    bounds.dedup();
+    bounds
+}
+
+/// Prometheus's names, in lower case and not reserved.
+fn is_name(name: &str) -> bool {
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// At most so many bytes, without control characters, quotes and backslashes: what is exported must not break the format.
+fn cut(text: &str, most: usize) -> String {
+    let mut cut = String::with_capacity(text.len().min(most));
+    for character in text.chars().map(|c| if c.is_control() || matches!(c, '"' | '\\') { '_' } else { c }) {
+        if cut.len() + character.len_utf8() > most {
+            break;
+        }
+        cut.push(character);
+    }
+    cut
+}
+
+impl MetricTable {
+    fn open(&self, definition: Definition, most_series: usize) -> Arc<Metric> {
+        let mut metrics = lock(&self.0);
+        metrics.retain(|metric| metric.strong_count() > 0);
+        if let Some(known) = metrics.iter().filter_map(Weak::upgrade).find(|known| known.definition == definition) {
+            return known;
+        }
+        let metric = Arc::new(Metric { definition, series: RwLock::default(), most_series });
+        metrics.push(Arc::downgrade(&metric));
+        metric
+    }
+}
+
+impl Metric {
+    /// Only counters grow.
+    pub(crate) fn add(&self, amount: u64, labels: &[String]) -> Result<(), WrongLabels> {
+        self.with(labels, |series| {
+            if let Series::Counter(counter) = series {
+                counter.inc_by(amount);
+            }
+        })
+    }
+
+    /// Only gauges are set.
+    pub(crate) fn set(&self, value: f64, labels: &[String]) -> Result<(), WrongLabels> {
+        self.with(labels, |series| {
+            if let Series::Gauge(gauge) = series {
+                gauge.set(value);
+            }
+        })
+    }
+
+    /// Only histograms observe. What is no number would spoil the sum.
+    pub(crate) fn observe(&self, value: f64, labels: &[String]) -> Result<(), WrongLabels> {
+        self.with(labels, |series| {
+            if let Series::Histogram(histogram) = series
+                && value.is_finite()
+            {
+                histogram.observe(value);
+            }
+        })
+    }
+
+    fn with(&self, labels: &[String], change: impl FnOnce(&Series)) -> Result<(), WrongLabels> {
+        let wanted = self.definition.labels.len();
+        if labels.len() != wanted {
+            return Err(WrongLabels { given: labels.len(), wanted });
+        }
+        if let Some(series) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(labels) {
+            change(series);
+            return Ok(());
+        }
+        change(&self.make(labels));
+        Ok(())
+    }
+
+    #[cold]
+    fn make(&self, labels: &[String]) -> Series {
+        let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        let labels: Box<[String]> = labels.iter().map(|value| cut(value, LONGEST_VALUE)).collect();
+        let full = all.len() >= self.most_series && !all.contains_key(&labels);
+        let labels = if full { vec!["other".to_owned(); labels.len()].into() } else { labels };
+        all.entry(labels).or_insert_with(|| self.definition.series()).clone()
+    }
+}
+
+impl Definition {
+    fn series(&self) -> Series {
+        match self.kind {
+            MetricKind::Counter => Series::Counter(Counter::default()),
+            MetricKind::Gauge => Series::Gauge(Gauge::default()),
+            MetricKind::Histogram => Series::Histogram(Histogram::new(self.bounds.iter().copied())),
+        }
+    }
+}
+
+/// Writes all metrics of all plugins.
+#[derive(Debug)]
+pub(crate) struct Exporter(pub(crate) Arc<MetricTable>);
+
+impl Collector for Exporter {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let metrics: Vec<_> = lock(&self.0.0).iter().filter_map(Weak::upgrade).collect();
+        let mut families = BTreeMap::<(&str, MetricKind), Vec<&Metric>>::new();
+        for metric in &metrics {
+            families.entry((&metric.definition.name, metric.definition.kind)).or_default().push(metric);
+        }
+        let mut before = "";
+        for ((name, kind), metrics) in families {
+            // Two plugins may mean two kinds by one name, which a name of the format cannot: the second one says which.
+            let exported =
+                if name == before { format!("{name}_{}", kind.metric_type().as_str()) } else { name.to_owned() };
+            before = name;
+            write(&mut encoder, &exported, kind, &metrics)?;
+        }
+        Ok(())
+    }
+}
+
+fn write(encoder: &mut DescriptorEncoder, name: &str, kind: MetricKind, metrics: &[&Metric]) -> fmt::Result {
+    let help = metrics.first().map_or("", |metric| &metric.definition.help);
+    let mut family = encoder.encode_descriptor(name, help, None, kind.metric_type())?;
+    for Metric { definition, series, .. } in metrics {
+        for (values, series) in series.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            let own = definition.labels.iter().map(String::as_str).zip(values.iter().map(String::as_str));
+            let labels: Vec<_> = std::iter::once(("plugin", &*definition.plugin)).chain(own).collect();
+            let encoder = family.encode_family(&labels)?;
+            match series {
+                Series::Counter(counter) => counter.encode(encoder)?,
+                Series::Gauge(gauge) => gauge.encode(encoder)?,
+                Series::Histogram(histogram) => histogram.encode(encoder)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+impl MetricKind {
+    fn metric_type(self) -> MetricType {
+        match self {
+            Self::Counter => MetricType::Counter,
+            Self::Gauge => MetricType::Gauge,
+            Self::Histogram => MetricType::Histogram,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Lists are whole between any two steps, so a panic elsewhere does not spoil them.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+use prometheus_client::{encoding::text::encode, registry::Registry};
+
+use super::*;
+
+struct Exported {
+    table: Arc<MetricTable>,
+    registry: Registry,
+}
+
+impl Exported {
+    fn new() -> Self {
+        let table = Arc::new(MetricTable::default());
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Exporter(Arc::clone(&table))));
+        Self { table, registry }
+    }
+
+    fn plugin(&self, plugin: &str) -> Metrics {
+        Metrics::new(&self.table, &format!("default/{plugin}"), "my-plugin", 3)
+    }
+
+    /// Without comments.
+    fn lines(&self) -> Vec<String> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        let mut lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect();
+        lines.sort();
+        lines
+    }
+}
+
+fn strings(values: &[&str]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn counter(metrics: &Metrics, name: &str, labels: &[&str]) -> Result<Arc<Metric>, InvalidMetric> {
+    metrics.register(MetricKind::Counter, name, "help", strings(labels), Vec::new())
+}
+
+#[test]
+fn every_kind_is_exported_with_its_plugin() {
+    let exported = Exported::new();
+    let metrics = exported.plugin("a");
+    counter(&metrics, "seen", &["by"]).unwrap().add(2, &strings(&["x"])).unwrap();
+    metrics.register(MetricKind::Gauge, "level", "", vec![], vec![]).unwrap().set(1.5, &[]).unwrap();
+    let histogram = metrics
+        .register(MetricKind::Histogram, "size", "", vec![], vec![2.0, f64::NAN, 1.0, 2.0, f64::INFINITY])
+        .unwrap();
+    for value in [0.5, 1.5, f64::NAN, 7.0] {
+        histogram.observe(value, &[]).unwrap();
+    }
+    assert_eq!(
+        exported.lines(),
+        [
+            r#"penstock_plugin_my_plugin_level{plugin="default/a"} 1.5"#,
+            r#"penstock_plugin_my_plugin_seen_total{plugin="default/a",by="x"} 2"#,
+            r#"penstock_plugin_my_plugin_size_bucket{le="+Inf",plugin="default/a"} 3"#,
+            r#"penstock_plugin_my_plugin_size_bucket{le="1.0",plugin="default/a"} 1"#,
+            r#"penstock_plugin_my_plugin_size_bucket{le="2.0",plugin="default/a"} 2"#,
+            r#"penstock_plugin_my_plugin_size_count{plugin="default/a"} 3"#,
+            r#"penstock_plugin_my_plugin_size_sum{plugin="default/a"} 9.0"#,
+        ]
+    );
+}
+
+#[test]
+fn instances_and_revisions_add_to_the_same_series() {
+    let exported = Exported::new();
+    let (first, second) = (exported.plugin("a"), exported.plugin("a"));
+    for metrics in [&first, &first, &second] {
+        counter(metrics, "seen", &[]).unwrap().add(1, &[]).unwrap();
+    }
+    let line = r#"penstock_plugin_my_plugin_seen_total{plugin="default/a"} 3"#;
+    assert_eq!(exported.lines(), [line]);
+    drop(first);
+    assert_eq!(exported.lines(), [line]);
+    drop(second);
+    assert_eq!(exported.lines(), <[&str; 0]>::default());
+}
+
+#[test]
+fn plugins_count_for_themselves_in_one_family() {
+    let exported = Exported::new();
+    let (a, b) = (exported.plugin("a"), exported.plugin("b"));
+    counter(&a, "seen", &[]).unwrap().add(1, &[]).unwrap();
+    counter(&b, "seen", &["by"]).unwrap().add(2, &strings(&["x"])).unwrap();
+    b.register(MetricKind::Gauge, "odd", "", vec![], vec![]).unwrap().set(1.0, &[]).unwrap();
+    counter(&a, "odd", &[]).unwrap().add(1, &[]).unwrap();
+    assert_eq!(
+        exported.lines(),
+        [
+            r#"penstock_plugin_my_plugin_odd_gauge{plugin="default/b"} 1.0"#,
+            r#"penstock_plugin_my_plugin_odd_total{plugin="default/a"} 1"#,
+            r#"penstock_plugin_my_plugin_seen_total{plugin="default/a"} 1"#,
+            r#"penstock_plugin_my_plugin_seen_total{plugin="default/b",by="x"} 2"#,
+        ]
+    );
+    let mut text = String::new();
+    encode(&mut text, &exported.registry).unwrap();
+    assert_eq!(text.matches("# TYPE penstock_plugin_my_plugin_seen ").count(), 1);
+}
+
+#[test]
+fn a_revision_that_means_something_else_by_a_name_is_no_conflict_with_the_one_before() {
+    let exported = Exported::new();
+    let (first, second) = (exported.plugin("a"), exported.plugin("a"));
+    counter(&first, "seen", &[]).unwrap();
+    assert!(counter(&second, "seen", &["by"]).is_ok());
+    assert_eq!(counter(&first, "seen", &["by"]).err(), Some(InvalidMetric::Conflict("seen".into())));
+    let gauge = first.register(MetricKind::Gauge, "seen", "help", vec![], vec![]);
+    assert_eq!(gauge.err(), Some(InvalidMetric::Conflict("seen".into())));
+}
+
+#[test]
+fn names_are_held_to_the_contract() {
+    let exported = Exported::new();
+    let metrics = exported.plugin("a");
+    for name in ["", "A", "1a", "_a", "a-b", "a b", "ä", &"a".repeat(65)] {
+        let error = counter(&metrics, name, &[]).err();
+        assert_eq!(error, Some(InvalidMetric::InvalidName(cut(name, 64))), "{name}");
+    }
+    for label in ["", "A", "plugin", "le"] {
+        assert_eq!(
+            counter(&metrics, "seen", &[label]).err(),
+            Some(InvalidMetric::InvalidName(label.into())),
+            "{label}"
+        );
+    }
+    assert!(counter(&metrics, &"a".repeat(64), &["a_1"]).is_ok());
+}
+
+#[test]
+fn everything_is_bounded() {
+    let exported = Exported::new();
+    let metrics = exported.plugin("a");
+    assert_eq!(counter(&metrics, "labels", &["a"; 9]).err(), Some(InvalidMetric::TooMany));
+    let bounds = metrics.register(MetricKind::Histogram, "bounds", "", vec![], vec![1.0; 33]);
+    assert_eq!(bounds.err(), Some(InvalidMetric::TooMany));
+    for number in 0..32 {
+        assert!(counter(&metrics, &format!("m{number}"), &[]).is_ok());
+    }
+    assert_eq!(counter(&metrics, "one_more", &[]).err(), Some(InvalidMetric::TooMany));
+    assert!(counter(&metrics, "m7", &[]).is_ok(), "this one is there already");
+}
+
+#[test]
+fn series_beyond_the_limit_are_counted_under_other() {
+    let exported = Exported::new();
+    let metrics = exported.plugin("a");
+    let seen = counter(&metrics, "seen", &["by", "at"]).unwrap();
+    for number in 0..100 {
+        seen.add(1, &strings(&[&number.to_string(), "x"])).unwrap();
+        seen.add(1, &strings(&["0", "x"])).unwrap();
+    }
+    let line = |by: &str, at: &str, value: u32| {
+        format!(r#"penstock_plugin_my_plugin_seen_total{{plugin="default/a",by="{by}",at="{at}"}} {value}"#)
+    };
+    assert_eq!(
+        exported.lines(),
+        [line("0", "x", 101), line("1", "x", 1), line("2", "x", 1), line("other", "other", 97)]
+    );
+}
+
+#[test]
+fn labels_must_be_as_many_as_registered() {
+    let exported = Exported::new();
+    let seen = counter(&exported.plugin("a"), "seen", &["by"]).unwrap();
+    assert_eq!(seen.add(1, &[]), Err(WrongLabels { given: 0, wanted: 1 }));
+    assert_eq!(seen.add(1, &strings(&["a", "b"])), Err(WrongLabels { given: 2, wanted: 1 }));
+}
+
+#[test]
+fn nothing_that_is_exported_can_break_the_format() {
+    let exported = Exported::new();
+    let metrics = exported.plugin("a");
+    let seen = metrics.register(MetricKind::Counter, "seen", "a\n# TYPE b \\ \"", strings(&["by"]), vec![]).unwrap();
+    seen.add(1, &strings(&["x\"} 1\nevil{a=\"\\"])).unwrap();
+    seen.add(1, &[format!("{}ä", "y".repeat(127))]).unwrap();
+    let lines = exported.lines();
+    assert_eq!(lines.len(), 3 - 1, "{lines:?}");
+    assert!(lines[0].contains(r#"by="x_} 1_evil{a=__""#), "{lines:?}");
+    assert!(lines[1].contains(&format!("by=\"{}\"", "y".repeat(127))), "{lines:?}");
+}

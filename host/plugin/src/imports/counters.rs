@@ -1,0 +1,19 @@
+//! `counters`: integers of the plugin.
+
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, WasmStr},
+};
+
+use crate::{capability::Nanos, contract::COUNTERS, instance::InstanceState};
+
+pub(super) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+    type Add = (WasmStr, i64, Option<u64>);
+    let mut instance = linker.instance(COUNTERS)?;
+    instance.func_wrap("add", |store: StoreContextMut<'_, InstanceState>, (key, delta, ttl): Add| {
+        Ok((store.data().stores.counters().add(&key.to_str(&store)?, delta, ttl, Nanos::now()),))
+    })?;
+    instance.func_wrap("get", |store: StoreContextMut<'_, InstanceState>, (key,): (WasmStr,)| {
+        Ok((store.data().stores.counters().get(&key.to_str(&store)?, Nanos::now()),))
+    })
+}

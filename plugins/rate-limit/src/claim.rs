@@ -1,0 +1,94 @@
+//! Claims of JSON Web Tokens. Nothing is verified here: see `jwtClaimVerifiedByEarlierFilter`.
+
+use base64::{
+    Engine,
+    alphabet::URL_SAFE,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use serde_json::Value;
+
+/// RFC 7515 §2 has no padding; some issuers write it all the same.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Which claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Claim {
+    Name(String),
+    Pointer(String),
+}
+
+impl Claim {
+    pub(crate) fn new(claim: &str) -> Self {
+        if claim.starts_with('/') { Self::Pointer(claim.to_owned()) } else { Self::Name(claim.to_owned()) }
+    }
+
+    /// The claim of the token in a header, as text; a token that is none has no claims.
+    pub(crate) fn of(&self, header: &[u8]) -> Option<String> {
+        let payload = token(header).split(|byte| *byte == b'.').nth(1)?;
+        let claims: Value = serde_json::from_slice(&BASE64URL.decode(payload).ok()?).ok()?;
+        let found = match self {
+            Self::Name(name) => claims.get(name),
+            Self::Pointer(pointer) => claims.pointer(pointer),
+        };
+        match found? {
+            Value::String(text) => Some(text.clone()),
+            value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+}
+
+/// Without the scheme of `authorization`, which has any case (RFC 9110 §11.1).
+fn token(header: &[u8]) -> &[u8] {
+    match header.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+        _ => header.trim_ascii(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(claim: &str, header: &str, expected: Option<&str>) {
+        assert_eq!(Claim::new(claim).of(header.as_bytes()).as_deref(), expected, "{claim} of {header}");
+    }
+
+    fn jwt(claims: &str) -> String {
+        format!("eyJhbGciOiJIUzI1NiJ9.{}.c2lnbmF0dXJl", BASE64URL.encode(claims).trim_end_matches('='))
+    }
+
+    #[test]
+    fn claims_are_found_by_name_and_by_pointer() {
+        let token =
+            jwt(r#"{"sub": "anna", "n": 7, "ok": true, "realm": {"tenant": "t1"}, "roles": ["a"], "x/y": "z"}"#);
+        check("sub", &format!("Bearer {token}"), Some("anna"));
+        check("sub", &format!("bearer  {token} "), Some("anna"));
+        check("sub", &token, Some("anna"));
+        check("n", &token, Some("7"));
+        check("ok", &token, Some("true"));
+        check("/realm/tenant", &token, Some("t1"));
+        check("/roles/0", &token, Some("a"));
+        check("x/y", &token, Some("z"));
+        check("roles", &token, None);
+        check("realm", &token, None);
+        check("missing", &token, None);
+    }
+
+    #[test]
+    fn padding_is_ignored() {
+        let claims = BASE64URL.encode(r#"{"sub":"ab"}"#);
+        check("sub", &format!("a.{}.c", claims.trim_end_matches('=')), Some("ab"));
+        check("sub", &format!("a.{claims}.c"), Some("ab"));
+    }
+
+    #[test]
+    fn what_is_no_token_has_no_claims() {
+        for header in ["", "Bearer ", "Basic YTpi", "a.b", "a.!!!.c", "a.e30.c", "a.bm90IGpzb24.c"] {
+            check("sub", header, None);
+        }
+    }
+}

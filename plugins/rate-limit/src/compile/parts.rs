@@ -1,0 +1,176 @@
+//! Conditions, keys and costs.
+
+use std::str::FromStr;
+
+use penstock_plugin::Pointer;
+
+use super::Compiler;
+use crate::{
+    address::Lengths,
+    claim::Claim,
+    condition::{Condition, HeaderMatcher},
+    config::{ConditionConfig, CostConfig, HeaderConditionConfig, KeyPartConfig, PathTemplateConfig, PrefixLengths},
+    cost::{Cost, CostHeader},
+    key::Part,
+    template::Template,
+};
+
+impl Compiler {
+    pub(super) fn condition(&mut self, config: &ConditionConfig, at: &Pointer) -> Condition {
+        let ConditionConfig { client_addresses, methods, paths, headers } = config;
+        if client_addresses.is_empty() && methods.is_empty() && paths.is_empty() && headers.is_empty() {
+            self.problem(at, "the condition says nothing: add `clientAddresses`, `methods`, `paths` or `headers`");
+        }
+        for (index, method) in methods.iter().enumerate() {
+            self.check_method(method, &at.at("methods").at(index));
+        }
+        let networks = self.parse(client_addresses, &at.at("clientAddresses"));
+        let templates = self.parse(paths, &at.at("paths"));
+        let at = at.at("headers");
+        Condition {
+            networks: (!client_addresses.is_empty()).then(|| (self.read(":client-address"), networks)),
+            methods: (!methods.is_empty()).then(|| (self.read(":method"), methods.clone())),
+            paths: (!paths.is_empty()).then(|| (self.read(":path"), templates)),
+            headers: headers.iter().enumerate().map(|(index, header)| self.matcher(header, &at.at(index))).collect(),
+        }
+    }
+
+    fn matcher(&mut self, config: &HeaderConditionConfig, at: &Pointer) -> (usize, HeaderMatcher) {
+        let matcher = match (config.present, &config.exact) {
+            (Some(true), None) => HeaderMatcher::Present,
+            (Some(false), None) => HeaderMatcher::Absent,
+            (None, Some(exact)) => HeaderMatcher::Exact(exact.clone().into_bytes()),
+            _ => {
+                self.problem(at, "a condition on a header has exactly one of `present` and `exact`");
+                HeaderMatcher::Present
+            }
+        };
+        (self.header(&config.name, &at.at("name")), matcher)
+    }
+
+    /// Each item as what it means; those that mean nothing are problems.
+    fn parse<T: FromStr<Err = String>>(&mut self, items: &[String], at: &Pointer) -> Vec<T> {
+        let parsed = items.iter().enumerate().filter_map(|(index, item)| {
+            item.parse().map_err(|message: String| self.problem(&at.at(index), message)).ok()
+        });
+        parsed.collect()
+    }
+
+    fn check_method(&mut self, method: &str, at: &Pointer) {
+        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte)) {
+            self.problem(at, format!("`{method}` is no method: write it in upper case, such as GET"));
+        }
+    }
+
+    pub(super) fn part(&mut self, config: &KeyPartConfig, at: &Pointer) -> Option<(usize, Part)> {
+        let KeyPartConfig {
+            client_address,
+            header,
+            cookie,
+            query,
+            path_template,
+            method,
+            jwt_claim_verified_by_earlier_filter: claim,
+        } = config;
+        let given = [
+            client_address.is_some(),
+            header.is_some(),
+            cookie.is_some(),
+            query.is_some(),
+            path_template.is_some(),
+            method.is_some(),
+            claim.is_some(),
+        ];
+        if given.iter().filter(|given| **given).count() != 1 {
+            let message = "a part of a key has exactly one of `clientAddress`, `header`, `cookie`, `query`, `pathTemplate`, `method`, \
+                           `jwtClaimVerifiedByEarlierFilter`";
+            self.problem(at, message);
+            return None;
+        }
+        if let Some(lengths) = client_address {
+            let lengths = self.lengths(*lengths, &at.at("clientAddress"));
+            return Some((self.read(":client-address"), Part::Client(lengths)));
+        }
+        if let Some(name) = header {
+            return Some((self.header(name, &at.at("header")), Part::Whole));
+        }
+        if let Some(name) = cookie {
+            self.check_given(name, &at.at("cookie"));
+            return Some((self.read("cookie"), Part::Cookie(name.clone())));
+        }
+        if let Some(name) = query {
+            self.check_given(name, &at.at("query"));
+            return Some((self.read(":path"), Part::Query(name.clone())));
+        }
+        if let Some(path) = path_template {
+            let templates = self.templates(path, &at.at("pathTemplate"));
+            return Some((self.read(":path"), Part::Path(templates)));
+        }
+        if let Some(claim) = claim {
+            let at = at.at("jwtClaimVerifiedByEarlierFilter");
+            self.check_given(&claim.claim, &at.at("claim"));
+            let place = self.header(claim.header.as_deref().unwrap_or("authorization"), &at.at("header"));
+            return Some((place, Part::Claim(Claim::new(&claim.claim))));
+        }
+        if *method != Some(true) {
+            self.problem(&at.at("method"), "must be `true`, or left out");
+        }
+        Some((self.read(":method"), Part::Whole))
+    }
+
+    fn check_given(&mut self, name: &str, at: &Pointer) {
+        if name.is_empty() {
+            self.problem(at, "must not be empty");
+        }
+    }
+
+    fn lengths(&mut self, config: PrefixLengths, at: &Pointer) -> Lengths {
+        let mut length = |given: Option<u8>, usual: u8, most: u8, field: &str| match given.unwrap_or(usual) {
+            length if length <= most => length,
+            length => {
+                self.problem(&at.at(field), format!("{length} is too long: {most} bits are the most"));
+                most
+            }
+        };
+        Lengths {
+            ipv4: length(config.ipv4_prefix_length, 32, 32, "ipv4PrefixLength"),
+            ipv6: length(config.ipv6_prefix_length, 64, 128, "ipv6PrefixLength"),
+        }
+    }
+
+    fn templates(&mut self, config: &PathTemplateConfig, at: &Pointer) -> Vec<(Template, Vec<usize>)> {
+        if config.templates.is_empty() {
+            self.problem(&at.at("templates"), "there is no template: add one, such as /users/{id}");
+        }
+        let templates: Vec<Template> = self.parse(&config.templates, &at.at("templates"));
+        for (index, name) in config.keep.iter().enumerate() {
+            if !templates.iter().any(|template| template.position(name).is_some()) {
+                let mut names: Vec<_> = templates.iter().flat_map(Template::names).collect();
+                names.dedup();
+                let message = format!("no template has a segment `{{{name}}}`; there are: {}", names.join(", "));
+                self.problem(&at.at("keep").at(index), message);
+            }
+        }
+        let kept = |template: &Template| config.keep.iter().filter_map(|name| template.position(name)).collect();
+        templates.into_iter().map(|template| (template.clone(), kept(&template))).collect()
+    }
+
+    pub(super) fn cost(&mut self, config: &CostConfig, at: &Pointer) -> Cost {
+        for method in config.methods.keys() {
+            self.check_method(method, &at.at("methods").at(method));
+        }
+        let methods = config.methods.iter().map(|(method, cost)| (method.clone(), *cost)).collect();
+        let header = config.header.as_ref().map(|header| {
+            let at = at.at("header");
+            if header.max == 0 {
+                self.problem(&at.at("max"), "must be at least 1");
+            }
+            CostHeader { place: self.header(&header.name, &at.at("name")), max: header.max }
+        });
+        Cost {
+            default: config.default.unwrap_or(1),
+            methods: (!config.methods.is_empty()).then(|| (self.read(":method"), methods)),
+            header,
+        }
+    }
+}

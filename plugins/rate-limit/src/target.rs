@@ -1,0 +1,106 @@
+//! What stands in the target of a request: path and query; and in its cookies.
+
+use std::borrow::Cow;
+
+/// The path of `:path`, without the query.
+pub(crate) fn path(target: &[u8]) -> &[u8] {
+    split(target).0
+}
+
+/// The first value of a query parameter, decoded: clients must not get a new count by writing `%61` for `a`.
+pub(crate) fn query<'t>(target: &'t [u8], name: &str) -> Option<Cow<'t, [u8]>> {
+    let pairs = split(target).1?.split(|byte| *byte == b'&');
+    pairs
+        .map(|pair| match pair.iter().position(|byte| *byte == b'=') {
+            Some(equals) => (&pair[..equals], &pair[equals + 1..]),
+            None => (pair, &[][..]),
+        })
+        .find(|(found, _)| *decode(found) == *name.as_bytes())
+        .map(|(_, value)| decode(value))
+}
+
+/// The value of a cookie, from all `cookie` headers of the request (HTTP/2 may split them).
+pub(crate) fn cookie<'h>(headers: impl Iterator<Item = &'h [u8]>, name: &str) -> Option<&'h [u8]> {
+    headers.flat_map(|header| header.split(|byte| *byte == b';')).find_map(|pair| {
+        let pair = pair.trim_ascii();
+        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        // RFC 6265 §4.1.1: the quotes are no part of the value.
+        let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        Some(unquoted.unwrap_or(value))
+    })
+}
+
+fn split(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match target.iter().position(|byte| *byte == b'?') {
+        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+        None => (target, None),
+    }
+}
+
+/// Percent signs and `+` as forms write them. What is no escape stays as it is.
+fn decode(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(text);
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match (first, after) {
+            (b'+', _) => (b' ', after),
+            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, after),
+                _ => (b'%', rest.get(1..).unwrap_or_default()),
+            },
+            _ => (*first, after),
+        };
+        decoded.push(byte);
+        rest = after;
+    }
+    Cow::Owned(decoded)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_query(target: &str, name: &str, expected: Option<&str>) {
+        let found = query(target.as_bytes(), name);
+        assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{name} in {target}");
+    }
+
+    #[test]
+    fn queries_are_decoded() {
+        check_query("/a?k=1&k=2", "k", Some("1"));
+        check_query("/a?b=1&%6b=x%20y+z", "k", Some("x y z"));
+        check_query("/a?k", "k", Some(""));
+        check_query("/a?k=%zz%4", "k", Some("%zz%4"));
+        check_query("/a?kk=1", "k", None);
+        check_query("/k=1", "k", None);
+        check_query("/a?k=1?2=3", "k", Some("1?2=3"));
+    }
+
+    #[test]
+    fn cookies_are_found_in_all_headers() {
+        let headers = ["a=1; session=x", "session=\"y\";b=2"];
+        let cookie = |name| cookie(headers.iter().map(|header| header.as_bytes()), name);
+        assert_eq!(cookie("session"), Some(&b"x"[..]));
+        assert_eq!(cookie("b"), Some(&b"2"[..]));
+        assert_eq!(cookie("sess"), None);
+    }
+
+    #[test]
+    fn quotes_are_no_part_of_a_cookie() {
+        assert_eq!(cookie([&b"s=\"y\""[..]].into_iter(), "s"), Some(&b"y"[..]));
+        assert_eq!(cookie([&b"s=\""[..]].into_iter(), "s"), Some(&b"\""[..]));
+    }
+
+    #[test]
+    fn a_path_has_no_query() {
+        assert_eq!(path(b"/a/b?c"), b"/a/b");
+        assert_eq!(path(b"*"), b"*");
+    }
+}

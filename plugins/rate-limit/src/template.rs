@@ -1,0 +1,151 @@
+//! Templates of paths: `/users/{id}/items`, `/static/**`.
+
+use std::str::FromStr;
+
+/// Fits paths of one shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template {
+    text: String,
+    segments: Vec<Segment>,
+    /// Ends in `**`: whatever follows fits as well, also nothing.
+    open: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Named(String),
+}
+
+impl Template {
+    /// As the configuration has it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn fits(&self, path: &[u8]) -> bool {
+        let Some(path) = path.strip_prefix(b"/") else { return false };
+        let mut actual = path.split(|byte| *byte == b'/');
+        for segment in &self.segments {
+            match (segment, actual.next()) {
+                (Segment::Literal(literal), Some(value)) if literal.as_bytes() == value => {}
+                (Segment::Named(_), Some(value)) if !value.is_empty() => {}
+                _ => return false,
+            }
+        }
+        self.open || actual.next().is_none()
+    }
+
+    /// Where the segment of this name stands.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.segments.iter().position(|segment| matches!(segment, Segment::Named(known) if known == name))
+    }
+
+    /// Names of its segments.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Named(name) => Some(name.as_str()),
+            Segment::Literal(_) => None,
+        })
+    }
+}
+
+/// The segment of a path at this place.
+pub(crate) fn segment(path: &[u8], position: usize) -> &[u8] {
+    path.split(|byte| *byte == b'/').nth(position + 1).unwrap_or_default()
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix('/') else { return Err(format!("`{text}` does not start with `/`")) };
+        let (rest, open) = match rest.strip_suffix("**") {
+            Some("") => return Ok(Self { text: text.to_owned(), segments: Vec::new(), open: true }),
+            Some(before) => match before.strip_suffix('/') {
+                Some(before) => (before, true),
+                None => return Err(format!("`{text}`: `**` must be a segment of its own, at the end")),
+            },
+            None => (rest, false),
+        };
+        let mut template = Self { text: text.to_owned(), segments: Vec::new(), open };
+        for segment in rest.split('/') {
+            let segment = parse_segment(segment).map_err(|why| format!("`{text}`: {why}"))?;
+            if let Segment::Named(name) = &segment
+                && template.position(name).is_some()
+            {
+                return Err(format!("`{text}`: two segments are named `{name}`"));
+            }
+            template.segments.push(segment);
+        }
+        Ok(template)
+    }
+}
+
+fn parse_segment(text: &str) -> Result<Segment, String> {
+    if let Some(name) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err(format!("`{text}` needs a name of letters, digits, `_` and `-`"));
+        }
+        return Ok(Segment::Named(name.to_owned()));
+    }
+    match text.chars().find(|c| matches!(c, '{' | '}' | '*' | '?' | '#')) {
+        Some(found) => Err(format!(
+            "`{found}` in `{text}` means nothing there: a segment is text or `{{name}}`, the last may be `**`"
+        )),
+        None => Ok(Segment::Literal(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(template: &str, fits: &[&str], others: &[&str]) {
+        let parsed: Template = template.parse().unwrap();
+        for path in fits {
+            assert!(parsed.fits(path.as_bytes()), "{template} fits {path}");
+        }
+        for path in others {
+            assert!(!parsed.fits(path.as_bytes()), "{template} does not fit {path}");
+        }
+    }
+
+    #[test]
+    fn templates_fit_whole_paths() {
+        check("/", &["/"], &["/a", "", "*"]);
+        check("/users", &["/users"], &["/users/", "/users/1", "/user"]);
+        check("/users/{id}", &["/users/1", "/users/%20"], &["/users", "/users/", "/users/1/", "/users/1/2"]);
+        check("/users/{id}/", &["/users/1/"], &["/users/1"]);
+        check("/a/**", &["/a", "/a/", "/a/b/c"], &["/ab", "/"]);
+        check("/**", &["/", "/a/b"], &["*"]);
+        check("/{a}/{b}/**", &["/1/2", "/1/2/3"], &["/1", "//2"]);
+    }
+
+    #[test]
+    fn segments_are_found_by_name() {
+        let template: Template = "/tenants/{tenant}/items/{id}".parse().unwrap();
+        assert_eq!(template.position("id"), Some(3));
+        assert_eq!(segment(b"/tenants/t1/items/7", 3), b"7");
+        assert_eq!(template.names().collect::<Vec<_>>(), ["tenant", "id"]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, message) in [
+            ("users", "`users` does not start with `/`"),
+            ("/a**", "`/a**`: `**` must be a segment of its own, at the end"),
+            ("/**/a", "`/**/a`: `*` in `**` means nothing there: a segment is text or `{name}`, the last may be `**`"),
+            ("/{}", "`/{}`: `{}` needs a name of letters, digits, `_` and `-`"),
+            ("/{a}/{a}", "`/{a}/{a}`: two segments are named `a`"),
+            ("/a?b", "`/a?b`: `?` in `a?b` means nothing there: a segment is text or `{name}`, the last may be `**`"),
+            (
+                "/x{a}",
+                "`/x{a}`: `{` in `x{a}` means nothing there: a segment is text or `{name}`, the last may be `**`",
+            ),
+        ] {
+            assert_eq!(text.parse::<Template>().unwrap_err(), message);
+        }
+    }
+}
