@@ -1,6 +1,7 @@
 //! Buckets, counters and values through the host: shared by workers, kept over reloads, apart from those of other plugins.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::result_large_err, reason = "a test compares whole responses")]
 
 mod support;
 
