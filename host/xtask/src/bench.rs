@@ -188,11 +188,18 @@ impl<'a> Bench<'a> {
         let origin_port = server::free_port()?;
         let origin = Server::start(&proxy::origin(&self.folder, origin_port)?, OTHER_CORE, &self.folder)?;
         let mut table = Table::default();
+        // What was measured before a failure is worth showing: a run takes minutes.
+        self.measure_into(&mut table, origin_port).inspect_err(|_| eprint!("{table}"))?;
+        origin.stop()?;
+        Ok(table)
+    }
+
+    fn measure_into(&self, table: &mut Table, origin: u16) -> Result<()> {
         for round in 1..=self.arguments.rounds {
             for (protocol, scenario, proxy) in self.plan() {
                 eprintln!("round {round}: {protocol:?} {scenario:?} {proxy:?}");
                 let measurement = self
-                    .measure(protocol, scenario, proxy, origin_port)
+                    .measure(protocol, scenario, proxy, origin)
                     .with_context(|| format!("{proxy:?} (its log: {})", self.folder.display()))?;
                 table.add(Row { protocol, scenario, proxy }, measurement);
                 if process::interrupted() {
@@ -200,8 +207,7 @@ impl<'a> Bench<'a> {
                 }
             }
         }
-        origin.stop()?;
-        Ok(table)
+        Ok(())
     }
 
     fn plan(&self) -> Vec<(Protocol, Scenario, Proxy)> {
