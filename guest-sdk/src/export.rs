@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Choice, Exchange, HeadVerdict, Hooks, Plan, Policy, Problems, Request, Response, Route, RouteRequest,
+    Choice, Direction, Exchange, HeadVerdict, Hooks, Plan, Policy, Problems, Request, Response, Route, RouteRequest,
     StreamingPolicy, Trailers, Verdict,
     bindings::{exchange, header, life, routing},
     problem,
@@ -271,7 +271,7 @@ impl<P: StreamingPolicy + Singleton> exchange::GuestExchange for ExchangeCell<P>
 
     fn on_request_trailers(&self, trailers: Vec<wire::Header>) -> wire::TrailersVerdict {
         with(|loaded: &Loaded<P>| {
-            let trailers = Trailers::new(trailers);
+            let trailers = Trailers::new(&loaded.plan, Direction::Request, trailers);
             self.0.borrow_mut().on_request_trailers(&loaded.plugin, &trailers);
             trailers.into_verdict()
         })
@@ -290,7 +290,7 @@ impl<P: StreamingPolicy + Singleton> exchange::GuestExchange for ExchangeCell<P>
 
     fn on_response_trailers(&self, trailers: Vec<wire::Header>) -> wire::TrailersVerdict {
         with(|loaded: &Loaded<P>| {
-            let trailers = Trailers::new(trailers);
+            let trailers = Trailers::new(&loaded.plan, Direction::Response, trailers);
             self.0.borrow_mut().on_response_trailers(&loaded.plugin, &trailers);
             trailers.into_verdict()
         })

@@ -18,6 +18,7 @@ pub mod capability;
 mod edit;
 #[doc(hidden)]
 pub mod export;
+pub mod extract;
 pub mod header;
 mod imports;
 mod message;
@@ -33,7 +34,7 @@ pub mod testing;
 /// The values that cross the boundary.
 pub(crate) use bindings::imports::types as wire;
 
-pub use edit::Edits;
+pub use edit::{Edits, Recorder};
 pub use header::{Direction, IntoValue, Values};
 pub use message::{Request, Response, Trailers};
 pub use plan::{BodyMode, Hooks, MOST_NAMES, Plan};
@@ -47,8 +48,8 @@ pub use wire::Summary;
 /// What most plugins need: `use penstock_plugin::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        BodyMode, BodyVerdict, Choice, Chunk, Exchange, HeadVerdict, Plan, Pointer, Policy, Problems, Reply, Request,
-        Response, Route, RouteRequest, StreamingPolicy, Summary, Trailers, Values, Verdict, plugin,
+        BodyMode, BodyVerdict, Choice, Chunk, Edits, Exchange, HeadVerdict, Plan, Pointer, Policy, Problems, Release,
+        Reply, Request, Response, Route, RouteRequest, StreamingPolicy, Summary, Trailers, Values, Verdict, plugin,
     };
     pub use schemars::JsonSchema;
     pub use serde::Deserialize;

@@ -1,10 +1,10 @@
 //! The messages that hooks see.
 
-use std::{borrow::Cow, cell::RefCell};
+use std::{borrow::Cow, cell::RefCell, ops::Deref};
 
 use crate::{
-    edit,
-    header::{Direction, IntoValue, Values, canonical},
+    edit::Recorder,
+    header::{Direction, Values, canonical},
     imports::exchange_info,
     plan::{Plan, position},
     wire,
@@ -12,21 +12,21 @@ use crate::{
 
 /// A request as it reached this plugin: what native filters and earlier plugins made of it.
 ///
-/// Reading sees the message as it arrived, whatever this hook has recorded already. Edits are recorded and applied, in order, after the
-/// hook has succeeded. A header that the plan declares costs nothing to read; any other one is fetched with a call.
+/// Reading sees the message as it arrived, whatever this hook has recorded already. Edits are made with the methods of [`Recorder`], and
+/// applied, in order, after the hook has succeeded. A header that the plan declares costs nothing to read; any other one is fetched with a call.
 pub struct Request<'p> {
     plan: &'p Plan,
     fields: Vec<wire::Field>,
-    edits: RefCell<Vec<wire::Edit>>,
+    edits: Recorder<'p>,
 }
 
 impl<'p> Request<'p> {
     pub(crate) fn new(plan: &'p Plan, fields: Vec<wire::Field>) -> Self {
-        Self { plan, fields, edits: RefCell::default() }
+        Self { plan, fields, edits: Recorder::new(plan.writes(Direction::Request)) }
     }
 
     pub(crate) fn into_edits(self) -> Vec<wire::Edit> {
-        self.edits.into_inner()
+        self.edits.into_edits()
     }
 
     /// All values of a header or pseudo-header.
@@ -85,40 +85,6 @@ impl<'p> Request<'p> {
         self.pseudo(":client-address")
     }
 
-    /// Replace all values of `name` by this one.
-    pub fn set(&self, name: &str, value: impl IntoValue) {
-        self.record(edit::set(self.plan.writes(Direction::Request), name, value));
-    }
-
-    /// Add a value behind those that exist.
-    pub fn append(&self, name: &str, value: impl IntoValue) {
-        self.record(edit::append(self.plan.writes(Direction::Request), name, value));
-    }
-
-    /// Remove every value of `name`.
-    pub fn remove(&self, name: &str) {
-        self.record(edit::remove(self.plan.writes(Direction::Request), name));
-    }
-
-    /// [`Request::set`] for the name at this place of the plan's `request_writes`.
-    pub fn set_known(&self, index: u32, value: impl IntoValue) {
-        self.record(edit::set_known(index, value));
-    }
-
-    /// [`Request::append`] for the name at this place of the plan's `request_writes`.
-    pub fn append_known(&self, index: u32, value: impl IntoValue) {
-        self.record(edit::append_known(index, value));
-    }
-
-    /// [`Request::remove`] for the name at this place of the plan's `request_writes`.
-    pub fn remove_known(&self, index: u32) {
-        self.record(wire::Edit::RemoveKnown(index));
-    }
-
-    fn record(&self, edit: wire::Edit) {
-        self.edits.borrow_mut().push(edit);
-    }
-
     fn pseudo(&self, name: &str) -> String {
         text(&self.header(name)).into_owned()
     }
@@ -132,16 +98,16 @@ pub struct Response<'p> {
     token: u64,
     status: u16,
     fields: Vec<wire::Field>,
-    edits: RefCell<Vec<wire::Edit>>,
+    edits: Recorder<'p>,
 }
 
 impl<'p> Response<'p> {
     pub(crate) fn new(plan: &'p Plan, token: u64, status: u16, fields: Vec<wire::Field>) -> Self {
-        Self { plan, token, status, fields, edits: RefCell::default() }
+        Self { plan, token, status, fields, edits: Recorder::new(plan.writes(Direction::Response)) }
     }
 
     pub(crate) fn into_edits(self) -> Vec<wire::Edit> {
-        self.edits.into_inner()
+        self.edits.into_edits()
     }
 
     /// Such as 200.
@@ -186,61 +152,36 @@ impl<'p> Response<'p> {
         };
         self.read(plan.response_reads.len() + index)
     }
-
-    /// Replace all values of `name` by this one.
-    pub fn set(&self, name: &str, value: impl IntoValue) {
-        self.record(edit::set(self.plan.writes(Direction::Response), name, value));
-    }
-
-    /// Add a value behind those that exist.
-    pub fn append(&self, name: &str, value: impl IntoValue) {
-        self.record(edit::append(self.plan.writes(Direction::Response), name, value));
-    }
-
-    /// Remove every value of `name`.
-    pub fn remove(&self, name: &str) {
-        self.record(edit::remove(self.plan.writes(Direction::Response), name));
-    }
-
-    /// [`Response::set`] for the name at this place of the plan's `response_writes`.
-    pub fn set_known(&self, index: u32, value: impl IntoValue) {
-        self.record(edit::set_known(index, value));
-    }
-
-    /// [`Response::append`] for the name at this place of the plan's `response_writes`.
-    pub fn append_known(&self, index: u32, value: impl IntoValue) {
-        self.record(edit::append_known(index, value));
-    }
-
-    /// [`Response::remove`] for the name at this place of the plan's `response_writes`.
-    pub fn remove_known(&self, index: u32) {
-        self.record(wire::Edit::RemoveKnown(index));
-    }
-
-    fn record(&self, edit: wire::Edit) {
-        self.edits.borrow_mut().push(edit);
-    }
 }
 
-/// The trailers of a message; edits change them as they change headers. An edit must be covered by the plan's writes for the direction.
-pub struct Trailers {
+/// The trailers of a message.
+///
+/// As with [`Request`], reading sees them as they arrived, and edits are applied after the hook; an edit must be covered by the plan's writes
+/// for the direction.
+pub struct Trailers<'p> {
     trailers: Vec<wire::Header>,
     body: RefCell<Vec<u8>>,
-    edits: RefCell<Vec<wire::Edit>>,
+    edits: Recorder<'p>,
 }
 
-impl Trailers {
-    pub(crate) fn new(trailers: Vec<wire::Header>) -> Self {
-        Self { trailers, body: RefCell::default(), edits: RefCell::default() }
+impl<'p> Trailers<'p> {
+    pub(crate) fn new(plan: &'p Plan, direction: Direction, trailers: Vec<wire::Header>) -> Self {
+        Self { trailers, body: RefCell::default(), edits: Recorder::new(plan.writes(direction)) }
     }
 
     pub(crate) fn into_verdict(self) -> wire::TrailersVerdict {
-        wire::TrailersVerdict { body: self.body.into_inner(), edits: self.edits.into_inner() }
+        wire::TrailersVerdict { body: self.body.into_inner(), edits: self.edits.into_edits() }
     }
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.trailers.iter().map(|trailer| (trailer.name.as_str(), trailer.value.as_slice()))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.trailers.is_empty()
     }
 
     /// The first value of `name`.
@@ -249,26 +190,25 @@ impl Trailers {
         self.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Replace all values of `name` by this one.
-    pub fn set(&self, name: &str, value: impl IntoValue) {
-        self.edits.borrow_mut().push(edit::set(&[], name, value));
-    }
-
-    /// Add a value behind those that exist.
-    pub fn append(&self, name: &str, value: impl IntoValue) {
-        self.edits.borrow_mut().push(edit::append(&[], name, value));
-    }
-
-    /// Remove every value of `name`.
-    pub fn remove(&self, name: &str) {
-        self.edits.borrow_mut().push(edit::remove(&[], name));
-    }
-
     /// Write bytes behind the body, in front of the trailers.
     pub fn write_body(&self, bytes: &[u8]) {
         self.body.borrow_mut().extend_from_slice(bytes);
     }
 }
+
+macro_rules! records {
+    ($($message:ident),*) => {
+        $(impl<'p> Deref for $message<'p> {
+            type Target = Recorder<'p>;
+
+            fn deref(&self) -> &Recorder<'p> {
+                &self.edits
+            }
+        })*
+    };
+}
+
+records!(Request, Response, Trailers);
 
 /// Pseudo-headers are ASCII on the wire, but the gateway passes on what it does not have to refuse.
 fn text<'v>(values: &'v Values<'_>) -> Cow<'v, str> {

@@ -52,10 +52,16 @@ impl<'p> RouteRequest<'p> {
         self.rule
     }
 
-    /// The backends of the rule. Fetched with a call each time.
+    /// The backends of the rule. Fetched with a call each time: keep names and weights by [`RouteRequest::rule`].
     #[must_use]
     pub fn candidates(&self) -> Vec<Candidate> {
         exchange_info::candidates()
+    }
+
+    /// How many ready endpoints a backend of the rule has now; 0 if there is no such backend. A call without allocations.
+    #[must_use]
+    pub fn ready_endpoints(&self, index: u32) -> u32 {
+        exchange_info::ready_endpoints(index)
     }
 }
 

@@ -46,6 +46,7 @@ mod gateway;
 mod harness;
 mod message;
 mod route;
+mod stage;
 mod streaming;
 
 pub use apply::Edit;
@@ -54,6 +55,7 @@ pub use gateway::{Gateway, Line};
 pub use harness::{Harness, Received, RequestBuilder, ResponseBuilder, Sent};
 pub use message::Message;
 pub use route::{Chosen, RouteBuilder, RouteHarness};
+pub use stage::Stage;
 pub use streaming::{ExchangeBuilder, Live, StreamingHarness};
 
 /// Compares the schema of a configuration with the file that [`plugin!`](crate::plugin) publishes. With `UPDATE_GOLDEN=1` in the environment

@@ -43,6 +43,10 @@ pub(crate) mod exchange_info {
     pub(crate) fn candidates() -> Vec<Candidate> {
         Gateway::current().state().candidates.clone()
     }
+
+    pub(crate) fn ready_endpoints(index: u32) -> u32 {
+        Gateway::current().state().candidates.get(index as usize).map_or(0, |candidate| candidate.ready_endpoints)
+    }
 }
 
 pub(crate) mod log {

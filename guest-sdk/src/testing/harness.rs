@@ -3,20 +3,14 @@
 use std::ops::Deref;
 
 use super::{
-    Edit, Fault, Gateway, Message,
+    Edit, Fault, Gateway, Message, Stage,
     apply::{self, Part},
+    stage::accepted,
 };
-use crate::{
-    Direction, Hooks, IntoValue, Plan, Policy, Problems,
-    export::{Header, Loaded, load},
-    wire,
-};
+use crate::{Direction, Hooks, IntoValue, Policy, Problems, export::Header, wire};
 
-/// A configured policy, ready for exchanges.
-pub struct Harness<P: Policy> {
-    loaded: Loaded<P>,
-    gateway: Gateway,
-}
+/// A configured policy, ready for exchanges. Dereferences to its [`Stage`].
+pub struct Harness<P: Policy>(Stage<Header<P>>);
 
 impl<P: Policy> Harness<P> {
     /// With this configuration, on a gateway that grants nothing by name.
@@ -24,9 +18,10 @@ impl<P: Policy> Harness<P> {
     /// # Panics
     /// When the configuration has problems, with all of them.
     #[must_use]
+    #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
     pub fn new(config: serde_json::Value) -> Self {
-        Self::on(Gateway::new(), &config).unwrap_or_else(|problems| panic!("the configuration is refused:\n{problems}"))
+        accepted(Self::on(Gateway::new(), &config))
     }
 
     /// With this configuration, if it is accepted.
@@ -43,33 +38,7 @@ impl<P: Policy> Harness<P> {
     /// # Errors
     /// The problems that the gateway would show in the status.
     pub fn on(gateway: Gateway, config: &serde_json::Value) -> Result<Self, Problems> {
-        let loaded = gateway.configure(|| load::<Header<P>>(&config.to_string()))?;
-        Ok(Self { loaded, gateway })
-    }
-
-    /// What the configuration asks of every exchange.
-    pub fn plan(&self) -> &Plan {
-        &self.loaded.plan
-    }
-
-    /// The policy itself.
-    #[must_use]
-    pub fn policy(&self) -> &P {
-        &self.loaded.plugin
-    }
-
-    /// What stands behind the capabilities.
-    #[must_use]
-    pub fn gateway(&self) -> &Gateway {
-        &self.gateway
-    }
-
-    /// Runs the policy's self-test.
-    ///
-    /// # Errors
-    /// Its text.
-    pub fn self_test(&self) -> Result<(), String> {
-        self.gateway.run(|| self.loaded.plugin.self_test())
+        Stage::on(gateway, config).map(Self)
     }
 
     /// Begins a `GET` of this path, which may have a query.
@@ -81,13 +50,21 @@ impl<P: Policy> Harness<P> {
     /// Begins a request of this path, which may have a query.
     #[must_use]
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder<'_, P> {
-        RequestBuilder { harness: self, message: Message::request(method, path) }
+        RequestBuilder { stage: self, message: Message::request(method, path) }
+    }
+}
+
+impl<P: Policy> Deref for Harness<P> {
+    type Target = Stage<Header<P>>;
+
+    fn deref(&self) -> &Stage<Header<P>> {
+        &self.0
     }
 }
 
 /// A request that the policy has not seen yet.
 pub struct RequestBuilder<'h, P: Policy> {
-    harness: &'h Harness<P>,
+    stage: &'h Stage<Header<P>>,
     message: Message,
 }
 
@@ -95,11 +72,7 @@ impl<'h, P: Policy> RequestBuilder<'h, P> {
     /// Adds a header; or sets a pseudo-header, such as `:client-address`.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl IntoValue) -> Self {
-        if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
-            self.message.set(&crate::header::canonical(name), value.into_value());
-        } else {
-            self.message.with(name, value);
-        }
+        self.message.given(name, value);
         self
     }
 
@@ -117,15 +90,15 @@ impl<'h, P: Policy> RequestBuilder<'h, P> {
     /// # Errors
     /// When the gateway would refuse the answer.
     pub fn try_run(self) -> Result<Sent<'h, P>, Fault> {
-        let Self { harness, message } = self;
-        let mut sent = Sent { harness, arrived: message.clone(), message, edits: Vec::new(), token: 0, reply: None };
-        let loaded = &harness.loaded;
+        let Self { stage, message } = self;
+        let mut sent = Sent { stage, arrived: message.clone(), message, edits: Vec::new(), token: 0, reply: None };
+        let loaded = &stage.loaded;
         if !loaded.plan.hooks().contains(Hooks::REQUEST_HEADERS) {
             return Ok(sent);
         }
         let fields = sent.arrived.read(&loaded.plan.wire().request_reads);
-        harness.gateway.exchange(&sent.arrived, None, &[]);
-        match harness.gateway.run(|| loaded.on_request(fields)) {
+        stage.gateway.exchange(&sent.arrived, None, &[]);
+        match stage.gateway.run(|| loaded.on_request(fields)) {
             wire::Verdict::Proceed(proceed) => {
                 let message = &mut sent.message;
                 sent.edits = apply::apply(message, proceed.edits, &loaded.plan, Direction::Request, Part::Head)?;
@@ -140,7 +113,7 @@ impl<'h, P: Policy> RequestBuilder<'h, P> {
 
 /// The request as it goes on. Dereferences to its [`Message`].
 pub struct Sent<'h, P: Policy> {
-    harness: &'h Harness<P>,
+    stage: &'h Stage<Header<P>>,
     arrived: Message,
     message: Message,
     edits: Vec<Edit>,
@@ -165,7 +138,7 @@ impl<'h, P: Policy> Sent<'h, P> {
     #[must_use]
     pub fn respond(&self, status: u16) -> ResponseBuilder<'_, P> {
         ResponseBuilder {
-            harness: self.harness,
+            stage: self.stage,
             arrived: &self.arrived,
             token: self.token,
             message: Message::response(status),
@@ -183,7 +156,7 @@ impl<P: Policy> Deref for Sent<'_, P> {
 
 /// A response that the policy has not seen yet.
 pub struct ResponseBuilder<'h, P: Policy> {
-    harness: &'h Harness<P>,
+    stage: &'h Stage<Header<P>>,
     arrived: &'h Message,
     token: u64,
     message: Message,
@@ -211,16 +184,16 @@ impl<P: Policy> ResponseBuilder<'_, P> {
     /// # Errors
     /// When the gateway would refuse the answer.
     pub fn try_run(self) -> Result<Received, Fault> {
-        let Self { harness, arrived, token, mut message } = self;
-        let loaded = &harness.loaded;
+        let Self { stage, arrived, token, mut message } = self;
+        let loaded = &stage.loaded;
         let plan = loaded.plan.wire();
         if !plan.hooks.contains(Hooks::RESPONSE_HEADERS) {
             return Ok(Received { message, edits: Vec::new(), body: None });
         }
         let mut fields = message.read(&plan.response_reads);
         fields.extend(arrived.read(&plan.carried_reads));
-        harness.gateway.exchange(arrived, Some(&message), &plan.carried_reads);
-        match harness.gateway.run(|| loaded.on_response(token, message.status(), fields)) {
+        stage.gateway.exchange(arrived, Some(&message), &plan.carried_reads);
+        match stage.gateway.run(|| loaded.on_response(token, message.status(), fields)) {
             wire::Verdict::Proceed(proceed) => {
                 let edits = apply::apply(&mut message, proceed.edits, &loaded.plan, Direction::Response, Part::Head)?;
                 Ok(Received { message, edits, body: None })

@@ -63,6 +63,12 @@ impl Message {
         self.first(":status").and_then(|status| status.parse().ok()).unwrap_or(0)
     }
 
+    /// What a test gives: a header more, or another value of a pseudo-header.
+    pub(super) fn given(&mut self, name: &str, value: impl IntoValue) {
+        let name = canonical(name);
+        if name.starts_with(':') { self.set(&name, value.into_value()) } else { self.append(&name, value.into_value()) }
+    }
+
     pub(super) fn with(&mut self, name: &str, value: impl IntoValue) {
         self.append(&canonical(name), value.into_value());
     }

@@ -1,20 +1,16 @@
 //! Choices of a [`Route`].
 
-use super::{
-    Edit, Fault, Gateway, Message, Received,
-    apply::{self, Part},
-};
-use crate::{
-    Candidate, Direction, IntoValue, Plan, Problems, Route,
-    bindings::routing,
-    export::{Loaded, Routing, load},
-};
+use std::ops::Deref;
 
-/// A configured route plugin, ready for requests.
-pub struct RouteHarness<P: Route> {
-    loaded: Loaded<P>,
-    gateway: Gateway,
-}
+use super::{
+    Edit, Fault, Gateway, Message, Received, Stage,
+    apply::{self, Part},
+    stage::accepted,
+};
+use crate::{Candidate, Direction, IntoValue, Problems, Route, bindings::routing, export::Routing};
+
+/// A configured route plugin, ready for requests. Dereferences to its [`Stage`].
+pub struct RouteHarness<P: Route>(Stage<Routing<P>>);
 
 impl<P: Route> RouteHarness<P> {
     /// With this configuration, and these backends (name, weight, ready endpoints) in the rule.
@@ -22,10 +18,19 @@ impl<P: Route> RouteHarness<P> {
     /// # Panics
     /// When the configuration has problems, with all of them.
     #[must_use]
+    #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
     pub fn new(config: serde_json::Value, candidates: &[(&str, u32, u32)]) -> Self {
-        Self::on(Gateway::new(), &config, candidates)
-            .unwrap_or_else(|problems| panic!("the configuration is refused:\n{problems}"))
+        accepted(Self::on(Gateway::new(), &config, candidates))
+    }
+
+    /// With this configuration, if it is accepted, and no backends.
+    ///
+    /// # Errors
+    /// The problems that the gateway would show in the status.
+    #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
+    pub fn try_new(config: serde_json::Value) -> Result<Self, Problems> {
+        Self::on(Gateway::new(), &config, &[])
     }
 
     /// With this configuration, on this gateway.
@@ -33,39 +38,46 @@ impl<P: Route> RouteHarness<P> {
     /// # Errors
     /// The problems that the gateway would show in the status.
     pub fn on(gateway: Gateway, config: &serde_json::Value, candidates: &[(&str, u32, u32)]) -> Result<Self, Problems> {
-        let loaded = gateway.configure(|| load::<Routing<P>>(&config.to_string()))?;
-        gateway.state().candidates = candidates
-            .iter()
-            .map(|(name, weight, ready)| Candidate {
-                name: (*name).to_owned(),
-                weight: *weight,
-                ready_endpoints: *ready,
-            })
-            .collect();
-        Ok(Self { loaded, gateway })
+        let harness = Self(Stage::on(gateway, config)?);
+        harness.set_candidates(candidates);
+        Ok(harness)
     }
 
-    /// What the configuration asks of every exchange.
-    pub fn plan(&self) -> &Plan {
-        &self.loaded.plan
-    }
-
-    /// What stands behind the capabilities.
-    #[must_use]
-    pub fn gateway(&self) -> &Gateway {
-        &self.gateway
+    /// Other backends (name, weight, ready endpoints) from now on. Where names or weights differ, the gateway gives the rule another number:
+    /// see [`RouteBuilder::rule`].
+    pub fn set_candidates(&self, candidates: &[(&str, u32, u32)]) {
+        let candidate = |&(name, weight, ready_endpoints): &(&str, u32, u32)| Candidate {
+            name: name.to_owned(),
+            weight,
+            ready_endpoints,
+        };
+        self.gateway.state().candidates = candidates.iter().map(candidate).collect();
     }
 
     /// Begins a `GET` of this path, which may have a query.
     #[must_use]
     pub fn get(&self, path: &str) -> RouteBuilder<'_, P> {
-        RouteBuilder { harness: self, message: Message::request("GET", path), rule: 1 }
+        self.request("GET", path)
+    }
+
+    /// Begins a request of this path, which may have a query.
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str) -> RouteBuilder<'_, P> {
+        RouteBuilder { stage: self, message: Message::request(method, path), rule: 1 }
+    }
+}
+
+impl<P: Route> Deref for RouteHarness<P> {
+    type Target = Stage<Routing<P>>;
+
+    fn deref(&self) -> &Stage<Routing<P>> {
+        &self.0
     }
 }
 
 /// A request that has no backend yet.
 pub struct RouteBuilder<'h, P: Route> {
-    harness: &'h RouteHarness<P>,
+    stage: &'h Stage<Routing<P>>,
     message: Message,
     rule: u64,
 }
@@ -90,11 +102,7 @@ impl<P: Route> RouteBuilder<'_, P> {
     /// Adds a header; or sets a pseudo-header, such as `:client-address`.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl IntoValue) -> Self {
-        if name.starts_with(':') {
-            self.message.set(name, value.into_value());
-        } else {
-            self.message.with(name, value);
-        }
+        self.message.given(name, value);
         self
     }
 
@@ -119,7 +127,7 @@ impl<P: Route> RouteBuilder<'_, P> {
     /// # Errors
     /// When the gateway would refuse the answer.
     pub fn try_run(self) -> Result<Chosen, Fault> {
-        let RouteHarness { loaded, gateway } = self.harness;
+        let Stage { loaded, gateway } = self.stage;
         let fields = self.message.read(&loaded.plan.wire().request_reads);
         gateway.exchange(&self.message, None, &[]);
         match gateway.run(|| loaded.choose(self.rule, fields)) {

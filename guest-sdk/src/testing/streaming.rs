@@ -1,23 +1,22 @@
 //! Exchanges through a [`StreamingPolicy`].
 
+use std::ops::Deref;
+
 use super::{
-    Fault, Gateway, Message, Received,
+    Fault, Gateway, Message, Received, Stage,
     apply::{self, Part},
+    stage::accepted,
 };
 use crate::{
-    BodyMode, Chunk, Direction, Exchange, Hooks, IntoValue, Plan, Problems, StreamingPolicy, Summary, Trailers,
-    export::{Loaded, Streaming, load},
-    wire,
+    BodyMode, Chunk, Direction, Exchange, Hooks, IntoValue, Problems, StreamingPolicy, Summary, Trailers,
+    export::Streaming, wire,
 };
 
 /// The gateway hands over no larger piece of a body.
 const MAX_CHUNK: usize = 64 * 1024;
 
-/// A configured streaming policy, ready for exchanges.
-pub struct StreamingHarness<P: StreamingPolicy> {
-    loaded: Loaded<P>,
-    gateway: Gateway,
-}
+/// A configured streaming policy, ready for exchanges. Dereferences to its [`Stage`].
+pub struct StreamingHarness<P: StreamingPolicy>(Stage<Streaming<P>>);
 
 impl<P: StreamingPolicy> StreamingHarness<P> {
     /// With this configuration, on a gateway that grants nothing by name.
@@ -25,9 +24,19 @@ impl<P: StreamingPolicy> StreamingHarness<P> {
     /// # Panics
     /// When the configuration has problems, with all of them.
     #[must_use]
+    #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
     pub fn new(config: serde_json::Value) -> Self {
-        Self::on(Gateway::new(), &config).unwrap_or_else(|problems| panic!("the configuration is refused:\n{problems}"))
+        accepted(Self::on(Gateway::new(), &config))
+    }
+
+    /// With this configuration, if it is accepted.
+    ///
+    /// # Errors
+    /// The problems that the gateway would show in the status.
+    #[expect(clippy::needless_pass_by_value, reason = "tests write json!(…) here")]
+    pub fn try_new(config: serde_json::Value) -> Result<Self, Problems> {
+        Self::on(Gateway::new(), &config)
     }
 
     /// With this configuration, on this gateway.
@@ -35,31 +44,27 @@ impl<P: StreamingPolicy> StreamingHarness<P> {
     /// # Errors
     /// The problems that the gateway would show in the status.
     pub fn on(gateway: Gateway, config: &serde_json::Value) -> Result<Self, Problems> {
-        let loaded = gateway.configure(|| load::<Streaming<P>>(&config.to_string()))?;
-        Ok(Self { loaded, gateway })
-    }
-
-    /// What the configuration asks of every exchange.
-    pub fn plan(&self) -> &Plan {
-        &self.loaded.plan
-    }
-
-    /// What stands behind the capabilities.
-    #[must_use]
-    pub fn gateway(&self) -> &Gateway {
-        &self.gateway
+        Stage::on(gateway, config).map(Self)
     }
 
     /// Begins a request of this path, which may have a query.
     #[must_use]
     pub fn request(&self, method: &str, path: &str) -> ExchangeBuilder<'_, P> {
-        ExchangeBuilder { harness: self, message: Message::request(method, path) }
+        ExchangeBuilder { stage: self, message: Message::request(method, path) }
+    }
+}
+
+impl<P: StreamingPolicy> Deref for StreamingHarness<P> {
+    type Target = Stage<Streaming<P>>;
+
+    fn deref(&self) -> &Stage<Streaming<P>> {
+        &self.0
     }
 }
 
 /// A request that the policy has not seen yet.
 pub struct ExchangeBuilder<'h, P: StreamingPolicy> {
-    harness: &'h StreamingHarness<P>,
+    stage: &'h Stage<Streaming<P>>,
     message: Message,
 }
 
@@ -67,11 +72,7 @@ impl<'h, P: StreamingPolicy> ExchangeBuilder<'h, P> {
     /// Adds a header; or sets a pseudo-header, such as `:client-address`.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl IntoValue) -> Self {
-        if name.starts_with(':') {
-            self.message.set(name, value.into_value());
-        } else {
-            self.message.with(name, value);
-        }
+        self.message.given(name, value);
         self
     }
 
@@ -80,11 +81,11 @@ impl<'h, P: StreamingPolicy> ExchangeBuilder<'h, P> {
     /// # Errors
     /// When the gateway would refuse the answer.
     pub fn start(self) -> Result<Live<'h, P>, Fault> {
-        let loaded = &self.harness.loaded;
+        let loaded = &self.stage.loaded;
         let plan = loaded.plan.wire();
         let mut live = Live {
-            harness: self.harness,
-            exchange: self.harness.gateway.run(|| loaded.plugin.exchange()),
+            stage: self.stage,
+            exchange: self.stage.gateway.run(|| loaded.plugin.exchange()),
             arrived: self.message.clone(),
             request: Side::new(self.message, plan.request_body),
             response: Side::new(Message::default(), plan.response_body),
@@ -93,7 +94,7 @@ impl<'h, P: StreamingPolicy> ExchangeBuilder<'h, P> {
         if plan.hooks.contains(Hooks::REQUEST_HEADERS) {
             let fields = live.arrived.read(&plan.request_reads);
             live.enter(Direction::Request);
-            let verdict = live.harness.gateway.run(|| loaded.head_request(&mut live.exchange, fields));
+            let verdict = live.stage.gateway.run(|| loaded.head_request(&mut live.exchange, fields));
             live.head(Direction::Request, verdict)?;
         }
         Ok(live)
@@ -102,7 +103,7 @@ impl<'h, P: StreamingPolicy> ExchangeBuilder<'h, P> {
 
 /// An exchange under way.
 pub struct Live<'h, P: StreamingPolicy> {
-    harness: &'h StreamingHarness<P>,
+    stage: &'h Stage<Streaming<P>>,
     exchange: P::Exchange,
     arrived: Message,
     request: Side,
@@ -160,7 +161,7 @@ impl<P: StreamingPolicy> Live<'_, P> {
         for (name, value) in headers {
             self.response.head.append(&name.to_ascii_lowercase(), value.into_value());
         }
-        let loaded = &self.harness.loaded;
+        let loaded = &self.stage.loaded;
         let plan = loaded.plan.wire();
         if !plan.hooks.contains(Hooks::RESPONSE_HEADERS) {
             return Ok(());
@@ -168,7 +169,7 @@ impl<P: StreamingPolicy> Live<'_, P> {
         let mut fields = self.response.head.read(&plan.response_reads);
         fields.extend(self.arrived.read(&plan.carried_reads));
         self.enter(Direction::Response);
-        let verdict = self.harness.gateway.run(|| loaded.head_response(&mut self.exchange, status, fields));
+        let verdict = self.stage.gateway.run(|| loaded.head_response(&mut self.exchange, status, fields));
         self.head(Direction::Response, verdict)
     }
 
@@ -190,9 +191,9 @@ impl<P: StreamingPolicy> Live<'_, P> {
 
     /// The exchange is over.
     pub fn end(self, summary: &Summary) {
-        let loaded = &self.harness.loaded;
+        let loaded = &self.stage.loaded;
         if loaded.plan.hooks().contains(Hooks::END) {
-            self.harness.gateway.run(|| self.exchange.end(&loaded.plugin, summary));
+            self.stage.gateway.run(|| self.exchange.end(&loaded.plugin, summary));
         }
     }
 
@@ -254,7 +255,7 @@ impl<P: StreamingPolicy> Live<'_, P> {
     /// What lazy reads find in hooks of this direction.
     fn enter(&self, direction: Direction) {
         let response = (direction == Direction::Response).then_some(&self.response.head);
-        self.harness.gateway.exchange(&self.arrived, response, &self.harness.loaded.plan.wire().carried_reads);
+        self.stage.gateway.exchange(&self.arrived, response, &self.stage.loaded.plan.wire().carried_reads);
     }
 
     fn head(&mut self, direction: Direction, verdict: wire::Verdict) -> Result<(), Fault> {
@@ -273,7 +274,7 @@ impl<P: StreamingPolicy> Live<'_, P> {
     }
 
     fn edit(&mut self, direction: Direction, edits: Vec<wire::Edit>) -> Result<(), Fault> {
-        let plan = &self.harness.loaded.plan;
+        let plan = &self.stage.loaded.plan;
         apply::apply(&mut self.side(direction).head, edits, plan, direction, Part::Head).map(drop)
     }
 
@@ -312,9 +313,9 @@ impl<P: StreamingPolicy> Live<'_, P> {
         let mut seen = std::mem::take(&mut self.side(direction).kept);
         seen.extend_from_slice(bytes);
         self.enter(direction);
-        let plugin = &self.harness.loaded.plugin;
+        let plugin = &self.stage.loaded.plugin;
         let chunk = Chunk { bytes: &seen, end };
-        let verdict = self.harness.gateway.run(|| match direction {
+        let verdict = self.stage.gateway.run(|| match direction {
             Direction::Request => self.exchange.on_request_body(plugin, chunk),
             Direction::Response => self.exchange.on_response_body(plugin, chunk),
         });
@@ -345,13 +346,13 @@ impl<P: StreamingPolicy> Live<'_, P> {
             Direction::Request => (Hooks::REQUEST_TRAILERS, trailers.is_empty()),
             Direction::Response => (Hooks::RESPONSE_TRAILERS, false),
         };
-        let loaded = &self.harness.loaded;
+        let loaded = &self.stage.loaded;
         if absent || !loaded.plan.hooks().contains(hook) {
             return Ok(());
         }
         self.enter(direction);
-        let seen = Trailers::new(self.side(direction).trailers.headers());
-        self.harness.gateway.run(|| match direction {
+        let seen = Trailers::new(&loaded.plan, direction, self.side(direction).trailers.headers());
+        self.stage.gateway.run(|| match direction {
             Direction::Request => self.exchange.on_request_trailers(&loaded.plugin, &seen),
             Direction::Response => self.exchange.on_response_trailers(&loaded.plugin, &seen),
         });

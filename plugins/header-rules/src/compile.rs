@@ -5,14 +5,13 @@ mod operations;
 
 use std::borrow::Cow;
 
-use penstock_plugin::{Direction, MOST_NAMES, Plan, Pointer, Problems, header};
+use penstock_plugin::{Direction, MOST_NAMES, Plan, Pointer, Problems, extract::pattern::Pattern, header};
 
 use crate::{
     condition::{ResponsePart, When},
     config::{Config, ResponseOperations, Rule},
     operation::Operation,
     pass::Place,
-    pattern::Pattern,
     slot::Slots,
     template::Scope,
 };

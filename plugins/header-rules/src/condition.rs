@@ -2,10 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use penstock_plugin::extract::pattern::Pattern;
+
 use crate::{
     operation::Operation,
     pass::{Message, Pass, Place},
-    pattern::Pattern,
 };
 
 /// Conditions on the request: all must hold.

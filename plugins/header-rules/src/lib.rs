@@ -19,7 +19,6 @@ mod condition;
 pub mod config;
 mod operation;
 mod pass;
-mod pattern;
 mod slot;
 mod template;
 

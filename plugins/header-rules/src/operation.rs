@@ -1,10 +1,9 @@
 //! Changes, ready to be made.
 
-use penstock_plugin::header::check_value;
+use penstock_plugin::{extract::pattern::Pattern, header::check_value};
 
 use crate::{
     pass::{Message, Pass, Place},
-    pattern::Pattern,
     slot::Slot,
     template::Template,
 };

@@ -1,6 +1,6 @@
 //! One message on its way through the rules.
 
-use penstock_plugin::{Request, Response, Values};
+use penstock_plugin::{Recorder, Request, Response, Values};
 
 use crate::slot::{Slot, Slots};
 
@@ -8,9 +8,7 @@ use crate::slot::{Slot, Slots};
 pub(crate) trait Message {
     fn status(&self) -> u16;
     fn read(&self, index: usize) -> Values<'_>;
-    fn set(&self, index: u32, value: Vec<u8>);
-    fn append(&self, index: u32, value: Vec<u8>);
-    fn remove(&self, index: u32);
+    fn edits(&self) -> &Recorder<'_>;
 }
 
 /// Where a step finds a header.
@@ -55,7 +53,7 @@ impl<'m, M: Message> Pass<'m, M> {
 
     pub(crate) fn set(&mut self, slot: Slot, value: Vec<u8>) {
         self.track(slot, |_| vec![value.clone()]);
-        self.message.set(self.slots.write_index(slot), value);
+        self.message.edits().set_known(self.slots.write_index(slot), value);
     }
 
     pub(crate) fn append(&mut self, slot: Slot, value: Vec<u8>) {
@@ -63,12 +61,12 @@ impl<'m, M: Message> Pass<'m, M> {
             values.push(value.clone());
             values
         });
-        self.message.append(self.slots.write_index(slot), value);
+        self.message.edits().append_known(self.slots.write_index(slot), value);
     }
 
     pub(crate) fn remove(&mut self, slot: Slot) {
         self.track(slot, |_| Vec::new());
-        self.message.remove(self.slots.write_index(slot));
+        self.message.edits().remove_known(self.slots.write_index(slot));
     }
 
     /// Replaces all values by these, of which there must be one.
@@ -98,16 +96,8 @@ impl Message for Request<'_> {
         Request::read(self, index)
     }
 
-    fn set(&self, index: u32, value: Vec<u8>) {
-        self.set_known(index, value);
-    }
-
-    fn append(&self, index: u32, value: Vec<u8>) {
-        self.append_known(index, value);
-    }
-
-    fn remove(&self, index: u32) {
-        self.remove_known(index);
+    fn edits(&self) -> &Recorder<'_> {
+        self
     }
 }
 
@@ -120,15 +110,7 @@ impl Message for Response<'_> {
         Response::read(self, index)
     }
 
-    fn set(&self, index: u32, value: Vec<u8>) {
-        self.set_known(index, value);
-    }
-
-    fn append(&self, index: u32, value: Vec<u8>) {
-        self.append_known(index, value);
-    }
-
-    fn remove(&self, index: u32) {
-        self.remove_known(index);
+    fn edits(&self) -> &Recorder<'_> {
+        self
     }
 }

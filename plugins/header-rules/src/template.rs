@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use penstock_plugin::{
     Direction,
+    extract::pattern::{Groups, Pattern},
     header::{self, InvalidName},
     nearest,
 };
@@ -12,7 +13,6 @@ use crate::{
     compile::canonical,
     condition::split_target,
     pass::{Message, Pass, Place},
-    pattern::{Groups, Pattern},
 };
 
 /// A value, ready to be made.

@@ -1,12 +1,14 @@
 //! Conditions on requests, ready to be asked.
 
-use penstock_plugin::Request;
-
-use crate::{
-    address::{self, Network},
-    target,
-    template::Template,
+use penstock_plugin::{
+    Request,
+    extract::{
+        address::{self, Network},
+        target,
+    },
 };
+
+use crate::template::Template;
 
 /// All parts must hold. Numbers are places in the plan's `request_reads`.
 #[derive(Debug, Default)]

@@ -1,13 +1,15 @@
 //! Keys: what is counted separately.
 
-use penstock_plugin::{Request, Values};
-
-use crate::{
-    address::{self, Lengths},
-    claim::Claim,
-    target,
-    template::{self, Template},
+use penstock_plugin::{
+    Request, Values,
+    extract::{
+        address::{self, Lengths},
+        claim::Claim,
+        target,
+    },
 };
+
+use crate::template::{self, Template};
 
 /// The parts of a key, and the name that keeps it apart from the keys of other policies.
 #[derive(Debug)]

@@ -14,8 +14,6 @@
 //! nothing from any policy, unless another worker took the last unit between the question and the taking; keys of two policies, and of two
 //! lists of parts, are never equal.
 
-mod address;
-mod claim;
 mod compile;
 mod condition;
 pub mod config;
@@ -25,7 +23,6 @@ mod fields;
 mod key;
 mod program;
 mod settle;
-mod target;
 mod template;
 mod token;
 

@@ -35,7 +35,8 @@ pub(super) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
         Ok((rule.unwrap_or_default(),))
     })?;
     // Only route plugins have candidates, and those are not called yet.
-    instance.func_wrap("candidates", |_: Store<'_>, (): ()| Ok((Vec::<Candidate>::new(),)))
+    instance.func_wrap("candidates", |_: Store<'_>, (): ()| Ok((Vec::<Candidate>::new(),)))?;
+    instance.func_wrap("ready-endpoints", |_: Store<'_>, (_,): (u32,)| Ok((0_u32,)))
 }
 
 fn view<'a>(store: &'a Store<'_>) -> Option<&'a ExchangeView> {

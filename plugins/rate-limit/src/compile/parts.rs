@@ -2,12 +2,13 @@
 
 use std::str::FromStr;
 
-use penstock_plugin::Pointer;
+use penstock_plugin::{
+    Pointer,
+    extract::{address::Lengths, claim::Claim},
+};
 
 use super::Compiler;
 use crate::{
-    address::Lengths,
-    claim::Claim,
     condition::{Condition, HeaderMatcher},
     config::{ConditionConfig, CostConfig, HeaderConditionConfig, KeyPartConfig, PathTemplateConfig, PrefixLengths},
     cost::{Cost, CostHeader},

@@ -1,14 +1,16 @@
-//! What stands in the target of a request: path and query; and in its cookies.
+//! What stands in the target of a request, `:path`: path and query; and in its cookies.
 
 use std::borrow::Cow;
 
 /// The path of `:path`, without the query.
-pub(crate) fn path(target: &[u8]) -> &[u8] {
+#[must_use]
+pub fn path(target: &[u8]) -> &[u8] {
     split(target).0
 }
 
-/// The first value of a query parameter, decoded: clients must not get a new count by writing `%61` for `a`.
-pub(crate) fn query<'t>(target: &'t [u8], name: &str) -> Option<Cow<'t, [u8]>> {
+/// The first value of a query parameter, decoded: clients must not become someone else by writing `%61` for `a`.
+#[must_use]
+pub fn query<'t>(target: &'t [u8], name: &str) -> Option<Cow<'t, [u8]>> {
     let pairs = split(target).1?.split(|byte| *byte == b'&');
     pairs
         .map(|pair| match pair.iter().position(|byte| *byte == b'=') {
@@ -20,7 +22,7 @@ pub(crate) fn query<'t>(target: &'t [u8], name: &str) -> Option<Cow<'t, [u8]>> {
 }
 
 /// The value of a cookie, from all `cookie` headers of the request (HTTP/2 may split them).
-pub(crate) fn cookie<'h>(headers: impl Iterator<Item = &'h [u8]>, name: &str) -> Option<&'h [u8]> {
+pub fn cookie<'h>(headers: impl Iterator<Item = &'h [u8]>, name: &str) -> Option<&'h [u8]> {
     headers.flat_map(|header| header.split(|byte| *byte == b';')).find_map(|pair| {
         let pair = pair.trim_ascii();
         let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;

@@ -1,4 +1,7 @@
-//! Claims of JSON Web Tokens. Nothing is verified here: see `jwtClaimVerifiedByEarlierFilter`.
+//! Claims of JSON Web Tokens. Nothing is verified here.
+//!
+//! A claim that is read so is what the client says of itself. Decide by it only what the client might choose freely, or let a filter that runs
+//! earlier refuse requests with invalid tokens.
 
 use base64::{
     Engine,
@@ -13,20 +16,26 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Which claim.
+/// Which claim of a token, whose signature is **not** verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub enum Claim {
+    /// By its name.
     Name(String),
+    /// By a JSON pointer (RFC 6901).
     Pointer(String),
 }
 
 impl Claim {
-    pub(crate) fn new(claim: &str) -> Self {
+    /// A JSON pointer if it begins with `/`, else a name.
+    #[must_use]
+    pub fn new(claim: &str) -> Self {
         if claim.starts_with('/') { Self::Pointer(claim.to_owned()) } else { Self::Name(claim.to_owned()) }
     }
 
-    /// The claim of the token in a header, as text; a token that is none has no claims.
-    pub(crate) fn of(&self, header: &[u8]) -> Option<String> {
+    /// The claim of the token in the value of a header, with or without `Bearer`: a string, number or boolean, as text. A token that is none has no
+    /// claims.
+    #[must_use]
+    pub fn of(&self, header: &[u8]) -> Option<String> {
         let payload = token(header).split(|byte| *byte == b'.').nth(1)?;
         let claims: Value = serde_json::from_slice(&BASE64URL.decode(payload).ok()?).ok()?;
         let found = match self {

@@ -12,16 +12,18 @@ const MAX_BYTES: usize = 256 * 1024;
 
 /// A regular expression on bytes: `.` is one byte, classes and case are ASCII. Time is linear in pattern and value.
 #[derive(Debug)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     regex: Regex,
     /// Every match begins with it. Looking for it is twenty times faster than the expression, which then has little left to do.
     prefix: String,
 }
 
 impl Pattern {
+    /// Compiles a pattern. It is searched for, so anchor it with `^` and `$` where the whole value is meant.
+    ///
     /// # Errors
     /// A sentence on what is wrong.
-    pub(crate) fn new(pattern: &str) -> Result<Self, String> {
+    pub fn new(pattern: &str) -> Result<Self, String> {
         if pattern.is_empty() {
             return Err("the pattern is empty, so it would be found everywhere".to_owned());
         }
@@ -31,23 +33,26 @@ impl Pattern {
         Ok(Self { regex, prefix: literal_prefix(&latin).to_owned() })
     }
 
-    pub(crate) fn is_match(&self, value: &[u8]) -> bool {
+    /// Whether the value has a match.
+    #[must_use]
+    pub fn is_match(&self, value: &[u8]) -> bool {
         let haystack = latin(value);
         haystack.find(&self.prefix).is_some_and(|start| self.regex.is_match_at(&haystack, start))
     }
 
     /// How many groups there are, with the match itself as group 0.
-    pub(crate) fn groups(&self) -> usize {
+    #[must_use]
+    pub fn groups(&self) -> usize {
         self.regex.captures_len()
     }
 
     /// The names of groups, by their index.
-    pub(crate) fn group_names(&self) -> impl Iterator<Item = Option<&str>> {
+    pub fn group_names(&self) -> impl Iterator<Item = Option<&str>> {
         self.regex.capture_names()
     }
 
     /// Replaces every match by what `replacement` adds to the output for it. None: it was not found, or `replacement` gave up.
-    pub(crate) fn replace(
+    pub fn replace(
         &self,
         value: &[u8],
         mut replacement: impl FnMut(&mut Vec<u8>, &Groups) -> Option<()>,
@@ -81,11 +86,11 @@ impl Pattern {
 }
 
 /// What the groups of a match have found.
-pub(crate) struct Groups<'h>(Captures<'h>);
+pub struct Groups<'h>(Captures<'h>);
 
 impl Groups<'_> {
     /// Adds what the group has found. A group that took no part in the match has found nothing.
-    pub(crate) fn push(&self, group: usize, output: &mut Vec<u8>) {
+    pub fn push(&self, group: usize, output: &mut Vec<u8>) {
         push_bytes(output, self.0.get(group).map_or("", |found| found.as_str()));
     }
 }

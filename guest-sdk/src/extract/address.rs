@@ -2,13 +2,15 @@
 
 use std::{net::IpAddr, str::FromStr};
 
-/// The address in the value of `:client-address`. An IPv4 address that is written as an IPv6 one is an IPv4 address.
-pub(crate) fn parse(value: &[u8]) -> Option<IpAddr> {
+/// The address in the value of `:client-address`, if there is one. An IPv4 address that is written as an IPv6 one is an IPv4 address.
+#[must_use]
+pub fn parse(value: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(value).ok()?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
 /// The first `length` bits of the address, the others zero: 4 or 16 bytes.
-pub(crate) fn prefix(address: IpAddr, lengths: Lengths) -> Prefix {
+#[must_use]
+pub fn prefix(address: IpAddr, lengths: Lengths) -> Prefix {
     match address {
         IpAddr::V4(address) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(lengths.ipv4)).unwrap_or(0);
@@ -23,22 +25,26 @@ pub(crate) fn prefix(address: IpAddr, lengths: Lengths) -> Prefix {
 
 /// How many leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lengths {
+pub struct Lengths {
     /// At most 32.
-    pub(crate) ipv4: u8,
+    pub ipv4: u8,
     /// At most 128.
-    pub(crate) ipv6: u8,
+    pub ipv6: u8,
 }
 
 /// The leading bits of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Prefix {
+pub enum Prefix {
+    /// Of an IPv4 address.
     V4([u8; 4]),
+    /// Of an IPv6 address.
     V6([u8; 16]),
 }
 
 impl Prefix {
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// 4 or 16 of them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         match self {
             Self::V4(bytes) => bytes,
             Self::V6(bytes) => bytes,
@@ -48,13 +54,15 @@ impl Prefix {
 
 /// A network, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
+pub struct Network {
     lengths: Lengths,
     prefix: Prefix,
 }
 
 impl Network {
-    pub(crate) fn contains(self, address: IpAddr) -> bool {
+    /// Whether the address is one of the network's.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
         prefix(address, self.lengths) == self.prefix
     }
 }
