@@ -14,6 +14,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    batch::batched,
     connection::{Connection, Directive, TlsSession},
     guard::Guard,
     listen::SocketKey,
@@ -191,14 +192,22 @@ async fn http2(connection: &Rc<Connection>, guard: Guard) {
         let connection = connection.clone();
         service_fn(move |request: Request<Incoming>| request::serve(connection.clone(), request))
     };
-    let mut http = pin!(connection.worker.http2.serve_connection(TokioIo::new(guard), service));
+    let (stream, batch) = batched(guard);
+    let mut http = pin!(connection.worker.http2.serve_connection(TokioIo::new(stream), service));
     let served = poll_fn(|cx| {
         match connection.attend(cx) {
             Directive::Serve => {}
             Directive::Finish => http.as_mut().graceful_shutdown(),
             Directive::Cut => return Poll::Ready(Ok(())),
         }
-        http.as_mut().poll(cx)
+        let served = http.as_mut().poll(cx);
+        match batch.send(cx) {
+            Ok(()) => served,
+            Err(error) => {
+                tracing::debug!(peer = %connection.peer, %error, "a connection broke");
+                Poll::Ready(Ok(()))
+            }
+        }
     });
     ended(connection, served.await);
 }

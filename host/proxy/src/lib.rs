@@ -16,6 +16,7 @@
 
 mod accept;
 mod access;
+mod batch;
 mod body;
 mod clock;
 mod connection;

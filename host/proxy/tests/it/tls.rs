@@ -90,6 +90,26 @@ async fn a_name_without_a_listener() {
 }
 
 #[tokio::test]
+async fn a_listener_without_a_usable_certificate_answers_no_handshake() {
+    let authority = Authority::new();
+    let certificate = authority.issue(&["a.example", "b.example"]);
+    let unusable = Arc::new(Certificate { chain: vec![b"garbage".to_vec()], ..(*as_core(&certificate)).clone() });
+    let gateway = Gateway::start(settings(), Arc::new(NoPolicies));
+    let address = free_address();
+    let listeners = |broken: Vec<_>| {
+        vec![listener("a.example", vec![], vec![as_core(&certificate)]), listener("b.example", vec![], broken)]
+    };
+    for broken in [vec![], vec![unusable]] {
+        gateway.proxy.publish(world(address, listeners(broken)));
+        // The neighbour's certificate names the host too, and still is not lent: nothing may answer for a listener that cannot.
+        assert!(Connection::tls(address, "b.example", authority.client(&["h2"])).await.is_err());
+        assert!(Connection::tls(address, "a.example", authority.client(&["h2"])).await.is_ok());
+    }
+    gateway.proxy.publish(world(address, listeners(vec![as_core(&certificate)])));
+    assert!(Connection::tls(address, "b.example", authority.client(&["h2"])).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_new_certificate_drops_no_connection() {
     let authority = Authority::new();
     let origin = Origin::start();
