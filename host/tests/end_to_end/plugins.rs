@@ -87,6 +87,14 @@ async fn a_module_with_an_import_that_it_may_not_have_is_refused_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_module_with_an_import_that_was_not_granted_is_refused_with_the_grant_to_write() {
+    let (world, pressure) = greeted().await;
+    world.gateway.write("plugin.wasm", guests::bytes(guests::KEEPER));
+    expect_refused(&world, &pressure, "ImportNotGranted", "spec.capabilities.").await;
+    expect_healed(world, pressure).await;
+}
+
+#[tokio::test]
 async fn ten_bytes_of_garbage_are_refused() {
     let (world, pressure) = greeted().await;
     world.gateway.write("plugin.wasm", "0123456789");
