@@ -2,8 +2,10 @@
 
 mod check;
 mod echo;
+mod plugin;
 mod run;
 mod status;
+mod table;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -19,7 +21,8 @@ Start here:
   penstock echo --listen 127.0.0.1:9000      # an origin to route to, in a second terminal
   penstock run -f examples/quickstart        # the gateway; edit the files while it runs
   penstock status                            # what is in effect, and why something is not
-  penstock check -f examples/quickstart      # the same verdict without running anything")]
+  penstock check -f examples/quickstart      # the same verdict without running anything
+  penstock plugin new my-plugin              # a plugin of your own, in Rust")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,6 +42,7 @@ enum Command {
     /// Ask the running gateway what is in effect, and why something is not
     Status(status::Args),
     Echo(echo::Args),
+    Plugin(plugin::Args),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -79,6 +83,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Echo(args) => echo::run(args),
+            Command::Plugin(args) => plugin::run(args),
             Command::Version => {
                 println!("penstock {}", env!("CARGO_PKG_VERSION"));
                 Ok(ExitCode::SUCCESS)

@@ -40,6 +40,9 @@ pub(crate) struct Examined {
 pub(crate) trait Examine: Send + Sync {
     /// Examine `module` with the configuration, limits and capabilities of `spec`.
     fn examine(&self, module: &Module, spec: &PluginSpec) -> Result<Examined, Rejection>;
+
+    /// The first half of that: what `module` says of itself, whatever its configuration.
+    fn describe(&self, module: &Module, spec: &PluginSpec) -> Result<Manifest, Rejection>;
 }
 
 /// Examines in this process, on the thread that asks.
@@ -60,6 +63,11 @@ impl Examine for InProcess {
         let hook = HookContext { plan: &plan, imports, limit: spec.limits.hook_time };
         samples::run(&mut instance, hook).map_err(|(step, fault)| faulted(step, &fault))?;
         Ok(Examined { manifest, plan, imports, template })
+    }
+
+    fn describe(&self, module: &Module, spec: &PluginSpec) -> Result<Manifest, Rejection> {
+        static_check::check(&module.bytes, &spec.capabilities)?;
+        describe(&mut instantiate(&self.template(module, spec)?, spec)?, spec)
     }
 }
 

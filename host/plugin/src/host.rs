@@ -10,6 +10,7 @@
 //! One thread owns all state of all plugins; the others do work for it and answer with messages. `apply` leaves the complete desired set
 //! where the owner finds it, so it never waits, and of several sets only the latest counts.
 
+mod authoring;
 mod jobs;
 mod owner;
 
@@ -30,6 +31,7 @@ use penstock_core::{
 };
 use prometheus_client::registry::Registry;
 
+pub use self::authoring::{Described, InstanceCost, Outline, PlanReport};
 use self::{
     jobs::{Finished, Shared},
     owner::Owner,
@@ -78,6 +80,8 @@ pub struct Validated {
     pub description: Arc<str>,
     /// What the plan asks for with this configuration.
     pub hooks: Hooks,
+    /// The whole plan.
+    pub plan: PlanReport,
 }
 
 /// What the owner thread is told.

@@ -45,4 +45,4 @@ mod worker;
 
 pub use artifact::StoreError;
 pub use engine::EngineError;
-pub use host::{PluginHost, PluginSettings, StartError, Validated};
+pub use host::{Described, InstanceCost, Outline, PlanReport, PluginHost, PluginSettings, StartError, Validated};

@@ -83,6 +83,11 @@ impl Plan {
         Hooks { request, response, keeps_request: response && !self.carried.is_empty() }
     }
 
+    /// As the plugin answered it.
+    pub(crate) fn raw(&self) -> &wit::Plan {
+        &self.raw
+    }
+
     /// Whether another instance answered the same.
     pub(crate) fn is(&self, raw: &wit::Plan) -> bool {
         self.raw == *raw

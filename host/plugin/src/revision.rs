@@ -149,6 +149,13 @@ impl Loaded {
         Ok(())
     }
 
+    /// Make an instance and drop it: how long that takes, and how much memory it has when it is ready.
+    pub(crate) fn try_instance(&self) -> Result<(Duration, u64), PluginFault> {
+        let start = Instant::now();
+        let mut warm = self.make(self.key.limits.configure_time)?;
+        Ok((start.elapsed(), warm.instance.state().memory_used()))
+    }
+
     fn make(&self, limit: Duration) -> Result<Warm, PluginFault> {
         let limits = &self.key.limits;
         let limit = limit.min(limits.configure_time);

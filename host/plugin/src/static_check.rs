@@ -35,13 +35,13 @@ pub(crate) fn check(bytes: &[u8], granted: &Capabilities) -> Result<Imports, Rej
 }
 
 /// Imports and exports of the outermost component.
-struct Outline<'a> {
-    imports: Vec<&'a str>,
-    exports: Vec<&'a str>,
+pub(crate) struct Outline<'a> {
+    pub(crate) imports: Vec<&'a str>,
+    pub(crate) exports: Vec<&'a str>,
 }
 
 impl<'a> Outline<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, Rejection> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Rejection> {
         let mut outline = Self { imports: Vec::new(), exports: Vec::new() };
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {

@@ -7,6 +7,7 @@ mod command_line;
 mod echo;
 mod examples;
 mod life;
+mod plugin_tools;
 mod plugins;
 mod problems;
 mod world;

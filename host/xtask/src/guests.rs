@@ -11,16 +11,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cargo_metadata::{CrateType, Package};
-use wit_component::ComponentEncoder;
 
 use crate::workspace::Workspace;
 
-/// The only target of guests. It has no WASI: what a plugin may do comes from the interfaces that it is granted.
-pub const TARGET: &str = "wasm32-unknown-unknown";
+pub use penstock_component::TARGET;
 
 /// Folders whose members are guests.
 const FOLDERS: [&str; 2] = ["plugins/", "host/testing/guests/"];
@@ -114,10 +112,9 @@ fn compile(workspace: &Workspace, guests: &[Guest]) -> Result<()> {
     Ok(())
 }
 
-/// Wrap a core module into the component that its embedded WIT describes.
 fn encode(module: &Path) -> Result<Vec<u8>> {
     let module = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    ComponentEncoder::default().module(&module)?.validate(true).encode().context("cannot make a component of it")
+    Ok(penstock_component::encode(&module)?.bytes)
 }
 
 /// Two builds may run at once, and a test may be reading: nobody must see half a file.
@@ -130,21 +127,9 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Make sure that the standard library for [`TARGET`] is there.
 fn ensure_target() -> Result<()> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).args(["--print", "sysroot"]).output().context("cannot start rustc")?;
-    let sysroot = PathBuf::from(String::from_utf8(output.stdout)?.trim());
-    if sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir() {
-        return Ok(());
-    }
-    eprintln!("  installing the Rust target {TARGET}: rustup target add {TARGET}");
-    match Command::new("rustup").args(["target", "add", TARGET]).stdout(Stdio::null()).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => bail!("`rustup target add {TARGET}` failed ({status}): its messages are above"),
-        Err(_) => bail!(
-            "guests need the Rust target {TARGET}, and rustup is not installed to add it.\n\
-             Install rustup (https://rustup.rs), or, with Debian's own Rust: apt-get install libstd-rust-dev-wasm32"
-        ),
-    }
+    penstock_component::ensure_target(|| {
+        eprintln!("  installing the Rust target {TARGET}: rustup target add {TARGET}")
+    })?;
+    Ok(())
 }

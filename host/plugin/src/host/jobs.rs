@@ -12,7 +12,7 @@ use std::{
 
 use penstock_core::plugin::{PluginSpec, Rejection};
 
-use super::{JobId, Message, Validated, spawn};
+use super::{JobId, Message, PlanReport, Validated, spawn};
 use crate::{
     capability::{Nanos, Registry},
     examine::{Examine, Examined},
@@ -147,6 +147,7 @@ impl Shared {
             version: manifest.version.into(),
             description: manifest.description.into(),
             hooks: plan.hooks(),
+            plan: PlanReport::of(plan.raw()),
         })
     }
 }

@@ -81,6 +81,11 @@ impl MemoryLimit {
         Self { limit, used: 0, tables: 0, denied: None }
     }
 
+    /// Bytes in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
     /// What was denied since the last time; a trap that follows is a consequence of it.
     pub(super) fn take_denied(&mut self) -> Option<Denied> {
         self.denied.take()

@@ -34,6 +34,11 @@ pub(crate) struct InstanceState {
 }
 
 impl InstanceState {
+    /// Bytes of linear memory that the instance has taken so far.
+    pub(crate) fn memory_used(&self) -> u64 {
+        self.memory.used()
+    }
+
     /// State for an instance of `plugin` (`namespace/name`).
     pub(crate) fn new(plugin: Arc<str>, limits: &PluginLimits, stores: Arc<Stores>) -> Self {
         Self {
