@@ -19,7 +19,9 @@ fn run(arguments: &[&str]) -> Ran {
 
 fn run_in(folder: &Path, arguments: &[&str]) -> Ran {
     let output = Command::new(PENSTOCK).arg("plugin").args(arguments).current_dir(folder).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    // Columns are as wide as they must be: what is asserted is their contents.
+    let line = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n";
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().lines().map(line).collect::<String>();
     Ran { code: output.status.code(), out: text(output.stdout), error: text(output.stderr) }
 }
 
@@ -47,7 +49,7 @@ impl Ran {
 fn every_command_has_a_tutorial_as_help() {
     let all = run(&["--help"]).ends_with(0).out;
     for command in ["check", "inspect"] {
-        assert!(all.contains(&format!("\n  {command} ")), "{command} in\n{all}");
+        assert!(all.contains(&format!("\n{command} ")), "{command} in\n{all}");
         run(&[command, "--help"]).ends_with(0).says("Examples:").says(&format!("penstock plugin {command} "));
     }
 }
@@ -69,8 +71,8 @@ fn inspect_says_what_a_plugin_is_without_a_configuration() {
 fn inspect_shows_hooks_and_headers_of_a_configuration() {
     run(&["inspect", guests::HEADER_RULES, "--config", "{rules: [{response: {set: {x-a: b}}}]}"])
         .ends_with(0)
-        .says("hooks                                 response-headers\n")
-        .says("writes of the response                x-a\n");
+        .says("\nhooks response-headers\n")
+        .says("\nwrites of the response x-a\n");
     let json =
         run(&["inspect", guests::HEADER_RULES, "--config", "{rules: [{response: {set: {x-a: b}}}]}", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&json.ends_with(0).out).unwrap();

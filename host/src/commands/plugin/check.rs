@@ -73,9 +73,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// The plugins of resource files, maybe with another module.
 fn world(args: &Args, module: Option<&Path>) -> anyhow::Result<Vec<Arc<PluginSpec>>> {
     let reading = FileSource::new(args.filename.iter().cloned()).read();
-    if let Some(problem) = reading.problems.first() {
-        let file = problem.file.display();
-        bail!("{file}: {}\nEverything that is wrong with resource files: penstock check -f {file}", problem.message());
+    if !reading.problems.is_empty() {
+        let lines: Vec<_> =
+            reading.problems.iter().map(|it| format!("{}: {}", it.file.display(), it.message())).collect();
+        bail!("{}\nThe rest of what `run` would refuse, with places: penstock check -f …", lines.join("\n"));
     }
     let mut resources = Resources::default();
     for change in reading.changes {
