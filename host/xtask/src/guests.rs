@@ -129,7 +129,7 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn ensure_target() -> Result<()> {
     penstock_component::ensure_target(|| {
-        eprintln!("  installing the Rust target {TARGET}: rustup target add {TARGET}")
+        eprintln!("  installing the Rust target {TARGET}: rustup target add {TARGET}");
     })?;
     Ok(())
 }

@@ -37,15 +37,15 @@ impl Configuration {
 
     /// What the host would be asked to run.
     pub(super) fn spec(&self, module: &Path) -> anyhow::Result<Arc<PluginSpec>> {
-        spec(module, &self.fields(capability::granted(&self.grant))?)
+        spec(module, &self.fields(&capability::granted(&self.grant))?)
     }
 
     /// Likewise with every capability, whatever was granted.
     pub(super) fn spec_with_everything(&self, module: &Path) -> anyhow::Result<Arc<PluginSpec>> {
-        spec(module, &self.fields(capability::granted(&[Grant::All]))?)
+        spec(module, &self.fields(&capability::granted(&[Grant::All]))?)
     }
 
-    fn fields(&self, capabilities: Value) -> anyhow::Result<Value> {
+    fn fields(&self, capabilities: &Value) -> anyhow::Result<Value> {
         let config = self.config.as_deref().map(read).transpose()?;
         Ok(json!({ "config": config.unwrap_or(json!({})), "capabilities": capabilities }))
     }
