@@ -13,9 +13,18 @@ use std::{
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use self::rate_limit::{RateAlgorithm, RateLimit, RateWindow};
-use crate::{ResourceRef, route::RuleId};
+pub use self::{
+    calls::{
+        Called, Carried, ExchangeFacts, FaultKind, NoPolicies, PluginFault, PolicyRuntime, PolicyWorker, Proceed,
+        Verdict,
+    },
+    exchange::{BodyVerdict, Chunk, Direction, HeldHead, Message, PolicyExchange, Summary, TrailersVerdict},
+    rate_limit::{RateAlgorithm, RateLimit, RateWindow},
+};
+use crate::ResourceRef;
 
+mod calls;
+mod exchange;
 mod rate_limit;
 
 /// A loaded revision (module + config + limits + capabilities). Equal ids mean the same revision, so two snapshots that name it find the
@@ -73,6 +82,9 @@ pub struct PolicyCall {
     pub revision: Revision,
     /// What a fault means for the exchange.
     pub failure_policy: FailurePolicy,
+    /// What becomes of a body that is larger than the plugin wants to see in one piece.
+    #[serde(skip_serializing_if = "BodyOverflow::is_reject")]
+    pub body_overflow: BodyOverflow,
     /// Which hooks to call; the others cost nothing.
     pub hooks: Hooks,
 }
@@ -84,8 +96,62 @@ pub struct Hooks {
     pub request: bool,
     /// Response headers.
     pub response: bool,
-    /// The plugin may read the request's headers lazily in its response hook: the proxy keeps a copy of the head.
-    pub keeps_request: bool,
+    /// Later hooks read something of the request: it is taken down when the request reaches the plugin, even without a request hook.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub carries: bool,
+    /// What a policy on bodies, trailers or the end asks for beyond that. None: a policy on headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streaming: Option<StreamingHooks>,
+}
+
+impl Hooks {
+    /// Whether the plugin is called at all.
+    pub fn any(&self) -> bool {
+        self.request || self.response || self.streaming.is_some_and(|streaming| streaming != StreamingHooks::default())
+    }
+}
+
+/// Which hooks a policy on bodies, trailers or the end asked for beyond those on headers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct StreamingHooks {
+    /// How it sees the request's body.
+    pub request_body: BodyMode,
+    /// Whether it sees the request's trailers.
+    pub request_trailers: bool,
+    /// How it sees the response's body.
+    pub response_body: BodyMode,
+    /// Whether it sees the response's trailers.
+    pub response_trailers: bool,
+    /// Whether it hears how the exchange ended.
+    pub end: bool,
+}
+
+/// How much of a body a plugin wants to see.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum BodyMode {
+    /// Nothing: the body streams past it.
+    #[default]
+    None,
+    /// Chunk by chunk as it arrives.
+    Stream,
+    /// All of it in one call, up to this many bytes. The message's headers wait for it.
+    Buffer(u32),
+}
+
+/// What becomes of a body that is larger than a plugin wants to see in one piece.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum BodyOverflow {
+    /// 413 for a request, 502 for a response.
+    #[default]
+    Reject,
+    /// It passes unseen.
+    Pass,
+}
+
+impl BodyOverflow {
+    fn is_reject(&self) -> bool {
+        *self == Self::Reject
+    }
 }
 
 /// What an exchange gets when a plugin in its chain faults or cannot run.
@@ -169,6 +235,9 @@ pub struct PluginLimits {
     pub metric_series: u32,
     /// Bytes in the key-value store of the plugin, over all workers. The store lives in the gateway's memory, and is for small things.
     pub key_value_bytes: u64,
+    /// Bytes of one body, in each direction, that wait for the plugin: what it buffers or holds back. They are the gateway's memory, for
+    /// each exchange; whoever needs more streams.
+    pub body_buffer: u64,
 }
 
 impl Default for PluginLimits {
@@ -181,6 +250,7 @@ impl Default for PluginLimits {
             log_lines: 100,
             metric_series: 256,
             key_value_bytes: 4 << 20,
+            body_buffer: 1 << 20,
         }
     }
 }
@@ -240,136 +310,4 @@ pub struct Rejection {
     pub reason: &'static str,
     /// For people: what is wrong, and what to do.
     pub message: String,
-}
-
-/// Facts about the exchange that a plugin may ask for lazily.
-#[derive(Debug, Clone, Copy)]
-pub struct ExchangeFacts<'a> {
-    /// Client address after trusted hops.
-    pub client: std::net::SocketAddr,
-    /// Protocol towards the client.
-    pub version: http::Version,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// Server name of the TLS connection.
-    pub server_name: Option<&'a str>,
-    /// `TLSv1.2` or `TLSv1.3`.
-    pub tls_version: Option<&'static str>,
-    /// The rule that took the request.
-    pub rule: &'a RuleId,
-    /// `x-request-id` of the exchange.
-    pub request_id: &'a str,
-}
-
-/// What a hook decided; edits are applied already.
-#[derive(Debug)]
-pub enum Verdict {
-    /// Go on; the token goes to the response hook of the same plugin.
-    Proceed {
-        /// Opaque.
-        token: u64,
-    },
-    /// Answer with this in place of the upstream (or of its response).
-    Reply(http::Response<Bytes>),
-}
-
-/// A plugin did not answer properly. The instance is gone; the exchange gets what `failurePolicy` says.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("plugin fault {kind}: {message}")]
-pub struct PluginFault {
-    /// For metrics: a small closed set.
-    pub kind: FaultKind,
-    /// For the log.
-    pub message: String,
-}
-
-/// Kinds of faults, as in metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FaultKind {
-    /// Trap: unreachable, out of bounds, stack overflow, division by zero.
-    Trap,
-    /// `limits.hookTime` passed.
-    Deadline,
-    /// `limits.memory` passed.
-    Memory,
-    /// The answer broke the contract: undeclared or malformed edits, invalid reply.
-    InvalidAnswer,
-    /// The revision is not loaded (any more), or no instance could be made.
-    Unavailable,
-}
-
-impl fmt::Display for FaultKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Trap => "trap",
-            Self::Deadline => "deadline",
-            Self::Memory => "memory",
-            Self::InvalidAnswer => "invalid_answer",
-            Self::Unavailable => "unavailable",
-        })
-    }
-}
-
-/// The seam between proxy and plugin host. Each worker thread asks once for its own [`PolicyWorker`].
-pub trait PolicyRuntime: Send + Sync {
-    /// State for one worker thread: its instances live and die there.
-    fn worker(&self) -> Box<dyn PolicyWorker>;
-}
-
-/// Calls hooks on one worker thread. Synchronous: a hook decides, it never waits.
-pub trait PolicyWorker {
-    /// Run the request hook and apply its edits to `head`. After an `Err`, `head` is as it was.
-    fn on_request(
-        &self,
-        call: &PolicyCall,
-        exchange: &ExchangeFacts<'_>,
-        head: &mut http::request::Parts,
-    ) -> Result<Verdict, PluginFault>;
-
-    /// Run the response hook and apply its edits to `head`. After an `Err`, `head` is as it was. `request` is there if
-    /// `call.hooks.keeps_request`.
-    fn on_response(
-        &self,
-        call: &PolicyCall,
-        token: u64,
-        exchange: &ExchangeFacts<'_>,
-        request: Option<&http::request::Parts>,
-        head: &mut http::response::Parts,
-    ) -> Result<Verdict, PluginFault>;
-}
-
-/// A runtime without plugins, for tests and for gateways that have none.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoPolicies;
-
-impl PolicyRuntime for NoPolicies {
-    fn worker(&self) -> Box<dyn PolicyWorker> {
-        Box::new(*self)
-    }
-}
-
-impl PolicyWorker for NoPolicies {
-    fn on_request(
-        &self,
-        call: &PolicyCall,
-        _: &ExchangeFacts<'_>,
-        _: &mut http::request::Parts,
-    ) -> Result<Verdict, PluginFault> {
-        Err(unavailable(call))
-    }
-
-    fn on_response(
-        &self,
-        call: &PolicyCall,
-        _: u64,
-        _: &ExchangeFacts<'_>,
-        _: Option<&http::request::Parts>,
-        _: &mut http::response::Parts,
-    ) -> Result<Verdict, PluginFault> {
-        Err(unavailable(call))
-    }
-}
-
-fn unavailable(call: &PolicyCall) -> PluginFault {
-    PluginFault { kind: FaultKind::Unavailable, message: format!("{} is not loaded: no plugin host runs", call.plugin) }
 }

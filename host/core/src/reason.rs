@@ -51,6 +51,10 @@ pub enum Reason {
     PluginUnavailable,
     /// A plugin answered in place of the upstream.
     PluginReply,
+    /// A plugin gave the exchange up.
+    PluginAbort,
+    /// The response's body is larger than a plugin buffers, and its `bodyOverflow` is `Reject`.
+    ResponseTooLarge,
     /// More connections or requests than the limits allow.
     Overloaded,
     /// The gateway is shutting down.
@@ -121,7 +125,7 @@ impl Reason {
 
 /// What each reason means to whom, in the order of declaration.
 #[rustfmt::skip]
-const TABLE: [Row; 25] = {
+const TABLE: [Row; 27] = {
     use Blame::{Client, Configuration, Gateway, Plugin, Upstream};
     use Reason as R;
     [
@@ -167,6 +171,10 @@ const TABLE: [Row; 25] = {
             "The request cannot be checked now. Please try again soon."),
         row(R::PluginReply, 200, "plugin_reply", "proxy_internal_response", Plugin,
             ""),
+        row(R::PluginAbort, 502, "plugin_abort", "proxy_internal_response", Plugin,
+            "This request was broken off."),
+        row(R::ResponseTooLarge, 502, "response_too_large", "http_response_body_size", Upstream,
+            "The service gave an answer that is too large."),
         row(R::Overloaded, 503, "overloaded", "connection_limit_reached", Gateway,
             "There is too much to do now. Please try again soon."),
         row(R::Draining, 503, "draining", "proxy_internal_response", Gateway,
@@ -230,6 +238,7 @@ mod tests {
         "http_protocol_error",
         "http_request_denied",
         "http_request_error",
+        "http_response_body_size",
         "http_response_timeout",
         "proxy_configuration_error",
         "proxy_internal_error",

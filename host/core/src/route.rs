@@ -110,12 +110,12 @@ impl WeightedBackends {
         Self { backends, total }
     }
 
-    /// The backend for a number drawn uniformly from all `u32`: each gets its share to within one part in 2³² / total.
-    pub fn pick(&self, random: u32) -> Option<&WeightedBackend> {
+    /// The backend for a number drawn uniformly from all `u32`, with its place: each gets its share to within one part in 2³² / total.
+    pub fn pick(&self, random: u32) -> Option<(usize, &WeightedBackend)> {
         // Multiply and shift in place of a remainder: one cycle, and no bias towards the first backends.
         let point = (u64::from(random) * u64::from(self.total)) >> 32;
         let mut end = 0;
-        self.backends.iter().find(|backend| {
+        self.backends.iter().enumerate().find(|(_, backend)| {
             end += u64::from(backend.weight);
             point < end
         })
@@ -296,7 +296,7 @@ mod tests {
 
     #[track_caller]
     fn check(weights: &[u32], random: u32, expected: Option<u32>) {
-        assert_eq!(backends(weights).pick(random).map(|backend| backend.weight), expected, "{weights:?} {random}");
+        assert_eq!(backends(weights).pick(random).map(|(_, backend)| backend.weight), expected, "{weights:?} {random}");
     }
 
     #[test]
@@ -316,7 +316,9 @@ mod tests {
         let backends = backends(&[90, 9, 1]);
         let mut counts = [0u32; 3];
         for step in 0..100_000u32 {
-            let weight = backends.pick(step.wrapping_mul(2_654_435_769)).unwrap().weight;
+            let (at, backend) = backends.pick(step.wrapping_mul(2_654_435_769)).unwrap();
+            let weight = backend.weight;
+            assert_eq!(weight, backends.backends[at].weight);
             counts[match weight {
                 90 => 0,
                 9 => 1,

@@ -16,7 +16,7 @@ mod support;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderValue, Request, Response, header::SERVER, request, response};
-use penstock_core::plugin::{PluginSpec, PolicyCall, PolicyWorker, Verdict};
+use penstock_core::plugin::{PluginSpec, PolicyCall, PolicyWorker, Proceed, Verdict};
 use support::{
     exchange::{facts, rule},
     facts::{Host, call, spec},
@@ -81,16 +81,14 @@ fn exchange(
 ) {
     let rule = rule();
     let facts = facts(&rule);
-    let mut tokens = [0; 3];
-    for (call, kept) in chain.iter().zip(&mut tokens) {
-        if let Verdict::Proceed { token } = worker.on_request(call, &facts, request).unwrap() {
-            *kept = token;
+    let mut kept: [Proceed; 3] = Default::default();
+    for (call, kept) in chain.iter().zip(&mut kept) {
+        if let Verdict::Proceed(proceed) = worker.on_request(call, &facts, request).at_once().unwrap() {
+            *kept = proceed;
         }
     }
-    for (call, token) in chain.iter().zip(tokens).rev() {
-        // The proxy keeps the request for plugins that carry some of it; it has not changed in what they read.
-        let kept = call.hooks.keeps_request.then_some(&*request);
-        worker.on_response(call, token, &facts, kept, response).unwrap();
+    for (call, kept) in chain.iter().zip(&kept).rev() {
+        worker.on_response(call, kept, &facts, response).at_once().unwrap();
     }
     request.headers.remove("x-route");
     response.headers.remove("x-served-by");

@@ -30,6 +30,8 @@ pub(crate) enum InvalidEdit {
     Value(String),
     #[error("`{0}` can only be set, not appended or removed")]
     OnlySet(&'static str),
+    #[error("`{0}` cannot be set in trailers")]
+    Trailer(&'static str),
     #[error("`{value}` is no {what}")]
     Pseudo { what: &'static str, value: String },
     #[error("{found} edits; {MOST_EDITS} are allowed")]
@@ -144,6 +146,22 @@ impl Edits {
             head.status = status;
         }
         apply(self.headers, &mut head.headers);
+        Ok(())
+    }
+
+    /// Apply to trailers, or leave them untouched. They have no pseudo-headers.
+    pub(crate) fn apply_to_trailers(self, trailers: &mut HeaderMap) -> Result<(), InvalidEdit> {
+        self.check_count(trailers)?;
+        let pseudo = [
+            (self.method.is_some(), ":method"),
+            (self.authority.is_some(), ":authority"),
+            (self.path.is_some(), ":path"),
+            (self.status.is_some(), ":status"),
+        ];
+        if let Some((_, name)) = pseudo.into_iter().find(|(is_set, _)| *is_set) {
+            return Err(InvalidEdit::Trailer(name));
+        }
+        apply(self.headers, trailers);
         Ok(())
     }
 

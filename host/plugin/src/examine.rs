@@ -19,7 +19,7 @@ use crate::{
     engine::TickingEngine,
     hooks::HookContext,
     imports,
-    instance::{Instance, InstanceState, InstantiateError, Template, TemplateError},
+    instance::{Instance, InstanceState, InstantiateError, Template, TemplateError, World},
     module::Module,
     plan::Plan,
     reason::{self, Step, faulted, rejection},
@@ -58,9 +58,9 @@ impl Examine for InProcess {
         let mut instance = instantiate(&template, spec)?;
         let manifest = describe(&mut instance, spec)?;
         check_config(&manifest, spec)?;
-        let plan = configure(&mut instance, spec)?;
+        let plan = configure(&mut instance, template.world(), spec)?;
         self_test(&mut instance, spec)?;
-        let hook = HookContext { plan: &plan, imports, limit: spec.limits.hook_time };
+        let hook = HookContext { plan: &plan, imports, limits: &spec.limits };
         samples::run(&mut instance, hook).map_err(|(step, fault)| faulted(step, &fault))?;
         Ok(Examined { manifest, plan, imports, template })
     }
@@ -141,12 +141,13 @@ fn check_config(manifest: &Manifest, spec: &PluginSpec) -> Result<(), Rejection>
     if problems.is_empty() { Ok(()) } else { Err(invalid_config(&problems)) }
 }
 
-fn configure(instance: &mut Instance, spec: &PluginSpec) -> Result<Plan, Rejection> {
+fn configure(instance: &mut Instance, world: World, spec: &PluginSpec) -> Result<Plan, Rejection> {
     let answer = instance
         .configure(&config_text(&spec.config), spec.limits.configure_time)
         .map_err(|fault| faulted(Step::Configure, &fault))?;
     let raw: RawPlan = answer.map_err(|problems| invalid_config(&problems.into()))?;
-    Plan::check(raw).map_err(|error| rejection(reason::INVALID_PLAN, format!("the plan breaks the contract: {error}")))
+    Plan::check(raw, world, &spec.limits)
+        .map_err(|error| rejection(reason::INVALID_PLAN, format!("the plan breaks the contract: {error}")))
 }
 
 fn invalid_config(problems: &Problems) -> Rejection {

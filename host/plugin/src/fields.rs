@@ -2,7 +2,8 @@
 
 use std::{fmt::Write as _, net::IpAddr, ops::Range};
 
-use http::{HeaderMap, HeaderName, Method, Uri, header::HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header::HOST};
+use penstock_core::plugin::Carried;
 use smallvec::SmallVec;
 
 use crate::contract::types::Field;
@@ -63,8 +64,21 @@ impl<'a> RequestHead<'a> {
         Self { method: &parts.method, uri: &parts.uri, headers: &parts.headers, scheme }
     }
 
+    /// The values of `read`. Those of headers are shared, not copied.
+    pub(crate) fn values(&self, read: &Read, client: &ClientAddress) -> SmallVec<[HeaderValue; 1]> {
+        if let Read::Header(name) = read {
+            return self.headers.get_all(name).iter().cloned().collect();
+        }
+        let mut values = SmallVec::new();
+        self.each(read, client, |value| values.extend(HeaderValue::from_bytes(value)));
+        values
+    }
+
     /// Each value of `read`, in order.
-    pub(crate) fn each(&self, read: &Read, client: &'a ClientAddress, mut visit: impl FnMut(&'a [u8])) {
+    pub(crate) fn each<'v>(&self, read: &Read, client: &'v ClientAddress, mut visit: impl FnMut(&'v [u8]))
+    where
+        'a: 'v,
+    {
         match read {
             Read::Header(name) => self.headers.get_all(name).iter().for_each(|value| visit(value.as_bytes())),
             Read::Method => visit(self.method.as_str().as_bytes()),
@@ -84,7 +98,7 @@ impl<'a> RequestHead<'a> {
 fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a [u8]> {
     match uri.authority() {
         Some(authority) => Some(authority.as_str().as_bytes()),
-        None => headers.get(HOST).map(http::HeaderValue::as_bytes),
+        None => headers.get(HOST).map(HeaderValue::as_bytes),
     }
 }
 
@@ -159,13 +173,19 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Add an absent value for each of `reads`: the message is not there.
-    pub(crate) fn read_nothing(&mut self, reads: &[Read]) {
-        self.slots.extend(reads.iter().map(|_| Slot::Absent));
+    /// Add what was taken down of the request for each of `reads`; absent if there was no request.
+    pub(crate) fn read_carried(&mut self, reads: &[Read], carried: &'a Carried) {
+        for at in 0..reads.len() {
+            self.read_values(carried.0.get(at).into_iter().flatten());
+        }
     }
 
     fn read_header(&mut self, headers: &'a HeaderMap, name: &HeaderName) {
-        let mut values = headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
+        self.read_values(headers.get_all(name).iter());
+    }
+
+    fn read_values(&mut self, values: impl Iterator<Item = &'a HeaderValue>) {
+        let mut values = values.map(HeaderValue::as_bytes);
         let slot = match (values.next(), values.next()) {
             (None, _) => Slot::Absent,
             (Some(one), None) => Slot::One(one),
@@ -191,7 +211,7 @@ impl<'a> Values<'a> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Request};
+    use http::Request;
 
     use super::*;
 

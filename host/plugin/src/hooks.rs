@@ -5,17 +5,23 @@
 //!   └── lent to the store for the call, if the component imports exchange-info
 //! ```
 //!
-//! Workers and the validator's sample exchanges come through here, so what was validated is what runs.
+//! Workers and the validator's sample exchanges come through here, so what was validated is what runs. How the guest itself is asked is a
+//! parameter: a policy on headers has two functions, one on bodies a resource with methods.
 
-use std::{sync::Arc, time::Duration};
+mod streaming;
 
-use http::{HeaderMap, HeaderValue};
-use penstock_core::plugin::{ExchangeFacts, FaultKind, PluginFault, Verdict};
+use std::sync::Arc;
 
+use http::HeaderMap;
+use penstock_core::plugin::{
+    Carried, Direction, ExchangeFacts, FaultKind, PluginFault, PluginLimits, Proceed, Verdict,
+};
+
+pub(crate) use self::streaming::{Behind, BodyCall, Known, end_exchange, on_body, on_trailers};
 use crate::{
-    contract::types::{self as wit},
+    contract::types::{self as wit, Field},
     edits::Edits,
-    fields::{ClientAddress, Read, RequestHead, Values},
+    fields::{ClientAddress, RequestHead, Values},
     instance::{ExchangeView, Instance, LentRequest, RequestView},
     plan::Plan,
     reply,
@@ -27,38 +33,44 @@ use crate::{
 pub(crate) struct HookContext<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) imports: Imports,
-    /// CPU time of one hook.
-    pub(crate) limit: Duration,
+    pub(crate) limits: &'a PluginLimits,
 }
 
-/// Run the request hook. After an `Err`, `head` is as it was.
+/// Run the request hook: `ask` the guest, then apply what it answered. After an `Err`, `head` is as it was.
 pub(crate) fn on_request(
     instance: &mut Instance,
     hook: HookContext<'_>,
     exchange: &ExchangeFacts<'_>,
     head: &mut http::request::Parts,
+    ask: impl FnOnce(&mut Instance, &[Field<'_>]) -> Result<wit::Verdict, PluginFault>,
 ) -> Result<Verdict, PluginFault> {
     begin(instance, hook, exchange);
+    let ask = |instance: &mut Instance, head: RequestHead<'_>| {
+        let client = ClientAddress::if_read(&hook.plan.request.reads, exchange.client.ip());
+        let mut values = Values::default();
+        values.read_request(&hook.plan.request.reads, head, &client);
+        ask(instance, &values.fields())
+    };
     let answer = if hook.imports.exchange_info {
         let lent = Arc::new(lend(exchange, head));
         let view = ExchangeView::new(exchange, RequestView::Whole(Arc::clone(&lent)), None);
         instance.state().exchange = Some(view);
-        let answer = ask_request(instance, hook, exchange, lent.head());
+        let answer = ask(instance, lent.head());
         instance.state().exchange = None;
         head.headers = take_back(lent, |lent| lent.headers);
         answer
     } else {
-        ask_request(instance, hook, exchange, RequestHead::new(head, exchange.scheme))
+        ask(instance, RequestHead::new(head, exchange.scheme))
     };
     end(instance);
     match answer? {
         wit::Verdict::Proceed(proceed) => {
             let edits = Edits::check(proceed.edits, &hook.plan.request.writes);
             edits.and_then(|edits| edits.apply_to_request(head)).map_err(|error| invalid(&error))?;
-            Ok(Verdict::Proceed { token: proceed.token })
+            Ok(Verdict::Proceed(Proceed { token: proceed.token, carried: Carried::default() }))
         }
         wit::Verdict::Reply(answer) => reply::check(answer).map(Verdict::Reply).map_err(|error| invalid(&error)),
-        wit::Verdict::Hold => Err(invalid_hold()),
+        wit::Verdict::Hold => Ok(Verdict::Hold),
     }
 }
 
@@ -66,27 +78,21 @@ pub(crate) fn on_request(
 pub(crate) fn on_response(
     instance: &mut Instance,
     hook: HookContext<'_>,
-    token: u64,
+    carried: &Carried,
     exchange: &ExchangeFacts<'_>,
-    request: Option<&http::request::Parts>,
     head: &mut http::response::Parts,
+    ask: impl FnOnce(&mut Instance, u16, &[Field<'_>]) -> Result<wit::Verdict, PluginFault>,
 ) -> Result<Verdict, PluginFault> {
     begin(instance, hook, exchange);
-    let request = request.map(|request| RequestHead::new(request, exchange.scheme));
     let ask = |instance: &mut Instance, headers: &HeaderMap| {
-        let client = ClientAddress::if_read(&hook.plan.carried, exchange.client.ip());
         let mut values = Values::default();
         values.read_response(&hook.plan.response.reads, headers);
-        match request {
-            Some(request) => values.read_request(&hook.plan.carried, request, &client),
-            None => values.read_nothing(&hook.plan.carried),
-        }
-        instance.on_response(token, head.status.as_u16(), &values.fields(), hook.limit)
+        values.read_carried(&hook.plan.carried, carried);
+        ask(instance, head.status.as_u16(), &values.fields())
     };
     let answer = if hook.imports.exchange_info {
         let lent = Arc::new(std::mem::take(&mut head.headers));
-        let carried = request.map_or_else(Vec::new, |request| carried(hook.plan, exchange, request));
-        let view = ExchangeView::new(exchange, RequestView::Carried(carried), Some(Arc::clone(&lent)));
+        let view = ExchangeView::new(exchange, known(hook.plan, carried), Some(Arc::clone(&lent)));
         instance.state().exchange = Some(view);
         let answer = ask(instance, &lent);
         instance.state().exchange = None;
@@ -100,23 +106,39 @@ pub(crate) fn on_response(
         wit::Verdict::Proceed(proceed) => {
             let edits = Edits::check(proceed.edits, &hook.plan.response.writes);
             edits.and_then(|edits| edits.apply_to_response(head)).map_err(|error| invalid(&error))?;
-            Ok(Verdict::Proceed { token: proceed.token })
+            Ok(Verdict::Proceed(Proceed { token: proceed.token, carried: Carried::default() }))
         }
         wit::Verdict::Reply(answer) => reply::check(answer).map(Verdict::Reply).map_err(|error| invalid(&error)),
-        wit::Verdict::Hold => Err(invalid_hold()),
+        wit::Verdict::Hold => Ok(Verdict::Hold),
     }
 }
 
-fn ask_request(
-    instance: &mut Instance,
-    hook: HookContext<'_>,
-    exchange: &ExchangeFacts<'_>,
-    head: RequestHead<'_>,
-) -> Result<wit::Verdict, PluginFault> {
-    let client = ClientAddress::if_read(&hook.plan.request.reads, exchange.client.ip());
-    let mut values = Values::default();
-    values.read_request(&hook.plan.request.reads, head, &client);
-    instance.on_request(&values.fields(), hook.limit)
+/// Take down what later hooks read of the request, before this plugin edits it. Costs nothing if they read nothing.
+pub(crate) fn carry(plan: &Plan, exchange: &ExchangeFacts<'_>, head: &http::request::Parts) -> Carried {
+    if !plan.hooks().carries {
+        return Carried::default();
+    }
+    let head = RequestHead::new(head, exchange.scheme);
+    let client = ClientAddress::if_read(&plan.carried, exchange.client.ip());
+    Carried(plan.carried.iter().map(|read| head.values(read, &client)).collect())
+}
+
+/// A policy on headers cannot hold them back.
+pub(crate) fn refuse_hold(verdict: Verdict) -> Result<Verdict, PluginFault> {
+    match verdict {
+        Verdict::Hold => Err(invalid_hold("a policy on headers cannot hold them back")),
+        other => Ok(other),
+    }
+}
+
+/// Headers can be held only for a body that the plan declares.
+pub(crate) fn allow_hold(plan: &Plan, verdict: Verdict, direction: Direction) -> Result<Verdict, PluginFault> {
+    match verdict {
+        Verdict::Hold if plan.body_mode(direction).is_none() => {
+            Err(invalid_hold("the plan does not declare the body that would release the headers"))
+        }
+        other => Ok(other),
+    }
 }
 
 fn begin(instance: &mut Instance, hook: HookContext<'_>, exchange: &ExchangeFacts<'_>) {
@@ -143,15 +165,9 @@ fn take_back<T, U>(lent: Arc<T>, unwrap: impl FnOnce(T) -> U) -> U {
     unwrap(Arc::into_inner(lent).expect("the store's own Arc was dropped when the call ended, and nobody else had one"))
 }
 
-/// What the plan carries of the request, for `exchange-info`.
-fn carried(plan: &Plan, exchange: &ExchangeFacts<'_>, request: RequestHead<'_>) -> Vec<(Read, Vec<HeaderValue>)> {
-    let client = ClientAddress::new(exchange.client.ip());
-    let values = |read: &Read| {
-        let mut values = Vec::new();
-        request.each(read, &client, |value| values.extend(HeaderValue::from_bytes(value)));
-        (read.clone(), values)
-    };
-    plan.carried.iter().map(values).collect()
+/// What `exchange-info` answers about the request after its hook.
+fn known(plan: &Plan, carried: &Carried) -> RequestView {
+    RequestView::Carried(plan.carried.iter().cloned().zip(carried.0.iter().cloned()).collect())
 }
 
 #[cold]
@@ -160,7 +176,6 @@ fn invalid(error: &dyn std::error::Error) -> PluginFault {
 }
 
 #[cold]
-fn invalid_hold() -> PluginFault {
-    let message = "invalid-hold: a policy on headers cannot hold them back".into();
-    PluginFault { kind: FaultKind::InvalidAnswer, message }
+fn invalid_hold(why: &str) -> PluginFault {
+    PluginFault { kind: FaultKind::InvalidAnswer, message: format!("invalid-hold: {why}") }
 }

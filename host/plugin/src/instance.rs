@@ -8,31 +8,32 @@
 //! After a trap the whole store refuses every call, so an [`Instance`] that answered with a fault is dropped by its owner. Making a new one
 //! costs some microseconds and the plugin's own `configure`.
 
+mod exports;
 mod limits;
 mod state;
+mod streaming;
 
 use std::time::Duration;
 
 use penstock_core::plugin::{FaultKind, PluginFault};
 use wasmtime::{
     Store, Trap,
-    component::{
-        Component, ComponentExportIndex, ComponentNamedList, Instance as WasmInstance, InstancePre, Lift, Linker,
-        Lower, TypedFunc,
-    },
+    component::{Component, ComponentNamedList, InstancePre, Lift, Linker, Lower, TypedFunc},
 };
 
-pub(crate) use self::state::{ExchangeView, InstanceState, LentRequest, RequestView};
+use self::exports::{ExportIndices, Exports, Hooks};
+pub(crate) use self::{
+    exports::World,
+    state::{ExchangeView, InstanceState, LentRequest, RequestView},
+    streaming::ExchangeHandle,
+};
 use crate::{
-    contract::{
-        HEADER_POLICY, LIFECYCLE,
-        types::{Field, Manifest, Plan, Problem, Verdict},
-    },
+    contract::types::{Field, Manifest, Plan, Problem, Verdict},
     engine::{Ticking, TickingEngine},
 };
 
 /// Bytes that one call may carry from the guest to the host: edits, replies, log lines, the manifest. Larger answers are refused before
-/// they are copied.
+/// they are copied. A body that the host buffers for the plugin may come back twice as large.
 const HOSTCALL_BYTES: usize = 2 << 20;
 
 /// What instances of a module are made from: the component with its imports resolved. Cheap to clone.
@@ -65,33 +66,6 @@ pub(crate) enum InstantiateError {
     Export(#[source] wasmtime::Error),
 }
 
-#[derive(Clone, Copy)]
-struct ExportIndices {
-    describe: ComponentExportIndex,
-    configure: ComponentExportIndex,
-    self_test: ComponentExportIndex,
-    on_request: ComponentExportIndex,
-    on_response: ComponentExportIndex,
-}
-
-impl ExportIndices {
-    fn find(component: &Component) -> Result<Self, TemplateError> {
-        let find = |interface: &'static str, function: &'static str| {
-            let instance = component.get_export_index(None, interface);
-            instance
-                .and_then(|instance| component.get_export_index(Some(&instance), function))
-                .ok_or(TemplateError::Export { interface, function })
-        };
-        Ok(Self {
-            describe: find(LIFECYCLE, "describe")?,
-            configure: find(LIFECYCLE, "configure")?,
-            self_test: find(LIFECYCLE, "self-test")?,
-            on_request: find(HEADER_POLICY, "on-request")?,
-            on_response: find(HEADER_POLICY, "on-response")?,
-        })
-    }
-}
-
 impl Template {
     /// Resolve the imports of `component` with what `linker` offers.
     pub(crate) fn new(
@@ -103,42 +77,23 @@ impl Template {
         Ok(Self { engine, pre, exports: ExportIndices::find(component)? })
     }
 
+    /// What the component exports.
+    pub(crate) fn world(&self) -> World {
+        self.exports.world()
+    }
+
     /// Make an instance. Its start code, if any, runs within `limit` of CPU time.
     pub(crate) fn instantiate(&self, state: InstanceState, limit: Duration) -> Result<Instance, InstantiateError> {
         let ticking = self.engine.tick();
         let mut store = Store::new(self.engine.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().cpu.on_tick()));
-        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        let body = usize::try_from(store.data().body_buffer).unwrap_or(usize::MAX);
+        store.set_hostcall_fuel(HOSTCALL_BYTES.saturating_add(body.saturating_mul(2)));
         begin(&mut store, limit);
         let instance = self.pre.instantiate(&mut store).map_err(|error| fault(&mut store, &error))?;
         let exports = Exports::load(&instance, &mut store, &self.exports).map_err(InstantiateError::Export)?;
         Ok(Instance { store, exports, spent: false, _ticking: ticking })
-    }
-}
-
-/// The functions of the contract, typed and looked up once.
-struct Exports {
-    describe: TypedFunc<(), (Manifest,)>,
-    configure: TypedFunc<(&'static str,), (Result<Plan, Vec<Problem>>,)>,
-    self_test: TypedFunc<(), (Result<(), String>,)>,
-    on_request: TypedFunc<(&'static [Field<'static>],), (Verdict,)>,
-    on_response: TypedFunc<(u64, u16, &'static [Field<'static>]), (Verdict,)>,
-}
-
-impl Exports {
-    fn load(
-        instance: &WasmInstance,
-        store: &mut Store<InstanceState>,
-        indices: &ExportIndices,
-    ) -> wasmtime::Result<Self> {
-        Ok(Self {
-            describe: instance.get_typed_func(&mut *store, indices.describe)?,
-            configure: instance.get_typed_func(&mut *store, indices.configure)?,
-            self_test: instance.get_typed_func(&mut *store, indices.self_test)?,
-            on_request: instance.get_typed_func(&mut *store, indices.on_request)?,
-            on_response: instance.get_typed_func(&mut *store, indices.on_response)?,
-        })
     }
 }
 
@@ -171,7 +126,8 @@ impl Instance {
     }
 
     pub(crate) fn on_request(&mut self, fields: &[Field<'_>], limit: Duration) -> Result<Verdict, PluginFault> {
-        call(&mut self.store, &mut self.spent, &self.exports.on_request, (fields,), limit)
+        let Hooks::Header { on_request, .. } = &self.exports.hooks else { return Err(not_of_this_world()) };
+        call(&mut self.store, &mut self.spent, on_request, (fields,), limit)
     }
 
     pub(crate) fn on_response(
@@ -181,12 +137,18 @@ impl Instance {
         fields: &[Field<'_>],
         limit: Duration,
     ) -> Result<Verdict, PluginFault> {
-        call(&mut self.store, &mut self.spent, &self.exports.on_response, (token, status, fields), limit)
+        let Hooks::Header { on_response, .. } = &self.exports.hooks else { return Err(not_of_this_world()) };
+        call(&mut self.store, &mut self.spent, on_response, (token, status, fields), limit)
     }
 
     /// Whether a call failed in the guest: the store refuses every further call.
     pub(crate) fn is_spent(&self) -> bool {
         self.spent
+    }
+
+    /// Linear memory in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.store.data().memory.used()
     }
 
     /// What imported functions see and keep.
@@ -219,6 +181,12 @@ where
             Err(fault(store, &error))
         }
     }
+}
+
+/// Plans name only hooks that their world has, so nobody gets here.
+#[cold]
+fn not_of_this_world() -> PluginFault {
+    PluginFault { kind: FaultKind::Unavailable, message: "the component does not export this hook".into() }
 }
 
 /// What kind of fault an error of wasmtime is. What was denied comes first: a guest that gets no memory traps in its own way.

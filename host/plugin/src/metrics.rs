@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
-use penstock_core::{ResourceRef, plugin::FaultKind};
+use penstock_core::{
+    ResourceRef,
+    plugin::{Direction, FaultKind},
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -35,7 +38,14 @@ struct HookLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FaultLabels {
     plugin: String,
+    hook: &'static str,
     kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BodyLabels {
+    plugin: String,
+    direction: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,6 +58,7 @@ struct ResultLabels {
 pub(crate) struct PluginMetrics {
     calls: Family<HookLabels, Counter>,
     faults: Family<FaultLabels, Counter>,
+    body_bytes: Family<BodyLabels, Counter>,
     seconds: Family<HookLabels, Histogram, fn() -> Histogram>,
     revisions: Family<ResultLabels, Counter>,
     instances: Family<PluginLabels, Gauge>,
@@ -61,6 +72,7 @@ impl PluginMetrics {
         let metrics = Self {
             calls: Family::default(),
             faults: Family::default(),
+            body_bytes: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(250e-9, 4.0, 10))),
             revisions: Family::default(),
             instances: Family::default(),
@@ -69,6 +81,11 @@ impl PluginMetrics {
         };
         registry.register("penstock_plugin_calls", "Hooks called", metrics.calls.clone());
         registry.register("penstock_plugin_faults", "Hooks that did not answer properly", metrics.faults.clone());
+        registry.register(
+            "penstock_plugin_body_bytes",
+            "Bytes of bodies that hooks saw; what a plugin holds back counts each time",
+            metrics.body_bytes.clone(),
+        );
         registry.register(
             "penstock_plugin_call_seconds",
             "Time in a hook, with copies in and out; of a sample of the calls",
@@ -105,24 +122,51 @@ impl PluginMetrics {
 /// Which hook a call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hook {
+    /// The constructor of an exchange.
+    Begin,
     Request,
+    RequestBody,
+    RequestTrailers,
     Response,
+    ResponseBody,
+    ResponseTrailers,
+    End,
 }
 
 impl Hook {
-    const ALL: [Self; 2] = [Self::Request, Self::Response];
+    const ALL: [Self; 8] = [
+        Self::Begin,
+        Self::Request,
+        Self::RequestBody,
+        Self::RequestTrailers,
+        Self::Response,
+        Self::ResponseBody,
+        Self::ResponseTrailers,
+        Self::End,
+    ];
 
     fn label(self) -> &'static str {
         match self {
+            Self::Begin => "begin",
             Self::Request => "request",
+            Self::RequestBody => "request_body",
+            Self::RequestTrailers => "request_trailers",
             Self::Response => "response",
+            Self::ResponseBody => "response_body",
+            Self::ResponseTrailers => "response_trailers",
+            Self::End => "end",
         }
     }
 }
 
-/// Kinds of faults, in the order of their counters.
-const FAULTS: [FaultKind; 5] =
-    [FaultKind::Trap, FaultKind::Deadline, FaultKind::Memory, FaultKind::InvalidAnswer, FaultKind::Unavailable];
+const FAULTS: [FaultKind; 6] = [
+    FaultKind::Trap,
+    FaultKind::Deadline,
+    FaultKind::Memory,
+    FaultKind::InvalidAnswer,
+    FaultKind::Unavailable,
+    FaultKind::Lost,
+];
 
 /// Outcomes of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,9 +193,10 @@ pub(crate) struct CallMetrics {
     families: Arc<PluginMetrics>,
     plugin: ResourceRef,
     label: Arc<str>,
-    calls: [Counter; 2],
-    seconds: [Histogram; 2],
-    faults: [Counter; FAULTS.len()],
+    /// Made when they are first needed: a policy on headers has two of the eight.
+    calls: [OnceLock<Counter>; Hook::ALL.len()],
+    seconds: [OnceLock<Histogram>; Hook::ALL.len()],
+    body_bytes: [OnceLock<Counter>; 2],
     revisions: [Counter; 2],
     instances: Gauge,
 }
@@ -159,11 +204,10 @@ pub(crate) struct CallMetrics {
 impl CallMetrics {
     fn new(families: &Arc<PluginMetrics>, plugin: &ResourceRef) -> Self {
         let label = format!("{}/{}", plugin.namespace, plugin.name);
-        let hook = |hook: Hook| HookLabels { plugin: label.clone(), hook: hook.label() };
         Self {
-            calls: Hook::ALL.map(|name| families.calls.get_or_create_owned(&hook(name))),
-            seconds: Hook::ALL.map(|name| families.seconds.get_or_create_owned(&hook(name))),
-            faults: FAULTS.map(|kind| families.faults.get_or_create_owned(&fault_labels(&label, kind))),
+            calls: Default::default(),
+            seconds: Default::default(),
+            body_bytes: Default::default(),
             revisions: Outcome::ALL
                 .map(|outcome| families.revisions.get_or_create_owned(&outcome_labels(&label, outcome))),
             instances: families.instances.get_or_create_owned(&PluginLabels { plugin: label.clone() }),
@@ -179,17 +223,28 @@ impl CallMetrics {
     }
 
     pub(crate) fn called(&self, hook: Hook) {
-        self.calls[hook as usize].inc();
+        let made = || self.families.calls.get_or_create_owned(&self.hook_labels(hook));
+        self.calls[hook as usize].get_or_init(made).inc();
     }
 
     pub(crate) fn took(&self, hook: Hook, time: Duration) {
-        self.seconds[hook as usize].observe(time.as_secs_f64());
+        let made = || self.families.seconds.get_or_create_owned(&self.hook_labels(hook));
+        self.seconds[hook as usize].get_or_init(made).observe(time.as_secs_f64());
     }
 
-    pub(crate) fn faulted(&self, kind: FaultKind) {
-        if let Some(index) = FAULTS.iter().position(|of| *of == kind) {
-            self.faults[index].inc();
-        }
+    /// Faults are rare, so they are looked up.
+    pub(crate) fn faulted(&self, hook: Hook, kind: FaultKind) {
+        self.families.faults.get_or_create(&fault_labels(&self.label, hook, kind)).inc();
+    }
+
+    /// A hook on a body saw so many bytes.
+    pub(crate) fn saw(&self, direction: Direction, bytes: usize) {
+        let made = || self.families.body_bytes.get_or_create_owned(&body_labels(&self.label, direction));
+        self.body_bytes[direction as usize].get_or_init(made).inc_by(bytes as u64);
+    }
+
+    fn hook_labels(&self, hook: Hook) -> HookLabels {
+        HookLabels { plugin: self.label.to_string(), hook: hook.label() }
     }
 
     pub(crate) fn candidate(&self, outcome: Outcome) {
@@ -203,8 +258,16 @@ impl CallMetrics {
     }
 }
 
-fn fault_labels(plugin: &str, kind: FaultKind) -> FaultLabels {
-    FaultLabels { plugin: plugin.into(), kind: kind.to_string() }
+fn fault_labels(plugin: &str, hook: Hook, kind: FaultKind) -> FaultLabels {
+    FaultLabels { plugin: plugin.into(), hook: hook.label(), kind: kind.to_string() }
+}
+
+fn body_labels(plugin: &str, direction: Direction) -> BodyLabels {
+    let direction = match direction {
+        Direction::Request => "request",
+        Direction::Response => "response",
+    };
+    BodyLabels { plugin: plugin.into(), direction }
 }
 
 fn outcome_labels(plugin: &str, outcome: Outcome) -> ResultLabels {
@@ -225,9 +288,12 @@ impl Drop for CallMetrics {
             let labels = HookLabels { plugin: plugin.clone(), hook: hook.label() };
             self.families.calls.remove(&labels);
             self.families.seconds.remove(&labels);
+            for kind in FAULTS {
+                self.families.faults.remove(&fault_labels(&plugin, hook, kind));
+            }
         }
-        for kind in FAULTS {
-            self.families.faults.remove(&fault_labels(&plugin, kind));
+        for direction in [Direction::Request, Direction::Response] {
+            self.families.body_bytes.remove(&body_labels(&plugin, direction));
         }
         for outcome in Outcome::ALL {
             self.families.revisions.remove(&outcome_labels(&plugin, outcome));
@@ -265,13 +331,15 @@ mod tests {
         let plugin = ResourceRef::new(Kind::WasmPlugin, "default", "a");
         let first = metrics.plugin(&plugin);
         first.called(Hook::Request);
-        first.faulted(FaultKind::Deadline);
+        first.faulted(Hook::Response, FaultKind::Deadline);
+        first.saw(Direction::Request, 7);
         first.took(Hook::Response, Duration::from_micros(1));
         let instance = first.instance();
         let shown = text(&registry);
         for line in [
             r#"penstock_plugin_calls_total{plugin="default/a",hook="request"} 1"#,
-            r#"penstock_plugin_faults_total{plugin="default/a",kind="deadline"} 1"#,
+            r#"penstock_plugin_faults_total{plugin="default/a",hook="response",kind="deadline"} 1"#,
+            r#"penstock_plugin_body_bytes_total{plugin="default/a",direction="request"} 7"#,
             r#"penstock_plugin_call_seconds_count{plugin="default/a",hook="response"} 1"#,
             r#"penstock_plugin_instances{plugin="default/a"} 1"#,
         ] {

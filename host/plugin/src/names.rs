@@ -1,17 +1,9 @@
 //! Which header names a plugin may write. One table for plans, edits and replies, so that they cannot disagree.
 
 use http::HeaderName;
+use penstock_core::plugin::Direction;
 
 use crate::fields::lower_case_name;
-
-/// Towards which side a message goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// To the upstream.
-    Request,
-    /// To the client.
-    Response,
-}
 
 /// What an edit changes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! The plan of a configuration, checked and made ready: names are parsed once, here, and never on the request path.
 
-use penstock_core::plugin::Hooks;
+use penstock_core::plugin::{BodyMode, Direction, Hooks, PluginLimits, StreamingHooks};
 
 use crate::{
-    contract::types::{self as wit, BodyMode},
+    contract::types as wit,
     fields::Read,
-    names::{self, Direction, InvalidName, Target},
+    instance::World,
+    names::{self, InvalidName, Target},
 };
 
 /// Names in one list of a plan. Reads are copied for every exchange, and a list of writes is searched for every edit by name.
@@ -18,7 +19,7 @@ pub(crate) struct Plan {
     pub(crate) response: MessagePlan,
     /// Of the request, passed to the response hook.
     pub(crate) carried: Vec<Read>,
-    hooks: (bool, bool),
+    hooks: Hooks,
     raw: wit::Plan,
 }
 
@@ -44,6 +45,10 @@ pub(crate) enum InvalidPlan {
     RouteHook,
     #[error("{0}: a body can only be seen through the interface exchange-policy, which this component does not export")]
     Body(&'static str),
+    #[error("hooks and {body} disagree: a body hook needs a body mode, and a body mode its hook")]
+    BodyMode { body: &'static str },
+    #[error("{body}: buffer({wanted}) is more than the resource allows; spec.limits.bodyBuffer is {limit} bytes")]
+    Buffer { body: &'static str, wanted: u32, limit: u64 },
 }
 
 const REQUEST_NAMES: &str =
@@ -60,9 +65,15 @@ const BODY_HOOKS: [(wit::Hooks, &str); 5] = [
 ];
 
 impl Plan {
-    /// Check a plan of a header policy.
-    pub(crate) fn check(raw: wit::Plan) -> Result<Self, InvalidPlan> {
-        check_hooks(&raw)?;
+    /// Check a plan of a policy.
+    pub(crate) fn check(raw: wit::Plan, world: World, limits: &PluginLimits) -> Result<Self, InvalidPlan> {
+        let streaming = match world {
+            World::Header => {
+                check_header_hooks(&raw)?;
+                None
+            }
+            World::Streaming => Some(streaming_hooks(&raw, limits.body_buffer)?),
+        };
         let request = MessagePlan {
             reads: reads("request-reads", &raw.request_reads, Direction::Request)?,
             writes: Writes::parse("request-writes", &raw.request_writes, Direction::Request)?,
@@ -72,15 +83,37 @@ impl Plan {
             writes: Writes::parse("response-writes", &raw.response_writes, Direction::Response)?,
         };
         let carried = reads("carried-reads", &raw.carried_reads, Direction::Request)?;
-        let has = |hook| raw.hooks & hook == hook;
-        let hooks = (has(wit::Hooks::REQUEST_HEADERS), has(wit::Hooks::RESPONSE_HEADERS));
+        let hooks = Hooks {
+            request: has(&raw, wit::Hooks::REQUEST_HEADERS),
+            response: has(&raw, wit::Hooks::RESPONSE_HEADERS),
+            // Without a later hook nobody would look at it.
+            carries: !carried.is_empty() && (has(&raw, wit::Hooks::RESPONSE_HEADERS) || streaming.is_some()),
+            streaming,
+        };
         Ok(Self { request, response, carried, hooks, raw })
     }
 
     /// As the other crates see it.
     pub(crate) fn hooks(&self) -> Hooks {
-        let (request, response) = self.hooks;
-        Hooks { request, response, keeps_request: response && !self.carried.is_empty() }
+        self.hooks
+    }
+
+    /// What a message of this direction lets a hook read and change.
+    pub(crate) fn message(&self, direction: Direction) -> &MessagePlan {
+        match direction {
+            Direction::Request => &self.request,
+            Direction::Response => &self.response,
+        }
+    }
+
+    /// How the plugin sees the bodies of this direction; none if not at all.
+    pub(crate) fn body_mode(&self, direction: Direction) -> Option<BodyMode> {
+        let streaming = self.hooks.streaming?;
+        let mode = match direction {
+            Direction::Request => streaming.request_body,
+            Direction::Response => streaming.response_body,
+        };
+        (mode != BodyMode::None).then_some(mode)
     }
 
     /// As the plugin answered it.
@@ -94,19 +127,50 @@ impl Plan {
     }
 }
 
-fn check_hooks(raw: &wit::Plan) -> Result<(), InvalidPlan> {
+fn has(raw: &wit::Plan, hook: wit::Hooks) -> bool {
+    raw.hooks & hook == hook
+}
+
+/// A policy on headers has two hooks, and sees nothing else.
+fn check_header_hooks(raw: &wit::Plan) -> Result<(), InvalidPlan> {
     for (hook, name) in BODY_HOOKS {
-        if raw.hooks & hook == hook {
+        if has(raw, hook) {
             return Err(InvalidPlan::BodyHook(name));
         }
     }
-    if raw.hooks & wit::Hooks::CHOOSE == wit::Hooks::CHOOSE {
+    if has(raw, wit::Hooks::CHOOSE) {
         return Err(InvalidPlan::RouteHook);
     }
     match (raw.request_body, raw.response_body) {
-        (BodyMode::None, BodyMode::None) => Ok(()),
-        (BodyMode::None, _) => Err(InvalidPlan::Body("response-body")),
+        (wit::BodyMode::None, wit::BodyMode::None) => Ok(()),
+        (wit::BodyMode::None, _) => Err(InvalidPlan::Body("response-body")),
         _ => Err(InvalidPlan::Body("request-body")),
+    }
+}
+
+fn streaming_hooks(raw: &wit::Plan, limit: u64) -> Result<StreamingHooks, InvalidPlan> {
+    if has(raw, wit::Hooks::CHOOSE) {
+        return Err(InvalidPlan::RouteHook);
+    }
+    let body = |body, hook, mode| body_mode(body, has(raw, hook), mode, limit);
+    Ok(StreamingHooks {
+        request_body: body("request-body", wit::Hooks::REQUEST_BODY, raw.request_body)?,
+        request_trailers: has(raw, wit::Hooks::REQUEST_TRAILERS),
+        response_body: body("response-body", wit::Hooks::RESPONSE_BODY, raw.response_body)?,
+        response_trailers: has(raw, wit::Hooks::RESPONSE_TRAILERS),
+        end: has(raw, wit::Hooks::END),
+    })
+}
+
+fn body_mode(body: &'static str, hook: bool, mode: wit::BodyMode, limit: u64) -> Result<BodyMode, InvalidPlan> {
+    match (hook, mode) {
+        (false, wit::BodyMode::None) => Ok(BodyMode::None),
+        (true, wit::BodyMode::Stream) => Ok(BodyMode::Stream),
+        (true, wit::BodyMode::Buffer(wanted)) if u64::from(wanted) > limit => {
+            Err(InvalidPlan::Buffer { body, wanted, limit })
+        }
+        (true, wit::BodyMode::Buffer(max)) => Ok(BodyMode::Buffer(max)),
+        (true, wit::BodyMode::None) | (false, _) => Err(InvalidPlan::BodyMode { body }),
     }
 }
 

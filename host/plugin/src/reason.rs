@@ -98,7 +98,7 @@ impl std::fmt::Display for Step {
 /// A fault during validation refuses the candidate.
 pub(crate) fn faulted(step: Step, fault: &PluginFault) -> Rejection {
     let reason = match fault.kind {
-        FaultKind::Trap | FaultKind::Unavailable => step.trapped(),
+        FaultKind::Trap | FaultKind::Unavailable | FaultKind::Lost => step.trapped(),
         FaultKind::Deadline => TIME_LIMIT,
         FaultKind::Memory => MEMORY_LIMIT,
         FaultKind::InvalidAnswer => match step {

@@ -124,9 +124,9 @@ impl Loaded {
         self.key.digest
     }
 
-    /// CPU time of one hook.
-    pub(crate) fn hook_time(&self) -> Duration {
-        self.key.limits.hook_time
+    /// The limits of its instances.
+    pub(crate) fn limits(&self) -> &PluginLimits {
+        &self.key.limits
     }
 
     /// For snapshots.

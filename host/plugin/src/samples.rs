@@ -1,5 +1,7 @@
 //! Sample exchanges that every candidate must survive before it sees traffic: what careless plugins forget.
 
+mod streaming;
+
 use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
@@ -10,6 +12,7 @@ use penstock_core::{
 };
 
 use crate::{
+    contract::types::Field,
     fields::Read,
     hooks::{self, HookContext},
     instance::Instance,
@@ -18,6 +21,9 @@ use crate::{
 
 /// Bytes of headers in the large sample: what the proxy lets through by default, about.
 const LARGE: usize = 60 << 10;
+
+/// Bytes of a body in the large sample: several chunks, and less than a plugin may hold back by default.
+const LARGE_BODY: usize = 256 << 10;
 
 /// Run all samples. The instance is not fit for traffic afterwards: it remembers things that never happened.
 pub(crate) fn run(instance: &mut Instance, hook: HookContext<'_>) -> Result<(), (Step, PluginFault)> {
@@ -33,6 +39,8 @@ struct Sample {
     uri: Uri,
     request: HeaderMap,
     response: HeaderMap,
+    /// Of both messages, for plugins that see bodies.
+    body: Vec<u8>,
 }
 
 /// Headers that the plan reads: others would not reach the plugin.
@@ -56,7 +64,13 @@ impl<'a> HeaderNames<'a> {
 }
 
 fn empty() -> Sample {
-    Sample { name: "empty request", uri: Uri::from_static("/"), request: HeaderMap::new(), response: HeaderMap::new() }
+    Sample {
+        name: "empty request",
+        uri: Uri::from_static("/"),
+        request: HeaderMap::new(),
+        response: HeaderMap::new(),
+        body: Vec::new(),
+    }
 }
 
 fn large(names: &HeaderNames<'_>) -> Sample {
@@ -79,6 +93,7 @@ fn large(names: &HeaderNames<'_>) -> Sample {
         uri: path.parse().unwrap_or_default(),
         request: fill(&names.request),
         response: fill(&names.response),
+        body: vec![b'{'; LARGE_BODY],
     }
 }
 
@@ -92,6 +107,7 @@ fn not_utf8(names: &HeaderNames<'_>) -> Sample {
         uri: Uri::from_static("/%FF%00/%?%=%C3&%28"),
         request: fill(&names.request),
         response: fill(&names.response),
+        body: b"\xff\xc3(\x80=\xf0\x9f\0".to_vec(),
     }
 }
 
@@ -106,22 +122,40 @@ fn exchange(instance: &mut Instance, hook: HookContext<'_>, sample: &Sample) -> 
         rule: &rule,
         request_id: "sample",
     };
-    let hooks = hook.plan.hooks();
     let (mut request, ()) = Request::new(()).into_parts();
     request.uri = sample.uri.clone();
     request.headers = sample.request.clone();
-    let original = request.clone();
-    let mut given = 0;
+    let (mut response, ()) = Response::new(()).into_parts();
+    response.headers = sample.response.clone();
+    match hook.plan.hooks().streaming {
+        None => headers(instance, hook, &facts, (&mut request, &mut response)),
+        Some(_) => streaming::run(instance, hook, &facts, (request, response), &sample.body),
+    }
+}
+
+type Heads<'a> = (&'a mut http::request::Parts, &'a mut http::response::Parts);
+
+/// Both hooks of a policy on headers.
+fn headers(
+    instance: &mut Instance,
+    hook: HookContext<'_>,
+    facts: &ExchangeFacts<'_>,
+    (request, response): Heads<'_>,
+) -> Result<(), PluginFault> {
+    let (hooks, limit) = (hook.plan.hooks(), hook.limits.hook_time);
+    let carried = hooks::carry(hook.plan, facts, request);
+    let mut token = 0;
     if hooks.request {
-        match hooks::on_request(instance, hook, &facts, &mut request)? {
-            Verdict::Proceed { token } => given = token,
-            Verdict::Reply(_) => return Ok(()),
+        let ask = |instance: &mut Instance, fields: &[Field<'_>]| instance.on_request(fields, limit);
+        match hooks::on_request(instance, hook, facts, request, ask).and_then(hooks::refuse_hold)? {
+            Verdict::Proceed(proceed) => token = proceed.token,
+            Verdict::Reply(_) | Verdict::Hold => return Ok(()),
         }
     }
     if hooks.response {
-        let (mut response, ()) = Response::new(()).into_parts();
-        response.headers = sample.response.clone();
-        hooks::on_response(instance, hook, given, &facts, Some(&original), &mut response)?;
+        let ask =
+            |instance: &mut Instance, status, fields: &[Field<'_>]| instance.on_response(token, status, fields, limit);
+        hooks::on_response(instance, hook, &carried, facts, response, ask).and_then(hooks::refuse_hold)?;
     }
     Ok(())
 }

@@ -68,7 +68,8 @@ impl<'a> Outline<'a> {
 
     fn check_exports(&self) -> Result<(), Rejection> {
         let exports = |interface| self.exports.contains(&interface);
-        if exports(contract::LIFECYCLE) && exports(contract::HEADER_POLICY) {
+        let is_policy = exports(contract::HEADER_POLICY) || exports(contract::EXCHANGE_POLICY);
+        if exports(contract::LIFECYCLE) && is_policy {
             return Ok(());
         }
         for name in &self.exports {
@@ -80,7 +81,7 @@ impl<'a> Outline<'a> {
                     reason::WORLD_NOT_SUPPORTED,
                     format!(
                         "the component exports `{interface}` ({what}), which this version of Penstock does not run; \
-                         it runs policies on headers (`header-policy`)"
+                         it runs policies (`header-policy`, `exchange-policy`)"
                     ),
                 ));
             }
@@ -115,8 +116,7 @@ impl<'a> Outline<'a> {
 }
 
 /// Interfaces of the contract that other kinds of plugins export.
-const NOT_RUN_YET: [(&str, &str); 2] =
-    [("exchange-policy", "a policy on bodies, trailers or the end of exchanges"), ("route-policy", "a route plugin")];
+const NOT_RUN_YET: [(&str, &str); 1] = [("route-policy", "a route plugin")];
 
 /// Capabilities of the contract that this host does not implement.
 const NOT_AVAILABLE: [&str; 1] = ["outbound-http"];

@@ -1,12 +1,21 @@
 //! Instances of one worker thread, and the calls into them.
 //!
+//! ```text
+//! Worker ──► Slot (per revision) ──► Live instance ◄── OpenExchange, OpenExchange, …     policies on bodies, trailers or the end
+//!                                        │
+//!                                        └── crowded or grown: replaced for new exchanges, gone with its last one
+//! ```
+//!
 //! A worker has one instance for each revision that it has met, made when it is first needed or taken from the revision's spares. Nothing
 //! is shared between workers but the revision itself, so a call takes no lock. An instance that faulted is dropped with its store; the
-//! next call gets a new one, and no other exchange notices.
+//! next call gets a new one, and no exchange notices but those that had state in it.
+
+mod exchange;
 
 use std::{
     cell::{Cell, RefCell},
     collections::hash_map::Entry,
+    rc::Rc,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -15,10 +24,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use penstock_core::plugin::{ExchangeFacts, FaultKind, PluginFault, PolicyCall, PolicyRuntime, PolicyWorker, Verdict};
+use http::{request, response};
+use penstock_core::plugin::{
+    Called, ExchangeFacts, FaultKind, PluginFault, PolicyCall, PolicyExchange, PolicyRuntime, PolicyWorker, Proceed,
+    Verdict,
+};
 use rustc_hash::FxHashMap;
 
+use self::exchange::OpenExchange;
 use crate::{
+    contract::types::Field,
     hooks::{self, HookContext},
     host::Message,
     instance::Instance,
@@ -30,6 +45,14 @@ use crate::{
 /// needs longer waits for the next spare.
 const CONFIGURE_ON_WORKER: Duration = Duration::from_millis(20);
 
+/// Exchanges that one instance keeps at a time. A fault ends all of them, so they should not be too many; each instance has a memory of
+/// its own, so they should not be too few.
+const EXCHANGES: usize = 256;
+
+/// Instances of one revision on one worker that exchanges may keep alive: with their memory at its default limit 1 GiB, at what plugins
+/// really take some 60 MiB. Further exchanges get what `failurePolicy` says.
+const INSTANCES: usize = 64;
+
 /// Hands out workers.
 pub(crate) struct Runtime {
     pub(crate) host: Sender<Message>,
@@ -40,17 +63,20 @@ impl PolicyRuntime for Runtime {
     fn worker(&self) -> Box<dyn PolicyWorker> {
         // If the host is gone, there is nothing that it could prepare.
         let _ = self.host.send(Message::WorkerStarted);
-        Box::new(Worker {
+        Box::new(Worker(Rc::new(Instances {
             host: self.host.clone(),
             slots: RefCell::default(),
             unloaded: Arc::clone(&self.unloaded),
             swept: Cell::new(0),
             sampled: Cell::new(0),
-        })
+        })))
     }
 }
 
-struct Worker {
+struct Worker(Rc<Instances>);
+
+/// All instances of one worker.
+struct Instances {
     host: Sender<Message>,
     slots: RefCell<FxHashMap<u64, Slot>>,
     /// How many revisions were unloaded so far, and how many of them this worker has noticed.
@@ -62,64 +88,129 @@ struct Worker {
 struct Slot {
     /// To find out when nobody wants the revision any more.
     revision: Weak<Loaded>,
-    warm: Warm,
+    /// Takes new exchanges.
+    current: Rc<Live>,
 }
 
-impl Worker {
-    /// Call one hook with everything around it: breaker, instance, metrics.
+/// An instance in use.
+struct Live {
+    warm: RefCell<Warm>,
+    /// What its memory was before it had seen an exchange.
+    memory: u64,
+    exchanges: Cell<usize>,
+    /// How many there are of the revision on this worker, with those that take no new exchanges.
+    alive: Rc<Cell<usize>>,
+}
+
+impl Live {
+    fn new(warm: Warm, alive: &Rc<Cell<usize>>) -> Rc<Self> {
+        alive.set(alive.get() + 1);
+        let memory = warm.instance.memory();
+        Rc::new(Self { warm: RefCell::new(warm), memory, exchanges: Cell::new(0), alive: Rc::clone(alive) })
+    }
+
+    fn is_spent(&self) -> bool {
+        self.warm.borrow().instance.is_spent()
+    }
+
+    /// Whether it takes no more exchanges: it has enough, or it has grown so much that one of them could be the last.
+    fn is_full(&self, limit: u64) -> bool {
+        let room = limit.saturating_sub(self.memory);
+        let grown = self.warm.borrow().instance.memory().saturating_sub(self.memory);
+        self.exchanges.get() >= EXCHANGES || grown > room / 4 * 3
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.alive.set(self.alive.get().saturating_sub(1));
+    }
+}
+
+impl Instances {
+    /// Call one hook of a policy on headers.
     fn call<T>(
         &self,
         call: &PolicyCall,
         hook: Hook,
         run: impl FnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
     ) -> Result<T, PluginFault> {
-        let Some(revision) = (**call.revision.loaded()).downcast_ref::<Loaded>() else {
-            return Err(fault(FaultKind::Unavailable, "the revision belongs to another plugin host"));
-        };
-        revision.metrics.called(hook);
-        let result = self.admitted(call, revision, hook, run);
-        if let Err(fault) = &result {
-            revision.metrics.faulted(fault.kind);
-        }
-        result
+        let revision = loaded(call)?;
+        let live = counted(revision, hook, self.admitted(call, revision))?;
+        self.run(revision, &live, hook, run)
     }
 
-    fn admitted<T>(
-        &self,
-        call: &PolicyCall,
-        revision: &Loaded,
-        hook: Hook,
-        run: impl FnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
-    ) -> Result<T, PluginFault> {
+    /// The instance for new calls, unless calls have stopped.
+    fn admitted(&self, call: &PolicyCall, revision: &Loaded) -> Result<Rc<Live>, PluginFault> {
         if !revision.breaker.admits(Instant::now) {
             return Err(fault(FaultKind::Unavailable, "it faulted too often in a row, and is not called for a moment"));
         }
         let mut slots = self.slots.borrow_mut();
         self.sweep(&mut slots);
-        let mut slot = match slots.entry(revision.id()) {
-            Entry::Occupied(slot) => slot,
+        match slots.entry(revision.id()) {
+            Entry::Occupied(slot) => Ok(Rc::clone(&slot.get().current)),
             Entry::Vacant(vacant) => {
-                let Ok(shared) = Arc::clone(call.revision.loaded()).downcast::<Loaded>() else {
-                    return Err(fault(FaultKind::Unavailable, "the revision belongs to another plugin host"));
-                };
-                vacant.insert_entry(self.fill(&shared)?)
+                let shared = shared(call)?;
+                let current = Live::new(self.fill(&shared)?, &Rc::default());
+                let slot = Slot { revision: Arc::downgrade(&shared), current };
+                Ok(Rc::clone(&vacant.insert(slot).current))
             }
-        };
-        let instance = &mut slot.get_mut().warm.instance;
-        let context = HookContext { plan: &revision.plan, imports: revision.imports, limit: revision.hook_time() };
+        }
+    }
+
+    /// The instance for a new exchange: another one if the current one has enough of them.
+    fn for_exchange(&self, call: &PolicyCall, revision: &Arc<Loaded>) -> Result<Rc<Live>, PluginFault> {
+        let live = self.admitted(call, revision)?;
+        if !live.is_full(revision.limits().memory) {
+            return Ok(live);
+        }
+        if live.alive.get() >= INSTANCES {
+            return Err(fault(FaultKind::Unavailable, "it has as many exchanges open as its instances can keep"));
+        }
+        let fresh = Live::new(self.fill(revision)?, &live.alive);
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&revision.id()) {
+            slot.current = Rc::clone(&fresh);
+        }
+        Ok(fresh)
+    }
+
+    /// Run one hook with everything around it: metrics, breaker, the end of an instance that faulted.
+    fn run<T>(
+        &self,
+        revision: &Loaded,
+        live: &Rc<Live>,
+        hook: Hook,
+        run: impl FnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
+    ) -> Result<T, PluginFault> {
+        revision.metrics.called(hook);
+        let context = HookContext { plan: &revision.plan, imports: revision.imports, limits: revision.limits() };
         let timed = self.timed().then(Instant::now);
-        let result = run(instance, context);
+        let mut warm = live.warm.borrow_mut();
+        let result = run(&mut warm.instance, context);
         if let Some(start) = timed {
             revision.metrics.took(hook, start.elapsed());
         }
         // An answer that breaks the contract is a fault of the exchange, but the instance behind it can go on; a trap ends it.
-        if instance.is_spent() {
-            slot.remove();
+        if warm.instance.is_spent() {
+            drop(warm);
+            self.forget(revision, live);
             revision.breaker.faulted(Instant::now());
         } else {
             revision.breaker.succeeded();
         }
+        if let Err(fault) = &result {
+            revision.metrics.faulted(hook, fault.kind);
+        }
         result
+    }
+
+    /// New calls get another instance. The store goes with the last exchange that holds it.
+    fn forget(&self, revision: &Loaded, spent: &Rc<Live>) {
+        if let Entry::Occupied(slot) = self.slots.borrow_mut().entry(revision.id())
+            && Rc::ptr_eq(&slot.get().current, spent)
+        {
+            slot.remove();
+        }
     }
 
     /// Drop instances of revisions that nobody wants any more.
@@ -131,11 +222,11 @@ impl Worker {
     }
 
     #[cold]
-    fn fill(&self, revision: &Arc<Loaded>) -> Result<Slot, PluginFault> {
+    fn fill(&self, revision: &Arc<Loaded>) -> Result<Warm, PluginFault> {
         let warm = revision.take(CONFIGURE_ON_WORKER).inspect_err(|_| revision.breaker.faulted(Instant::now()));
         // If the host is gone, there is nobody to make spares, and the worker makes its own.
         let _ = self.host.send(Message::Restock(Arc::downgrade(revision)));
-        Ok(Slot { revision: Arc::downgrade(revision), warm: warm? })
+        warm
     }
 
     fn timed(&self) -> bool {
@@ -145,28 +236,82 @@ impl Worker {
     }
 }
 
-impl PolicyWorker for Worker {
-    fn on_request(
+impl Worker {
+    fn request(
         &self,
         call: &PolicyCall,
         exchange: &ExchangeFacts<'_>,
-        head: &mut http::request::Parts,
+        head: &mut request::Parts,
     ) -> Result<Verdict, PluginFault> {
-        self.call(call, Hook::Request, |instance, hook| hooks::on_request(instance, hook, exchange, head))
-    }
-
-    fn on_response(
-        &self,
-        call: &PolicyCall,
-        token: u64,
-        exchange: &ExchangeFacts<'_>,
-        request: Option<&http::request::Parts>,
-        head: &mut http::response::Parts,
-    ) -> Result<Verdict, PluginFault> {
-        self.call(call, Hook::Response, |instance, hook| {
-            hooks::on_response(instance, hook, token, exchange, request, head)
+        let carried = hooks::carry(&loaded(call)?.plan, exchange, head);
+        if !call.hooks.request {
+            return Ok(Verdict::Proceed(Proceed { token: 0, carried }));
+        }
+        let verdict = self.0.call(call, Hook::Request, |instance, hook| {
+            let limit = hook.limits.hook_time;
+            let ask = |instance: &mut Instance, fields: &[Field<'_>]| instance.on_request(fields, limit);
+            hooks::on_request(instance, hook, exchange, head, ask).and_then(hooks::refuse_hold)
+        })?;
+        Ok(match verdict {
+            Verdict::Proceed(proceed) => Verdict::Proceed(Proceed { carried, ..proceed }),
+            other => other,
         })
     }
+}
+
+impl PolicyWorker for Worker {
+    fn on_request<'a>(
+        &'a self,
+        call: &'a PolicyCall,
+        exchange: &'a ExchangeFacts<'a>,
+        head: &'a mut request::Parts,
+    ) -> Called<'a, Verdict> {
+        self.request(call, exchange, head).into()
+    }
+
+    fn on_response<'a>(
+        &'a self,
+        call: &'a PolicyCall,
+        kept: &'a Proceed,
+        exchange: &'a ExchangeFacts<'a>,
+        head: &'a mut response::Parts,
+    ) -> Called<'a, Verdict> {
+        let verdict = self.0.call(call, Hook::Response, |instance, hook| {
+            let limit = hook.limits.hook_time;
+            let ask = |instance: &mut Instance, status, fields: &[Field<'_>]| {
+                instance.on_response(kept.token, status, fields, limit)
+            };
+            hooks::on_response(instance, hook, &kept.carried, exchange, head, ask).and_then(hooks::refuse_hold)
+        });
+        verdict.into()
+    }
+
+    fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
+        let revision = shared(call)?;
+        let live = counted(&revision, Hook::Begin, self.0.for_exchange(call, &revision))?;
+        Ok(Rc::new(OpenExchange::begin(&self.0, revision, live)?))
+    }
+}
+
+fn loaded(call: &PolicyCall) -> Result<&Loaded, PluginFault> {
+    (**call.revision.loaded()).downcast_ref::<Loaded>().ok_or_else(strange)
+}
+
+fn shared(call: &PolicyCall) -> Result<Arc<Loaded>, PluginFault> {
+    Arc::clone(call.revision.loaded()).downcast::<Loaded>().map_err(|_| strange())
+}
+
+/// Count a call that was never made.
+fn counted<T>(revision: &Loaded, hook: Hook, result: Result<T, PluginFault>) -> Result<T, PluginFault> {
+    result.inspect_err(|fault| {
+        revision.metrics.called(hook);
+        revision.metrics.faulted(hook, fault.kind);
+    })
+}
+
+#[cold]
+fn strange() -> PluginFault {
+    fault(FaultKind::Unavailable, "the revision belongs to another plugin host")
 }
 
 #[cold]

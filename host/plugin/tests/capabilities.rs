@@ -32,7 +32,7 @@ fn keeper(plugin: &str, revision: u32) -> PluginSpec {
 fn ask(worker: &dyn PolicyWorker, active: &ActiveRevision, query: &str) -> String {
     let mut head = request();
     head.uri = Uri::try_from(format!("/?{query}")).unwrap();
-    worker.on_request(&call(active), &facts(&rule()), &mut head).unwrap();
+    worker.on_request(&call(active), &facts(&rule()), &mut head).at_once().unwrap();
     head.headers["x-answer"].to_str().unwrap().to_owned()
 }
 
@@ -153,11 +153,12 @@ fn exchange(
     client: &'static str,
 ) -> Result<http::HeaderMap, http::Response<bytes::Bytes>> {
     let rule = rule();
-    match worker.on_request(&call(active), &facts(&rule), &mut from(client)).unwrap() {
+    match worker.on_request(&call(active), &facts(&rule), &mut from(client)).at_once().unwrap() {
         Verdict::Reply(reply) => Err(reply),
-        Verdict::Proceed { token } => {
+        Verdict::Hold => panic!("a policy on headers holds nothing"),
+        Verdict::Proceed(kept) => {
             let mut head = response();
-            worker.on_response(&call(active), token, &facts(&rule), None, &mut head).unwrap();
+            worker.on_response(&call(active), &kept, &facts(&rule), &mut head).at_once().unwrap();
             Ok(head.headers)
         }
     }

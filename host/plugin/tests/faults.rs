@@ -32,8 +32,11 @@ fn faults(guest: &Guest, kind: FaultKind, part: &str) {
         assert_eq!(fault.kind, kind, "{fault}");
         works(&*worker, &neighbour);
         works(&*worker, &faulty);
-        let series = format!(r#"penstock_plugin_faults_total{{plugin="default/faulty",kind="{kind}"}}"#);
-        assert_eq!(host.metric(&series), f64::from(2 * round));
+        for hook in ["request", "response"] {
+            let series =
+                format!(r#"penstock_plugin_faults_total{{plugin="default/faulty",hook="{hook}",kind="{kind}"}}"#);
+            assert_eq!(host.metric(&series), f64::from(round));
+        }
     }
 }
 

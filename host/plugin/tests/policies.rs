@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::Response;
-use penstock_core::plugin::{Capabilities, FaultKind, PluginSpec, Verdict};
+use penstock_core::plugin::{Capabilities, FaultKind, PluginSpec, Proceed, Verdict};
 use support::{
     exchange::{facts, on_request, on_response, request, rule, token},
     facts::{Host, call, spec},
@@ -23,7 +23,7 @@ fn a_policy_edits_both_heads() {
     let active = host.activate(&spec("a", Guest::default().build()));
     assert_eq!((&*active.name, &*active.version), ("test", "1.0.0"));
     assert!(active.digest.starts_with("sha256:") && active.digest.len() == 71);
-    assert!(active.hooks.request && active.hooks.response && !active.hooks.keeps_request);
+    assert!(active.hooks.request && active.hooks.response && !active.hooks.carries);
 
     let worker = host.host.runtime().worker();
     let (verdict, head) = on_request(&*worker, &active).unwrap();
@@ -139,7 +139,7 @@ fn carried_fields_reach_the_response_hook_behind_its_own() {
     guest.plan.response_reads = vec!["server".into()];
     guest.plan.carried_reads = vec![":path".into()];
     let active = host.activate(&spec("a", guest.build()));
-    assert!(active.hooks.keeps_request);
+    assert!(active.hooks.carries);
     let worker = host.host.runtime().worker();
     let (_, head) = on_response(&*worker, &active, 0, Some(&request())).unwrap();
     assert_eq!(head.headers["x-response"], "/a?b=c");
@@ -362,6 +362,6 @@ fn a_revision_of_another_host_is_unavailable() {
     strange.revision = penstock_core::plugin::Revision::new(1, Arc::new(()));
     let (mut head, ()) = Response::new(()).into_parts();
     let worker = host.host.runtime().worker();
-    let fault = worker.on_response(&strange, 0, &facts(&rule()), None, &mut head).unwrap_err();
+    let fault = worker.on_response(&strange, &Proceed::default(), &facts(&rule()), &mut head).at_once().unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable);
 }

@@ -173,7 +173,8 @@ impl Line<'_> {
     }
 }
 
-fn endpoint(endpoint: &Endpoint) -> String {
+/// As in the log: an address, or a name with its port.
+pub(crate) fn endpoint(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Address(address) => address.to_string(),
         Endpoint::Name(name, port) => format!("{name}:{port}"),

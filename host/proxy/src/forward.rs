@@ -6,8 +6,6 @@ use std::{
 };
 
 use http::{HeaderValue, Request, StatusCode, Version, header, request};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use penstock_core::{
     backend::{Backend, BackendProtocol},
     reason::Reason,
@@ -15,9 +13,8 @@ use penstock_core::{
 };
 
 use crate::{
-    body::{Body, Continue, Progress, RequestBody},
+    body::{Continue, Progress, RequestBody, take},
     connection::Connection,
-    patience::Patience,
     record::Record,
     respond::{Answer, Rejection},
     target, upgrade,
@@ -39,7 +36,7 @@ pub(crate) struct Outgoing<'a> {
 pub(crate) async fn send(
     outgoing: Outgoing<'_>,
     head: &mut request::Parts,
-    body: Incoming,
+    mut body: RequestBody,
     record: &mut Record,
 ) -> Result<Answer, Rejection> {
     let connection = outgoing.connection;
@@ -50,10 +47,8 @@ pub(crate) async fn send(
         log.backend = Some(backend.key.to_string());
     }
     let gate = expect(connection, backend, head, &body)?;
-    let (body, progress) = wrap(connection, body, gate.clone())?;
-    if let Some(progress) = &progress {
-        record.set_progress(progress.clone());
-    }
+    body.set_gate(gate.clone());
+    let progress = body.progress().cloned();
     head.version = Version::HTTP_11;
     let method = head.method.clone();
     let worker = &connection.worker;
@@ -66,6 +61,7 @@ pub(crate) async fn send(
     } else if head.extensions.get::<hyper::upgrade::OnUpgrade>().is_some() {
         connection.wire.set_upgrade(UpgradeState::Declined);
     }
+    let body = body.into_body(head, backend.key.protocol);
     let mut request = Request::from_parts(take(head), body);
     if let Some(gate) = gate.clone() {
         hyper::ext::on_informational(&mut request, move |interim| {
@@ -77,37 +73,14 @@ pub(crate) async fn send(
     match upstream::send(&job, &mut request).await {
         Ok(sent) => {
             record.set_endpoint(&sent.endpoint, sent.attempts);
+            if let Some(status) = sent.response.headers().get("grpc-status") {
+                // A response of trailers only.
+                record.grpc_status(status.clone());
+            }
             Ok(Answer::upstream(sent.response, sent.lease, &method))
         }
         Err(rejection) => Err(clients_fault(connection, progress.as_deref()).unwrap_or(rejection)),
     }
-}
-
-/// The head, for good.
-fn take(head: &mut request::Parts) -> request::Parts {
-    std::mem::replace(head, Request::new(()).into_parts().0)
-}
-
-/// The body of a request, watched. None if there is nothing to watch.
-fn wrap(
-    connection: &Connection,
-    incoming: Incoming,
-    gate: Option<Continue>,
-) -> Result<(Body, Option<Rc<Progress>>), Rejection> {
-    if incoming.is_end_stream() {
-        return Ok((Body::empty(), None));
-    }
-    let worker = &connection.worker;
-    let limit = worker.settings.limits.body_size;
-    if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
-        return Err(Reason::BodyTooLarge.into());
-    }
-    let progress = Rc::<Progress>::default();
-    let patience = connection
-        .is_h2()
-        .then(|| (Patience::new(&worker.waiters, worker.settings.timeouts.body), worker.clock.clone()));
-    let body = RequestBody { incoming, progress: progress.clone(), limit, gate, patience };
-    Ok((Body::request(body), Some(progress)))
 }
 
 /// `Expect: 100-continue` is the endpoint's to answer: the body is not asked for before it does. Where one side speaks HTTP/2 the
@@ -116,14 +89,16 @@ fn expect(
     connection: &Connection,
     backend: &Backend,
     head: &mut request::Parts,
-    body: &Incoming,
+    body: &RequestBody,
 ) -> Result<Option<Continue>, Rejection> {
     let Some(expectation) = head.headers.get(header::EXPECT) else { return Ok(None) };
     if !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue") {
         return Err(Reason::ExpectationFailed.into());
     }
     let is_http1 = !connection.is_h2() && backend.key.protocol == BackendProtocol::Http1;
-    if !is_http1 || body.is_end_stream() || head.version < Version::HTTP_11 {
+    // Nor is there anything to wait for when a plugin has asked for the body already.
+    let is_due = body.progress().is_some_and(|progress| !progress.has_begun());
+    if !is_http1 || !is_due || head.version < Version::HTTP_11 {
         head.headers.remove(header::EXPECT);
         return Ok(None);
     }

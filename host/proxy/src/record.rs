@@ -1,14 +1,19 @@
 //! One record for each request: begun with it, closed once, when its response is over or given up.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    borrow::Cow,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use http::{HeaderMap, StatusCode};
-use penstock_core::{backend::Endpoint, reason::Reason};
+use http::{HeaderValue, StatusCode};
+use penstock_core::{ResourceRef, backend::Endpoint, plugin::Summary, reason::Reason};
 
 use crate::{
-    access::{LogFields, Outcome},
+    access::{self, LogFields, Outcome},
     body::Progress,
     connection::Connection,
+    policies::Exchange,
     worker::RuleState,
 };
 
@@ -23,8 +28,9 @@ pub(crate) struct Record {
     reason: Option<Reason>,
     sent: u64,
     complete: bool,
-    /// Only if there is an access log.
+    /// Only if someone looks at them: an access log, or plugins that take part.
     log: Option<Box<LogFields>>,
+    exchange: Option<Rc<Exchange>>,
 }
 
 impl Record {
@@ -33,7 +39,8 @@ impl Record {
         let log = connection.worker.access_log.is_on().then(Box::default);
         let (rule, progress) = (None, None);
         let (status, reason) = (None, None);
-        Self { connection, started: Instant::now(), rule, progress, status, reason, sent: 0, complete: false, log }
+        let (started, sent, complete, exchange) = (Instant::now(), 0, false, None);
+        Self { connection, started, rule, progress, status, reason, sent, complete, log, exchange }
     }
 
     /// The fields of the access log, if anyone wants them.
@@ -47,6 +54,12 @@ impl Record {
 
     pub(crate) fn set_progress(&mut self, progress: Rc<Progress>) {
         self.progress = Some(progress);
+    }
+
+    /// Plugins take part in the exchange. Those that hear of its end hear of the endpoint too, whether or not there is a log.
+    pub(crate) fn set_exchange(&mut self, exchange: Rc<Exchange>) {
+        self.exchange = Some(exchange);
+        self.log.get_or_insert_default();
     }
 
     pub(crate) fn set_endpoint(&mut self, endpoint: &Endpoint, attempts: u32) {
@@ -65,13 +78,22 @@ impl Record {
         self.reason.get_or_insert(reason);
     }
 
+    /// The exchange broke off in a plugin, or with one.
+    pub(crate) fn fail_in_plugin(&mut self, reason: Reason, detail: Cow<'static, str>, plugin: Option<&ResourceRef>) {
+        self.fail(reason);
+        if let Some(log) = &mut self.log {
+            log.detail = detail.into_owned();
+            log.plugin = plugin.cloned();
+        }
+    }
+
     pub(crate) fn count_sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
-    pub(crate) fn grpc_status(&mut self, trailers: &HeaderMap) {
+    pub(crate) fn grpc_status(&mut self, status: HeaderValue) {
         if let Some(log) = &mut self.log {
-            log.grpc_status = trailers.get("grpc-status").cloned();
+            log.grpc_status = Some(status);
         }
     }
 
@@ -81,6 +103,25 @@ impl Record {
 
     pub(crate) fn is_complete(&self) -> bool {
         self.complete
+    }
+}
+
+impl Record {
+    /// What end hooks hear.
+    fn summary(&self, received: u64, took: Duration) -> Summary {
+        let log = self.log.as_deref();
+        let grpc_status =
+            log.and_then(|log| log.grpc_status.as_ref()).and_then(|status| status.to_str().ok()?.parse().ok());
+        let error = self.reason.filter(|reason| *reason != Reason::PluginReply);
+        Summary {
+            status: self.status.map_or(0, |status| status.as_u16()),
+            request_bytes: received,
+            response_bytes: self.sent,
+            duration: took,
+            upstream: log.and_then(|log| log.endpoint.as_ref()).map(access::endpoint),
+            grpc_status,
+            error: error.map(Reason::code),
+        }
     }
 }
 
@@ -100,6 +141,9 @@ impl Drop for Record {
         shard.observe(self.status, took);
         shard.received.add(received);
         shard.sent.add(self.sent);
+        if let Some(exchange) = self.exchange.take() {
+            exchange.conclude(self.summary(received, took));
+        }
         if let Some(log) = &self.log {
             let (status, reason, sent, is_h2) = (self.status, self.reason, self.sent, self.connection.is_h2());
             let outcome = Outcome { status, reason, received, sent, took, is_h2 };

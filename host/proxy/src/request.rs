@@ -5,8 +5,9 @@
 //!    └─────────┴──────────┴────────────────┴────────────┴─── a Rejection becomes a response in one place ───┘
 //! ```
 
-use std::{convert::Infallible, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header, request, response};
 use hyper::body::Incoming;
 use penstock_core::{
@@ -16,32 +17,32 @@ use penstock_core::{
     matching::{RequestView, RuleMatched},
     path::TargetTooLong,
     reason::Reason,
-    route::{Action, Target, WeightedBackend, WeightedBackends},
+    route::{Action, Target, WeightedBackend},
 };
 
 use crate::{
-    body::Body,
+    body::{Body, RequestBody},
     connection::Connection,
     forward::{self, Outgoing},
     headers,
-    policies::{Chain, Ruling},
+    policies::{Chain, Stop},
     record::Record,
-    respond::{self, Answer, Rejection},
+    respond::{self, Aborted, Answer, Rejection},
     target,
     worker::{RuleState, View},
 };
 
-/// Answer a request. Never fails: what goes wrong has a response, and what goes wrong after its head ends its body.
-pub(crate) async fn serve(
-    connection: Rc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+/// Answer a request. What goes wrong has a response, and what goes wrong after its head ends its body.
+///
+/// # Errors
+/// A plugin wants the exchange to be reset.
+pub(crate) async fn serve(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Aborted> {
     let mut record = Record::begin(connection.clone());
     let view = connection.worker.view(connection.socket);
     let (mut head, body) = request.into_parts();
     // Most requests arrive with fewer headers than they leave with: make room once.
     head.headers.reserve(ADDED_HEADERS);
-    let answer = exchange(&connection, &view, &mut head, body, &mut record).await;
+    let answer = exchange(&connection, &view, &mut head, body, &mut record).await?;
     Ok(respond::finish(&connection, answer, record))
 }
 
@@ -62,13 +63,13 @@ async fn exchange(
     head: &mut request::Parts,
     body: Incoming,
     record: &mut Record,
-) -> Answer {
+) -> Result<Answer, Aborted> {
     let settled = target::settle(head, &connection.wire);
     note_request(head, connection, record);
     let found = settled.and_then(|()| find(connection, view, head));
     let found = match found {
         Ok(found) => found,
-        Err(rejection) => return Answer::rejected(&rejection, record),
+        Err(rejection) => return Ok(Answer::rejected(&rejection, record)),
     };
     let state = view.rule(&connection.worker, found.listener, found.matched.rule);
     note_match(&found, &state, record);
@@ -91,6 +92,39 @@ fn find<'v>(connection: &Connection, view: &'v View, head: &request::Parts) -> R
     Ok(Matched { listener, matched })
 }
 
+/// Where a request goes.
+enum Decision<'v> {
+    /// To a backend, the one at this place in the rule.
+    Forward(usize, &'v WeightedBackend),
+    /// Back, with this.
+    Redirect(Response<Bytes>),
+}
+
+/// What the rule does with the request. The one place where a backend is chosen.
+fn decide<'v>(connection: &Connection, found: Matched<'v>, head: &request::Parts) -> Result<Decision<'v>, Rejection> {
+    match &found.matched.rule.action {
+        Action::Fail(failure) => Err(failure.into()),
+        // Made from what the client asked for, not from what filters and plugins leave of it.
+        Action::Redirect(redirect) => Ok(Decision::Redirect(redirected(connection, redirect, head, found.matched))),
+        Action::Forward(backends) => {
+            let (at, backend) = backends.pick(fastrand::u32(..)).ok_or(Reason::NoBackend)?;
+            match &backend.target {
+                Target::Backend(_) => Ok(Decision::Forward(at, backend)),
+                Target::Fail(failure) => Err(failure.into()),
+            }
+        }
+    }
+}
+
+impl<'v> Decision<'v> {
+    fn backend(&self) -> Option<&'v WeightedBackend> {
+        match self {
+            Self::Forward(_, backend) => Some(backend),
+            Self::Redirect(_) => None,
+        }
+    }
+}
+
 /// Everything that happens between matching and the response's way out.
 async fn run_rule(
     connection: &Rc<Connection>,
@@ -99,63 +133,54 @@ async fn run_rule(
     head: &mut request::Parts,
     body: Incoming,
     record: &mut Record,
-) -> Answer {
-    let rule = &**found.matched.rule;
-    let backend = match &rule.action {
-        Action::Fail(failure) => return Answer::rejected(&failure.into(), record),
-        Action::Redirect(_) => None,
-        Action::Forward(backends) => match pick_backend(backends) {
-            Ok(backend) => Some(backend),
-            Err(rejection) => return Answer::rejected(&rejection, record),
-        },
+) -> Result<Answer, Aborted> {
+    let rule = found.matched.rule;
+    let decision = match decide(connection, found, head) {
+        Ok(decision) => decision,
+        Err(rejection) => return Ok(Answer::rejected(&rejection, record)),
     };
+    let backend = decision.backend();
     let client = connection.worker.settings.forwarding.trusted_proxies.client(connection.peer, &head.headers);
-    // A redirect is made from what the client asked for, a forwarded request from what the filters left.
-    let redirect = match &rule.action {
-        Action::Redirect(redirect) => Some(redirected(connection, redirect, head, found.matched)),
-        Action::Forward(_) | Action::Fail(_) => None,
-    };
     headers::forward(connection, head);
     headers::identify(connection, &mut head.headers);
     if let Some(log) = record.log() {
         (log.client, log.request_id) = (Some(client), headers::request_id(&head.headers));
     }
-    let mut chain = Chain::new(rule, client, &head.headers);
-    let filtered = request_filters(found.matched, backend.map(|(_, backend)| backend), head);
-    let answer = match filtered {
-        Err(rejection) => Answer::rejected(&rejection, record),
-        Ok(upgrade) => match chain.request(connection, head, record) {
-            Ruling::Reject(rejection) => Answer::rejected(&rejection, record),
-            Ruling::Reply(reply) => Answer::plugin_reply(reply, record),
-            Ruling::Proceed => match (backend, redirect) {
-                (Some((at, backend)), _) => {
-                    let outgoing = Outgoing { connection, backend, upstream: state.upstreams[at].as_deref(), upgrade };
-                    let sent = forward::send(outgoing, head, body, record).await;
-                    sent.unwrap_or_else(|rejection| Answer::rejected(&rejection, record))
-                }
-                (None, Some(redirect)) => Answer::local(redirect, record),
-                (None, None) => Answer::rejected(&Reason::Internal.into(), record),
-            },
-        },
+    let mut chain = Chain::new(rule, client, &head.method, &head.headers);
+    let answered = answer(connection, found, (decision, state), &mut chain, head, body, record).await;
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(stop) => Answer::stopped(stop, record)?,
     };
-    let mut answer = response_plugins(connection, &mut chain, answer, record);
-    response_filters(rule, backend.map(|(_, backend)| backend), &mut answer.head);
-    answer
+    let mut answer = chain.response(connection, answer, record).await?;
+    response_filters(rule, backend, &mut answer.head);
+    Ok(answer)
 }
 
-/// The backend that the weights choose, with its place in the rule.
-fn pick_backend(backends: &WeightedBackends) -> Result<(usize, &WeightedBackend), Rejection> {
-    let at = match backends.backends.as_slice() {
-        [_] => 0,
-        several => {
-            let picked = backends.pick(fastrand::u32(..)).ok_or(Reason::NoBackend)?;
-            several.iter().position(|backend| std::ptr::eq(backend, picked)).ok_or(Reason::NoBackend)?
+/// Request filters, request hooks, and what was decided.
+async fn answer(
+    connection: &Rc<Connection>,
+    found: Matched<'_>,
+    (decision, state): (Decision<'_>, &RuleState),
+    chain: &mut Chain<'_>,
+    head: &mut request::Parts,
+    body: Incoming,
+    record: &mut Record,
+) -> Result<Answer, Stop> {
+    let upgrade = request_filters(found.matched, decision.backend(), head)?;
+    let mut body = RequestBody::new(connection, body);
+    body.check_size()?;
+    if let Some(progress) = body.progress() {
+        record.set_progress(progress.clone());
+    }
+    chain.request(connection, head, &mut body, record).await?;
+    match decision {
+        Decision::Redirect(redirect) => Ok(Answer::local(redirect, record)),
+        Decision::Forward(at, backend) => {
+            let outgoing = Outgoing { connection, backend, upstream: state.upstreams[at].as_deref(), upgrade };
+            let sent = forward::send(outgoing, head, body, record).await;
+            sent.map_err(|rejection| chain.interruption(record).unwrap_or(Stop::Reject(rejection)))
         }
-    };
-    let backend = &backends.backends[at];
-    match &backend.target {
-        Target::Backend(_) => Ok((at, backend)),
-        Target::Fail(failure) => Err(failure.into()),
     }
 }
 
@@ -186,7 +211,7 @@ fn redirected(
     redirect: &Redirect,
     head: &request::Parts,
     matched: RuleMatched<'_>,
-) -> Response<bytes::Bytes> {
+) -> Response<Bytes> {
     let host = target::host(head).unwrap_or_default();
     let hop = Hop {
         peer: connection.peer,
@@ -201,22 +226,10 @@ fn redirected(
         path: head.uri.path(),
         query: head.uri.query(),
     };
-    let mut response = Response::new(bytes::Bytes::new());
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = redirect.status;
     response.headers_mut().insert(header::LOCATION, redirect.location(&request, matched.path));
     response
-}
-
-/// Response hooks, last plugin first. A reply or a fault in one replaces the response, and the hooks before it see that.
-fn response_plugins(connection: &Connection, chain: &mut Chain<'_>, mut answer: Answer, record: &mut Record) -> Answer {
-    while let Some(ruling) = chain.response(connection, &mut answer.head, record) {
-        match ruling {
-            Ruling::Proceed => {}
-            Ruling::Reply(reply) => answer = Answer::plugin_reply(reply, record),
-            Ruling::Reject(rejection) => answer = Answer::rejected(&rejection, record),
-        }
-    }
-    answer
 }
 
 fn response_filters(rule: &penstock_core::route::Rule, backend: Option<&WeightedBackend>, head: &mut response::Parts) {

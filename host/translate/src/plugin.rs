@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use penstock_core::{
     ResourceRef,
-    plugin::{FailurePolicy, Hooks, PluginSpec, PolicyCall, Revision},
+    plugin::{BodyOverflow, FailurePolicy, Hooks, PluginSpec, PolicyCall, Revision},
     reason::Reason,
     route::Failure,
 };
@@ -30,6 +30,7 @@ pub(crate) struct PluginModel {
     pub(crate) id: ResourceRef,
     pub(crate) priority: i32,
     failure_policy: FailurePolicy,
+    body_overflow: BodyOverflow,
     active: Option<(Revision, Hooks)>,
 }
 
@@ -119,6 +120,10 @@ fn model(id: &ResourceRef, object: &WasmPlugin, facts: &Facts) -> PluginModel {
             Some(wasm_plugin::FailurePolicy::Open) => FailurePolicy::Open,
             _ => FailurePolicy::Closed,
         },
+        body_overflow: match object.spec.body_overflow {
+            Some(wasm_plugin::BodyOverflow::Pass) => BodyOverflow::Pass,
+            _ => BodyOverflow::Reject,
+        },
         active: active.map(|active| (active.revision.clone(), active.hooks)),
     }
 }
@@ -142,8 +147,9 @@ pub(crate) fn chain<'a>(
         }
         match (&plugin.active, plugin.failure_policy) {
             (Some((revision, hooks)), failure_policy) => {
-                let (revision, hooks) = (revision.clone(), *hooks);
-                calls.push(PolicyCall { plugin: plugin.id.clone(), revision, failure_policy, hooks });
+                let (id, revision, hooks) = (plugin.id.clone(), revision.clone(), *hooks);
+                let body_overflow = plugin.body_overflow;
+                calls.push(PolicyCall { plugin: id, revision, failure_policy, body_overflow, hooks });
             }
             (None, FailurePolicy::Open) => {}
             (None, FailurePolicy::Closed) => {
@@ -152,6 +158,6 @@ pub(crate) fn chain<'a>(
             }
         }
     }
-    calls.retain(|call| call.hooks.request || call.hooks.response);
+    calls.retain(|call| call.hooks.any());
     Ok(calls)
 }

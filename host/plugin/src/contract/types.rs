@@ -74,6 +74,61 @@ pub(crate) enum Verdict {
     Hold,
 }
 
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Release {
+    pub(crate) edits: Vec<Edit>,
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum BodyVerdict {
+    #[component(name = "pass")]
+    Pass,
+    #[component(name = "replace")]
+    Replace(Vec<u8>),
+    #[component(name = "hold")]
+    Hold,
+    #[component(name = "release")]
+    Release(Release),
+    #[component(name = "reply")]
+    Reply(Reply),
+    #[component(name = "abort")]
+    Abort(String),
+}
+
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct TrailersVerdict {
+    pub(crate) body: Vec<u8>,
+    pub(crate) edits: Vec<Edit>,
+}
+
+/// A header on its way into the guest.
+#[derive(Debug, Clone, Copy, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct HeaderRef<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: &'a [u8],
+}
+
+#[derive(Debug, Clone, Copy, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct Summary<'a> {
+    pub(crate) status: u16,
+    #[component(name = "request-bytes")]
+    pub(crate) request_bytes: u64,
+    #[component(name = "response-bytes")]
+    pub(crate) response_bytes: u64,
+    #[component(name = "duration-us")]
+    pub(crate) duration_us: u64,
+    pub(crate) upstream: Option<&'a str>,
+    #[component(name = "grpc-status")]
+    pub(crate) grpc_status: Option<u32>,
+    pub(crate) error: Option<&'a str>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, ComponentType, Lift)]
 #[component(variant)]
 pub(crate) enum BodyMode {

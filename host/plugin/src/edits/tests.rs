@@ -1,14 +1,16 @@
 use http::{Request, Response};
+use penstock_core::plugin::PluginLimits;
 
 use super::*;
 use crate::{
     contract::types::{BodyMode, Hooks, Plan as WitPlan},
+    instance::World,
     plan::Plan,
 };
 
 fn plan(request_writes: &[&str], response_writes: &[&str]) -> Plan {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-    Plan::check(WitPlan {
+    let plan = WitPlan {
         hooks: Hooks::REQUEST_HEADERS,
         request_reads: vec![],
         response_reads: vec![],
@@ -17,8 +19,8 @@ fn plan(request_writes: &[&str], response_writes: &[&str]) -> Plan {
         response_writes: names(response_writes),
         request_body: BodyMode::None,
         response_body: BodyMode::None,
-    })
-    .unwrap()
+    };
+    Plan::check(plan, World::Header, &PluginLimits::default()).unwrap()
 }
 
 fn set(name: &str, value: impl AsRef<[u8]>) -> Edit {

@@ -7,6 +7,7 @@ use penstock_core::{
     plugin::{ExchangeFacts, PluginLimits},
     route::RuleId,
 };
+use smallvec::SmallVec;
 
 use super::limits::{CpuBudget, MemoryLimit};
 use crate::{
@@ -19,6 +20,8 @@ use crate::{
 pub(crate) struct InstanceState {
     pub(super) memory: MemoryLimit,
     pub(super) cpu: CpuBudget,
+    /// `limits.bodyBuffer`.
+    pub(super) body_buffer: u64,
     /// Only during a hook, and only for components that import `exchange-info`.
     pub(crate) exchange: Option<ExchangeView>,
     /// Only kept up to date for components that import `log`.
@@ -44,6 +47,7 @@ impl InstanceState {
         Self {
             memory: MemoryLimit::new(limits.memory),
             cpu: CpuBudget::default(),
+            body_buffer: limits.body_buffer,
             exchange: None,
             log: LogGate::new(plugin, limits.log_lines),
             clock: None,
@@ -69,8 +73,8 @@ pub(crate) struct ExchangeView {
 pub(crate) enum RequestView {
     /// In request hooks: all of it.
     Whole(Arc<LentRequest>),
-    /// In response hooks: what the plan carries.
-    Carried(Vec<(Read, Vec<HeaderValue>)>),
+    /// In all others: what the plan carries.
+    Carried(Vec<(Read, SmallVec<[HeaderValue; 1]>)>),
 }
 
 /// A request head, moved out of the exchange for the time of a hook.

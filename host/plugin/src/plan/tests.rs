@@ -11,15 +11,19 @@ fn plan() -> wit::Plan {
         carried_reads: vec![],
         request_writes: vec![],
         response_writes: vec![],
-        request_body: BodyMode::None,
-        response_body: BodyMode::None,
+        request_body: wit::BodyMode::None,
+        response_body: wit::BodyMode::None,
     }
+}
+
+fn check(plan: wit::Plan) -> Result<Plan, InvalidPlan> {
+    Plan::check(plan, World::Header, &PluginLimits::default())
 }
 
 fn refused(change: impl FnOnce(&mut wit::Plan), expected: &str) {
     let mut plan = plan();
     change(&mut plan);
-    assert_eq!(Plan::check(plan).unwrap_err().to_string(), expected);
+    assert_eq!(check(plan).unwrap_err().to_string(), expected);
 }
 
 #[test]
@@ -56,7 +60,7 @@ fn invalid_plans_are_refused_with_their_place() {
         "hooks: `choose` needs the interface route-policy, which this component does not export",
     );
     refused(
-        |plan| plan.response_body = BodyMode::Buffer(1),
+        |plan| plan.response_body = wit::BodyMode::Buffer(1),
         "response-body: a body can only be seen through the interface exchange-policy, which this component does not export",
     );
 }
@@ -66,22 +70,59 @@ fn hooks_are_those_of_the_plan() {
     let hooks = |change: fn(&mut wit::Plan)| {
         let mut plan = plan();
         change(&mut plan);
-        Plan::check(plan).unwrap().hooks()
+        check(plan).unwrap().hooks()
     };
-    assert_eq!(hooks(|_| {}), Hooks { request: true, response: true, keeps_request: false });
+    assert_eq!(hooks(|_| {}), Hooks { request: true, response: true, ..Hooks::default() });
     assert_eq!(hooks(|plan| plan.hooks = wit::Hooks::empty()), Hooks::default());
     assert_eq!(
         hooks(|plan| plan.carried_reads = vec![":path".into()]),
-        Hooks { request: true, response: true, keeps_request: true }
+        Hooks { request: true, response: true, carries: true, streaming: None }
     );
-    // What only a response hook would see is not kept without one.
+    // What only a response hook would see is not taken down without one.
     assert_eq!(
         hooks(|plan| {
             plan.carried_reads = vec![":path".into()];
             plan.hooks = wit::Hooks::REQUEST_HEADERS;
         }),
-        Hooks { request: true, response: false, keeps_request: false }
+        Hooks { request: true, ..Hooks::default() }
     );
+}
+
+#[test]
+fn streaming_plans() {
+    let limits = PluginLimits { body_buffer: 1000, ..PluginLimits::default() };
+    let check = |change: fn(&mut wit::Plan)| {
+        let mut plan = wit::Plan { hooks: wit::Hooks::empty(), ..plan() };
+        change(&mut plan);
+        let plan = Plan::check(plan, World::Streaming, &limits).map_err(|error| error.to_string())?;
+        Ok::<_, String>(plan.hooks().streaming.unwrap())
+    };
+    assert_eq!(check(|_| {}), Ok(StreamingHooks::default()));
+    let all = check(|plan| {
+        plan.hooks =
+            wit::Hooks::REQUEST_BODY | wit::Hooks::RESPONSE_BODY | wit::Hooks::RESPONSE_TRAILERS | wit::Hooks::END;
+        (plan.request_body, plan.response_body) = (wit::BodyMode::Buffer(1000), wit::BodyMode::Stream);
+    });
+    let expected = StreamingHooks {
+        request_body: BodyMode::Buffer(1000),
+        request_trailers: false,
+        response_body: BodyMode::Stream,
+        response_trailers: true,
+        end: true,
+    };
+    assert_eq!(all, Ok(expected));
+    let too_much = check(|plan| {
+        plan.hooks = wit::Hooks::REQUEST_BODY;
+        plan.request_body = wit::BodyMode::Buffer(1001);
+    });
+    let message =
+        "request-body: buffer(1001) is more than the resource allows; spec.limits.bodyBuffer is 1000 bytes".to_string();
+    assert_eq!(too_much, Err(message));
+    let disagree =
+        "hooks and response-body disagree: a body hook needs a body mode, and a body mode its hook".to_string();
+    assert_eq!(check(|plan| plan.response_body = wit::BodyMode::Stream), Err(disagree.clone()));
+    assert_eq!(check(|plan| plan.hooks = wit::Hooks::RESPONSE_BODY), Err(disagree));
+    assert!(check(|plan| plan.hooks = wit::Hooks::CHOOSE).is_err());
 }
 
 #[test]

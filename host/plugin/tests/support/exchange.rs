@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, request, response};
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{ActiveRevision, ExchangeFacts, PluginFault, PolicyWorker, Verdict},
+    plugin::{ActiveRevision, Carried, ExchangeFacts, Hooks, PluginFault, PolicyCall, PolicyWorker, Proceed, Verdict},
     route::RuleId,
 };
 
@@ -52,7 +52,7 @@ pub fn on_request_of(
     mut head: request::Parts,
 ) -> Result<(Verdict, request::Parts), PluginFault> {
     let before = head.clone();
-    match worker.on_request(&call(active), &facts(&rule()), &mut head) {
+    match worker.on_request(&call(active), &facts(&rule()), &mut head).at_once() {
         Ok(verdict) => Ok((verdict, head)),
         Err(fault) => {
             assert_eq!((head.method, head.uri, head.headers), (before.method, before.uri, before.headers), "{fault}");
@@ -80,12 +80,24 @@ pub fn on_response_of(
     mut head: response::Parts,
 ) -> Result<(Verdict, response::Parts), PluginFault> {
     let before = head.clone();
-    match worker.on_response(&call(active), token, &facts(&rule()), request, &mut head) {
+    let kept = Proceed { token, carried: carried(worker, active, request) };
+    match worker.on_response(&call(active), &kept, &facts(&rule()), &mut head).at_once() {
         Ok(verdict) => Ok((verdict, head)),
         Err(fault) => {
             assert_eq!((head.status, head.headers), (before.status, before.headers), "{fault}");
             Err(fault)
         }
+    }
+}
+
+/// What a plugin takes down of a request, without its hook.
+fn carried(worker: &dyn PolicyWorker, active: &ActiveRevision, request: Option<&request::Parts>) -> Carried {
+    let Some(request) = request else { return Carried::default() };
+    let call = call(active);
+    let silent = PolicyCall { hooks: Hooks { request: false, ..call.hooks }, ..call };
+    match worker.on_request(&silent, &facts(&rule()), &mut request.clone()).at_once() {
+        Ok(Verdict::Proceed(proceed)) => proceed.carried,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -127,7 +139,7 @@ pub fn works(worker: &dyn PolicyWorker, active: &ActiveRevision) {
 /// The token of a verdict that proceeds.
 pub fn token(verdict: &Verdict) -> u64 {
     match verdict {
-        Verdict::Proceed { token } => *token,
-        Verdict::Reply(_) => panic!("{verdict:?}"),
+        Verdict::Proceed(proceed) => proceed.token,
+        Verdict::Reply(_) | Verdict::Hold => panic!("{verdict:?}"),
     }
 }

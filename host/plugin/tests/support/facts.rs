@@ -11,8 +11,8 @@ use penstock_core::{
     Kind, ResourceRef,
     fact::{Fact, FactSink},
     plugin::{
-        ActiveRevision, Capabilities, FailurePolicy, ModuleSource, Phase, PluginLimits, PluginSpec, PluginState,
-        PolicyCall, Rejection,
+        ActiveRevision, BodyOverflow, Capabilities, FailurePolicy, ModuleSource, Phase, PluginLimits, PluginSpec,
+        PluginState, PolicyCall, Rejection,
     },
 };
 use penstock_plugin_host::{PluginHost, PluginSettings};
@@ -145,6 +145,7 @@ pub fn call(active: &ActiveRevision) -> PolicyCall {
         plugin: plugin("any"),
         revision: active.revision.clone(),
         failure_policy: FailurePolicy::Closed,
+        body_overflow: BodyOverflow::default(),
         hooks: active.hooks,
     }
 }

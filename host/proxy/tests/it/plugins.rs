@@ -1,14 +1,17 @@
 //! The seam to plugins, with a runtime that does what its tests say.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, request, response};
 use penstock_core::{
     Kind, ResourceRef,
     plugin::{
-        ExchangeFacts, FailurePolicy, FaultKind, Hooks, PluginFault, PolicyCall, PolicyRuntime, PolicyWorker, Revision,
-        Verdict,
+        BodyOverflow, Called, Carried, ExchangeFacts, FailurePolicy, FaultKind, Hooks, PluginFault, PolicyCall,
+        PolicyExchange, PolicyRuntime, PolicyWorker, Proceed, Revision, Verdict,
     },
     reason::Reason,
     route::Rule,
@@ -32,6 +35,8 @@ enum Does {
     Fault,
     FaultLater,
     Unavailable,
+    /// As `Edit`, after a while.
+    Wait,
 }
 
 #[derive(Clone, Default)]
@@ -68,21 +73,27 @@ fn reply(name: &str) -> Verdict {
     Verdict::Reply(reply.unwrap())
 }
 
-impl PolicyWorker for Fake {
-    fn on_request(
+impl Fake {
+    fn request(
         &self,
         call: &PolicyCall,
         exchange: &ExchangeFacts<'_>,
         head: &mut request::Parts,
     ) -> Result<Verdict, PluginFault> {
         let name = &call.plugin.name;
+        let seen = head.headers.get("x-seen").cloned();
+        let carried = Carried(vec![seen.into_iter().collect()]);
+        head.headers.insert("x-seen", HeaderValue::from_str(name).unwrap());
+        if !call.hooks.request {
+            return Ok(Verdict::Proceed(Proceed { token: 0, carried }));
+        }
         self.note(format!("request {name}"));
         assert!(exchange.client.ip().is_loopback() && exchange.request_id.len() == 32 && exchange.scheme == "http");
         match does(call) {
-            Does::Edit | Does::ReplyLater | Does::FaultLater => {
+            Does::Edit | Does::ReplyLater | Does::FaultLater | Does::Wait => {
                 let header = http::HeaderName::try_from(format!("x-request-{name}")).unwrap();
                 head.headers.insert(header, HeaderValue::from_static("1"));
-                Ok(Verdict::Proceed { token: name.len() as u64 })
+                Ok(Verdict::Proceed(Proceed { token: name.len() as u64, carried }))
             }
             Does::Reply => Ok(reply(name)),
             Does::Fault => Err(fault(FaultKind::Trap)),
@@ -90,27 +101,56 @@ impl PolicyWorker for Fake {
         }
     }
 
-    fn on_response(
-        &self,
-        call: &PolicyCall,
-        token: u64,
-        _: &ExchangeFacts<'_>,
-        request: Option<&request::Parts>,
-        head: &mut response::Parts,
-    ) -> Result<Verdict, PluginFault> {
-        let name = &call.plugin.name;
-        self.note(format!("response {name} {token} {}", head.status.as_u16()));
-        assert_eq!(request.is_some(), call.hooks.keeps_request);
+    fn response(&self, call: &PolicyCall, kept: &Proceed, head: &mut response::Parts) -> Result<Verdict, PluginFault> {
+        let (name, token) = (&call.plugin.name, kept.token);
+        let seen = kept.carried.0[0].first().map_or("nothing", |value| value.to_str().unwrap());
+        self.note(format!("response {name} {token} {} saw {seen}", head.status.as_u16()));
         match does(call) {
             Does::ReplyLater => Ok(reply(name)),
             Does::FaultLater => Err(fault(FaultKind::Deadline)),
             _ => {
                 let header = http::HeaderName::try_from(format!("x-response-{name}")).unwrap();
                 head.headers.insert(header, HeaderValue::from_static("1"));
-                Ok(Verdict::Proceed { token: 0 })
+                Ok(Verdict::Proceed(Proceed::default()))
             }
         }
     }
+}
+
+impl PolicyWorker for Fake {
+    fn on_request<'a>(
+        &'a self,
+        call: &'a PolicyCall,
+        exchange: &'a ExchangeFacts<'a>,
+        head: &'a mut request::Parts,
+    ) -> Called<'a, Verdict> {
+        waiting(does(call) == Does::Wait, move || self.request(call, exchange, head))
+    }
+
+    fn on_response<'a>(
+        &'a self,
+        call: &'a PolicyCall,
+        kept: &'a Proceed,
+        _: &'a ExchangeFacts<'a>,
+        head: &'a mut response::Parts,
+    ) -> Called<'a, Verdict> {
+        waiting(does(call) == Does::Wait, move || self.response(call, kept, head))
+    }
+
+    fn begin(&self, _: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
+        Err(fault(FaultKind::Unavailable))
+    }
+}
+
+/// The answer at once, or after others had their turn.
+fn waiting<'a, T>(waits: bool, run: impl FnOnce() -> Result<T, PluginFault> + 'a) -> Called<'a, T> {
+    if !waits {
+        return run().into();
+    }
+    Called::Waiting(Box::pin(async {
+        tokio::task::yield_now().await;
+        run()
+    }))
 }
 
 fn call(name: &str, does: Does) -> PolicyCall {
@@ -118,7 +158,8 @@ fn call(name: &str, does: Does) -> PolicyCall {
         plugin: ResourceRef::new(Kind::WasmPlugin, "default", name),
         revision: Revision::new(0, Arc::new(does)),
         failure_policy: FailurePolicy::Closed,
-        hooks: Hooks { request: true, response: true, keeps_request: false },
+        body_overflow: BodyOverflow::default(),
+        hooks: Hooks { request: true, response: true, carries: true, streaming: None },
     }
 }
 
@@ -156,8 +197,14 @@ impl World {
 async fn hooks_run_in_order_and_back() {
     let world = World::new(vec![call("a", Does::Edit), call("bb", Does::Edit), call("ccc", Does::Edit)]);
     let response = world.ask().await;
-    let expected =
-        ["request a", "request bb", "request ccc", "response ccc 3 200", "response bb 2 200", "response a 1 200"];
+    let expected = [
+        "request a",
+        "request bb",
+        "request ccc",
+        "response ccc 3 200 saw bb",
+        "response bb 2 200 saw a",
+        "response a 1 200 saw nothing",
+    ];
     assert_eq!(world.fake.calls(), expected);
     assert_eq!((response.header("x-response-a"), response.header("x-response-ccc")), ("1", "1"));
     assert_eq!(world.origin.requests()[0].header("x-request-bb"), "1");
@@ -168,10 +215,20 @@ async fn hooks_that_were_not_asked_for_are_not_called() {
     let mut silent = call("a", Does::Edit);
     silent.hooks = Hooks::default();
     let mut keeping = call("b", Does::Edit);
-    keeping.hooks = Hooks { request: false, response: true, keeps_request: true };
+    keeping.hooks = Hooks { request: false, ..keeping.hooks };
     let world = World::new(vec![silent, keeping]);
     world.ask().await;
-    assert_eq!(world.fake.calls(), ["response b 0 200"]);
+    assert_eq!(world.fake.calls(), ["response b 0 200 saw nothing"]);
+}
+
+#[tokio::test]
+async fn a_plugin_that_waits_keeps_its_turn() {
+    let world = World::new(vec![call("a", Does::Edit), call("b", Does::Wait), call("c", Does::Edit)]);
+    let response = world.ask().await;
+    assert_eq!((response.header("x-response-a"), response.header("x-response-b")), ("1", "1"));
+    let calls = world.fake.calls();
+    assert_eq!(calls[..3], ["request a", "request b", "request c"]);
+    assert_eq!(calls[3..], ["response c 1 200 saw b", "response b 1 200 saw a", "response a 1 200 saw nothing"]);
 }
 
 #[tokio::test]
@@ -180,7 +237,7 @@ async fn a_reply_passes_the_hooks_before_it() {
     let response = world.ask().await;
     assert_eq!((response.status, response.text(), response.header("x-replied")), (429, "slow down", "b"));
     assert_eq!((response.header("x-response-a"), response.header("server")), ("1", "penstock"));
-    assert_eq!(world.fake.calls(), ["request a", "request b", "response a 1 429"]);
+    assert_eq!(world.fake.calls(), ["request a", "request b", "response a 1 429 saw nothing"]);
     assert!(world.origin.requests().is_empty());
     assert!(world.gateway.metrics().contains("reason=\"plugin_reply\"} 1"));
 }
@@ -190,7 +247,7 @@ async fn a_reply_in_place_of_the_response() {
     let world = World::new(vec![call("a", Does::Edit), call("b", Does::ReplyLater)]);
     let response = world.ask().await;
     assert_eq!((response.status, response.text(), response.header("x-response-a")), (429, "slow down", "1"));
-    assert_eq!(world.fake.calls().last().unwrap(), "response a 1 429");
+    assert_eq!(world.fake.calls().last().unwrap(), "response a 1 429 saw nothing");
 }
 
 #[tokio::test]

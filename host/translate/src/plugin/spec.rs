@@ -17,7 +17,8 @@ use crate::{
     resources::{
         WasmPlugin,
         wasm_plugin::{
-            ConfigMapKeyReference, FailurePolicy, PluginCapabilities, PluginSecretReference, WasmPluginSpec,
+            BodyOverflow, ConfigMapKeyReference, FailurePolicy, PluginCapabilities, PluginSecretReference,
+            WasmPluginSpec,
         },
     },
     view::View,
@@ -41,6 +42,11 @@ pub(super) fn evaluate(
     if let Some(FailurePolicy::Unknown(text)) = &spec.failure_policy {
         let hint = did_you_mean(text, FailurePolicy::KNOWN.iter().copied());
         let message = format!("spec.failurePolicy: `{text}` is not known{hint}; until then it counts as `Closed`");
+        refused.push(Problem::unsupported(message));
+    }
+    if let Some(BodyOverflow::Unknown(text)) = &spec.body_overflow {
+        let hint = did_you_mean(text, BodyOverflow::KNOWN.iter().copied());
+        let message = format!("spec.bodyOverflow: `{text}` is not known{hint}; until then it counts as `Reject`");
         refused.push(Problem::unsupported(message));
     }
     let capabilities = capabilities(spec, &mut refused);
@@ -144,6 +150,7 @@ fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
     size("memory", &given.memory, &mut limits.memory);
     size("moduleSize", &given.module_size, &mut limits.module_size);
     size("keyValueBytes", &given.key_value_bytes, &mut limits.key_value_bytes);
+    size("bodyBuffer", &given.body_buffer, &mut limits.body_buffer);
     limits.log_lines = given.log_lines.unwrap_or(limits.log_lines);
     limits.metric_series = given.metric_series.unwrap_or(limits.metric_series);
     limits

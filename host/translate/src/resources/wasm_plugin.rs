@@ -42,6 +42,10 @@ pub struct WasmPluginSpec {
     /// What a request gets when the plugin faults or cannot run: `Closed` (503, the default) or `Open` (it goes on without the plugin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_policy: Option<FailurePolicy>,
+    /// What becomes of a body that is larger than the plugin buffers: `Reject` (413 for a request, 502 for a response; the default) or `Pass`
+    /// (it goes on, and the plugin does not see it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_overflow: Option<BodyOverflow>,
 }
 
 /// Where a module comes from: exactly one of the fields.
@@ -162,6 +166,9 @@ pub struct PluginLimits {
     /// Size of the key-value store, such as `4Mi` (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_value_bytes: Option<String>,
+    /// Bytes of one body, in each direction, that the gateway keeps for the plugin: what it buffers or holds back, such as `1Mi` (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_buffer: Option<String>,
 }
 
 open_enum! {
@@ -181,5 +188,15 @@ open_enum! {
         Closed = "Closed",
         /// It goes on without the plugin.
         Open = "Open",
+    }
+}
+
+open_enum! {
+    /// What becomes of a body that is larger than the plugin buffers.
+    pub enum BodyOverflow {
+        /// 413 for a request, 502 for a response.
+        Reject = "Reject",
+        /// It goes on, and the plugin does not see it.
+        Pass = "Pass",
     }
 }

@@ -1,0 +1,221 @@
+//! The one seam through which the proxy calls plugins.
+//!
+//! ```text
+//! PolicyRuntime ──one a worker thread──► PolicyWorker ──► on_request, on_response       policies on headers
+//!                                              └─ begin ──► PolicyExchange ──► hooks     policies on bodies, trailers or the end
+//! ```
+
+use std::{fmt, pin::Pin, rc::Rc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, request, response};
+use smallvec::SmallVec;
+
+use super::{PolicyCall, PolicyExchange};
+use crate::route::RuleId;
+
+/// Facts about the exchange that a plugin may ask for lazily.
+#[derive(Debug, Clone, Copy)]
+pub struct ExchangeFacts<'a> {
+    /// Client address after trusted hops.
+    pub client: std::net::SocketAddr,
+    /// Protocol towards the client.
+    pub version: http::Version,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Server name of the TLS connection.
+    pub server_name: Option<&'a str>,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub tls_version: Option<&'static str>,
+    /// The rule that took the request.
+    pub rule: &'a RuleId,
+    /// `x-request-id` of the exchange.
+    pub request_id: &'a str,
+}
+
+/// What a head hook decided; edits are applied already.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Go on.
+    Proceed(Proceed),
+    /// Answer with this in place of the upstream (or of its response).
+    Reply(Response<Bytes>),
+    /// Keep the head back until a body hook of the same direction releases it. Only of a [`PolicyExchange`] that sees that body.
+    Hold,
+}
+
+/// What a policy on headers keeps for its response hook.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Proceed {
+    /// Opaque.
+    pub token: u64,
+    /// What it reads of the request later.
+    pub carried: Carried,
+}
+
+/// Values of the request that later hooks of a plugin read, as they were when the request reached that plugin: a list for each name of its
+/// plan, in that order. Values are shared with the request, not copied.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Carried(pub Vec<SmallVec<[HeaderValue; 1]>>);
+
+/// A plugin did not answer properly. The exchange gets what `failurePolicy` says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("plugin fault {kind}: {message}")]
+pub struct PluginFault {
+    /// For metrics: a small closed set.
+    pub kind: FaultKind,
+    /// For the log.
+    pub message: String,
+}
+
+/// Kinds of faults, as in metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// Trap: unreachable, out of bounds, stack overflow, division by zero.
+    Trap,
+    /// `limits.hookTime` passed.
+    Deadline,
+    /// `limits.memory` passed.
+    Memory,
+    /// The answer broke the contract: undeclared or malformed edits, invalid reply.
+    InvalidAnswer,
+    /// The revision is not loaded (any more), or no instance could be made.
+    Unavailable,
+    /// The instance that kept the state of the exchange ended by a fault in another one.
+    Lost,
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::InvalidAnswer => "invalid_answer",
+            Self::Unavailable => "unavailable",
+            Self::Lost => "lost",
+        })
+    }
+}
+
+/// The call of a hook. Nearly every one has answered when it returns; a plugin that waits in an imported call has not.
+pub enum Called<'a, T> {
+    /// It has answered.
+    Answered(Result<T, PluginFault>),
+    /// It waits. Dropping the future gives the call up.
+    Waiting(Pin<Box<dyn Future<Output = Result<T, PluginFault>> + 'a>>),
+}
+
+impl<T> Called<'_, T> {
+    /// The answer, when it is there.
+    ///
+    /// # Errors
+    /// The plugin did not answer properly.
+    pub async fn answer(self) -> Result<T, PluginFault> {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::Waiting(answer) => answer.await,
+        }
+    }
+
+    /// The answer, where nobody can wait for it.
+    ///
+    /// # Errors
+    /// The plugin did not answer properly, or it waits.
+    pub fn at_once(self) -> Result<T, PluginFault> {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::Waiting(_) => {
+                Err(PluginFault { kind: FaultKind::Deadline, message: "it waits where it must not".into() })
+            }
+        }
+    }
+}
+
+impl<T> From<Result<T, PluginFault>> for Called<'_, T> {
+    fn from(answer: Result<T, PluginFault>) -> Self {
+        Self::Answered(answer)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Called<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(answer) => answer.fmt(f),
+            Self::Waiting(_) => f.write_str("Waiting"),
+        }
+    }
+}
+
+/// The seam between proxy and plugin host. Each worker thread asks once for its own [`PolicyWorker`].
+pub trait PolicyRuntime: Send + Sync {
+    /// State for one worker thread: its instances live and die there.
+    fn worker(&self) -> Box<dyn PolicyWorker>;
+}
+
+/// Calls hooks on one worker thread.
+pub trait PolicyWorker {
+    /// The request reached a policy on headers: take down what it carries, run its hook if it has one, and apply its edits to `head`.
+    /// After a fault `head` is as it was.
+    fn on_request<'a>(
+        &'a self,
+        call: &'a PolicyCall,
+        exchange: &'a ExchangeFacts<'a>,
+        head: &'a mut request::Parts,
+    ) -> Called<'a, Verdict>;
+
+    /// Run the response hook of a policy on headers and apply its edits to `head`. After a fault `head` is as it was. `kept` is what
+    /// the plugin answered to the request.
+    fn on_response<'a>(
+        &'a self,
+        call: &'a PolicyCall,
+        kept: &'a Proceed,
+        exchange: &'a ExchangeFacts<'a>,
+        head: &'a mut response::Parts,
+    ) -> Called<'a, Verdict>;
+
+    /// An exchange begins in a policy on bodies, trailers or the end.
+    ///
+    /// # Errors
+    /// There is no instance that could take it.
+    fn begin(&self, call: &PolicyCall, exchange: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault>;
+}
+
+/// A runtime without plugins, for tests and for gateways that have none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoPolicies;
+
+impl PolicyRuntime for NoPolicies {
+    fn worker(&self) -> Box<dyn PolicyWorker> {
+        Box::new(*self)
+    }
+}
+
+impl PolicyWorker for NoPolicies {
+    fn on_request<'a>(
+        &'a self,
+        call: &'a PolicyCall,
+        _: &'a ExchangeFacts<'a>,
+        _: &'a mut request::Parts,
+    ) -> Called<'a, Verdict> {
+        Err(unavailable(call)).into()
+    }
+
+    fn on_response<'a>(
+        &'a self,
+        call: &'a PolicyCall,
+        _: &'a Proceed,
+        _: &'a ExchangeFacts<'a>,
+        _: &'a mut response::Parts,
+    ) -> Called<'a, Verdict> {
+        Err(unavailable(call)).into()
+    }
+
+    fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
+        Err(unavailable(call))
+    }
+}
+
+fn unavailable(call: &PolicyCall) -> PluginFault {
+    PluginFault { kind: FaultKind::Unavailable, message: format!("{} is not loaded: no plugin host runs", call.plugin) }
+}
