@@ -148,7 +148,7 @@ impl Instance {
 
     /// Linear memory in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        self.store.data().memory.used()
+        self.store.data().memory_used()
     }
 
     /// What imported functions see and keep.
