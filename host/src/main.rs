@@ -6,9 +6,10 @@ mod logging;
 mod outputs;
 mod signals;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use clap::Parser as _;
+use penstock_plugin_host::validator;
 
 use crate::commands::Cli;
 
@@ -17,6 +18,10 @@ use crate::commands::Cli;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    // Before anything else: a process that is to validate a candidate starts no logging and reads no environment.
+    if env::args_os().nth(1).is_some_and(|argument| argument == validator::ARGUMENT) {
+        return validator::main();
+    }
     let cli = Cli::parse();
     logging::start(cli.log_format());
     cli.run().unwrap_or_else(|error| {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     calls::{
@@ -196,7 +196,8 @@ pub enum ModuleSource {
 }
 
 /// Interfaces granted to a plugin. `exchange-info` is always there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Capabilities {
     /// `log`.
     pub log: bool,
@@ -219,7 +220,8 @@ pub struct Capabilities {
 }
 
 /// Limits of one plugin. Every limit has a default and a reason; a plugin that exceeds one faults, its neighbours notice nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PluginLimits {
     /// CPU time of one hook. A header hook needs microseconds; 2 ms is three orders above and still bounds a worker's stall.
     pub hook_time: Duration,

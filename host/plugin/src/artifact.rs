@@ -2,6 +2,7 @@
 //!
 //! The same module is never compiled twice, not even when many plugins that use it are applied at the same time.
 
+mod load;
 mod store;
 
 use std::{
@@ -11,13 +12,15 @@ use std::{
     time::Instant,
 };
 
+use penstock_core::plugin::Rejection;
 use wasmtime::{Engine, component::Component};
 
-use self::store::ArtifactStore;
 pub use self::store::StoreError;
+use self::{load::Trusted, store::ArtifactStore};
 use crate::{
-    metrics::PluginMetrics,
-    module::{Digest, Module},
+    metrics::{Found, PluginMetrics},
+    module::Digest,
+    reason::{self, rejection},
 };
 
 /// Components kept in memory beyond those that revisions hold themselves.
@@ -51,12 +54,17 @@ impl ArtifactCache {
         Ok(Self { engine, metrics, store, memory: Mutex::default(), compiled: Condvar::new() })
     }
 
-    /// The compiled module. Waits while another thread compiles the same one.
-    pub(crate) fn component(&self, module: &Module) -> wasmtime::Result<Component> {
-        let digest = module.digest;
+    /// The compiled module; `compile` is called if there is none yet, and answers with its code. Waits while another thread compiles the same
+    /// one.
+    pub(crate) fn component(
+        &self,
+        digest: Digest,
+        compile: impl FnOnce() -> Result<Vec<u8>, Rejection>,
+    ) -> Result<Component, Rejection> {
         let mut memory = self.memory();
         loop {
             if let Some(component) = memory.components.get(&digest) {
+                self.metrics.found(Found::InMemory);
                 return Ok(component.clone());
             }
             if memory.compiling.insert(digest) {
@@ -67,21 +75,28 @@ impl ArtifactCache {
         drop(memory);
         // Dropped on a panic as well: whoever waits must not wait for ever.
         let claim = Claim { cache: self, digest };
-        let component = self.load_or_compile(module)?;
+        let component = self.load_or_compile(digest, compile)?;
         self.memory().insert(digest, component.clone());
         drop(claim);
         Ok(component)
     }
 
-    fn load_or_compile(&self, module: &Module) -> wasmtime::Result<Component> {
-        if let Some(component) = self.store.as_ref().and_then(|store| store.load(&self.engine, module.digest)) {
+    fn load_or_compile(
+        &self,
+        digest: Digest,
+        compile: impl FnOnce() -> Result<Vec<u8>, Rejection>,
+    ) -> Result<Component, Rejection> {
+        if let Some(component) = self.store.as_ref().and_then(|store| store.load(&self.engine, digest)) {
+            self.metrics.found(Found::OnDisk);
             return Ok(component);
         }
+        self.metrics.found(Found::Nowhere);
         let start = Instant::now();
-        let component = Component::from_binary(&self.engine, &module.bytes)?;
+        let code = compile()?;
         self.metrics.compiled(start.elapsed());
+        let component = load::component(&self.engine, Trusted::compiled(&code)).map_err(|error| unloadable(&error))?;
         if let Some(store) = &self.store {
-            store.save(module.digest, &component);
+            store.save(digest, &code);
         }
         Ok(component)
     }
@@ -89,6 +104,20 @@ impl ArtifactCache {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The code of a component, for the process that runs it first.
+pub(crate) fn code(component: &Component) -> Result<Vec<u8>, Rejection> {
+    component.serialize().map_err(|error| rejection(reason::INTERNAL, error.to_string()))
+}
+
+/// In that process: the component again.
+pub(crate) fn handed(engine: &Engine, code: &[u8]) -> Result<Component, Rejection> {
+    load::component(engine, Trusted::handed(code)).map_err(|error| unloadable(&error))
+}
+
+fn unloadable(error: &wasmtime::Error) -> Rejection {
+    rejection(reason::INTERNAL, format!("what was compiled cannot be loaded: {error:#}"))
 }
 
 struct Claim<'a> {

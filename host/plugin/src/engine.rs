@@ -1,7 +1,7 @@
 //! One wasmtime engine for the process, and the thread that advances its epoch.
 //!
-//! What is on is what plugins need and no more: every proposal that is off is code that an attacker cannot reach. Compilation uses
-//! one thread, because it runs beside workers that serve traffic.
+//! What is on is what plugins need and no more: every proposal that is off is code that an attacker cannot reach. The gateway itself never
+//! compiles: its engine has no compiler. The process that does has one thread, because it runs beside workers that serve traffic.
 
 use std::{
     io,
@@ -21,12 +21,10 @@ pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Stack of a guest. Deep recursion ends here, in a trap, long before the worker's own stack does.
 const WASM_STACK: usize = 512 << 10;
 
-/// The engine's configuration. Two engines made of it are compatible: one loads what the other compiled.
-pub(crate) fn config() -> Config {
+/// What all engines have in common: one loads what the other compiled.
+fn config() -> Config {
     let mut config = Config::new();
     config
-        .strategy(Strategy::Cranelift)
-        .parallel_compilation(false)
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .wasm_component_model(true)
@@ -41,6 +39,17 @@ pub(crate) fn config() -> Config {
     config
 }
 
+/// An engine that compiles, and runs nothing.
+pub(crate) fn compiling_engine() -> Result<Engine, EngineError> {
+    let mut config = config();
+    Engine::new(config.strategy(Strategy::Cranelift).parallel_compilation(false)).map_err(EngineError::Engine)
+}
+
+/// An engine that loads what was compiled, and has no compiler.
+pub(crate) fn running_engine() -> Result<Engine, EngineError> {
+    Engine::new(config().enable_compiler(false)).map_err(EngineError::Engine)
+}
+
 /// The engine with its ticker. Dropping the last clone ends the ticker.
 #[derive(Clone)]
 pub(crate) struct TickingEngine {
@@ -51,7 +60,7 @@ pub(crate) struct TickingEngine {
 impl TickingEngine {
     /// Make the engine and start its ticker.
     pub(crate) fn start() -> Result<Self, EngineError> {
-        let engine = Engine::new(&config()).map_err(EngineError::Engine)?;
+        let engine = running_engine()?;
         let ticker = Arc::new(Ticker::start(engine.clone()).map_err(EngineError::Thread)?);
         Ok(Self { engine, ticker })
     }

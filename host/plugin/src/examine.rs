@@ -4,15 +4,18 @@
 //! static check ─► compile (or cache) ─► link ─► instantiate ─► describe ─► schema ─► configure ─► plan ─► self-test ─► samples
 //! ```
 //!
-//! [`Examine`] is where the work happens. In this process today; code that compiles what strangers wrote deserves a process of its own,
-//! which will be another implementation that answers with the same values.
+//! The steps run in processes of their own ([`crate::validator`]); [`OutOfProcess`] asks for them, and makes a template of what comes back.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use penstock_core::plugin::{PluginSpec, Rejection};
+use wasmtime::{Engine, component::Component};
 
 use crate::{
-    artifact::ArtifactCache,
+    artifact::{self, ArtifactCache},
     capability::Stores,
     config::{self, Problems},
     contract::types::{Manifest, Plan as RawPlan},
@@ -20,12 +23,13 @@ use crate::{
     hooks::HookContext,
     imports,
     instance::{Instance, InstanceState, InstantiateError, Template, TemplateError, World},
+    metrics::{PluginMetrics, Validation},
     module::Module,
     plan::Plan,
     reason::{self, Step, faulted, rejection},
-    revision::config_text,
     samples,
     static_check::{self, Imports},
+    validator::{Findings, Validator},
 };
 
 /// A candidate that passed.
@@ -45,45 +49,122 @@ pub(crate) trait Examine: Send + Sync {
     fn describe(&self, module: &Module, spec: &PluginSpec) -> Result<Manifest, Rejection>;
 }
 
-/// Examines in this process, on the thread that asks.
-pub(crate) struct InProcess {
+/// Examines in processes of their own. The thread that asks waits for them.
+pub(crate) struct OutOfProcess {
     pub(crate) engine: TickingEngine,
     pub(crate) artifacts: ArtifactCache,
+    pub(crate) validator: Validator,
+    pub(crate) metrics: Arc<PluginMetrics>,
 }
 
-impl Examine for InProcess {
+impl Examine for OutOfProcess {
     fn examine(&self, module: &Module, spec: &PluginSpec) -> Result<Examined, Rejection> {
-        let imports = static_check::check(&module.bytes, &spec.capabilities)?;
-        let template = self.template(module, spec)?;
-        let mut instance = instantiate(&template, spec)?;
-        let manifest = describe(&mut instance, spec)?;
-        check_config(&manifest, spec)?;
-        let plan = configure(&mut instance, template.world(), spec)?;
-        self_test(&mut instance, spec)?;
-        let hook = HookContext { plan: &plan, imports, limits: &spec.limits };
-        samples::run(&mut instance, hook).map_err(|(step, fault)| faulted(step, &fault))?;
-        Ok(Examined { manifest, plan, imports, template })
+        let start = Instant::now();
+        let result = self.examine_untimed(module, spec);
+        self.tell(module, spec, result.as_ref().err(), start.elapsed());
+        result
     }
 
     fn describe(&self, module: &Module, spec: &PluginSpec) -> Result<Manifest, Rejection> {
-        static_check::check(&module.bytes, &spec.capabilities)?;
-        describe(&mut instantiate(&self.template(module, spec)?, spec)?, spec)
+        let component = self.component(module, spec)?;
+        let manifest = self.validator.describe(module, &artifact::code(&component)?, spec)?;
+        check_manifest(&manifest)?;
+        Ok(manifest)
     }
 }
 
-impl InProcess {
-    fn template(&self, module: &Module, spec: &PluginSpec) -> Result<Template, Rejection> {
-        let component = self.artifacts.component(module).map_err(|error| {
-            rejection(reason::COMPILE_FAILED, format!("the component cannot be compiled: {}", error.root_cause()))
-        })?;
-        let mismatch = |message: String| rejection(reason::CONTRACT_MISMATCH, message);
-        let linker = imports::linker(self.engine.engine(), &spec.capabilities)
-            .map_err(|error| rejection(reason::INTERNAL, error.to_string()))?;
-        Template::new(self.engine.clone(), &component, &linker).map_err(|error| match error {
-            TemplateError::Import(error) => mismatch(format!("an import does not fit the contract: {error:#}")),
-            TemplateError::Export { .. } => mismatch(error.to_string()),
-        })
+impl OutOfProcess {
+    fn examine_untimed(&self, module: &Module, spec: &PluginSpec) -> Result<Examined, Rejection> {
+        let component = self.component(module, spec)?;
+        let Findings { manifest, plan, imports } =
+            self.validator.examine(module, &artifact::code(&component)?, spec)?;
+        // What comes from there is not believed: it must pass here as well.
+        check_manifest(&manifest)?;
+        let template = template(&self.engine, &component, spec)?;
+        let plan = check_plan(plan, template.world(), spec)?;
+        Ok(Examined { manifest, plan, imports, template })
     }
+
+    fn component(&self, module: &Module, spec: &PluginSpec) -> Result<Component, Rejection> {
+        self.artifacts.component(module.digest, || self.validator.compile(module, spec))
+    }
+
+    fn tell(&self, module: &Module, spec: &PluginSpec, rejection: Option<&Rejection>, time: Duration) {
+        let outcome = match rejection {
+            None => Validation::Passed,
+            Some(rejection) if reason::is_of_validator(rejection.reason) => Validation::Failed,
+            Some(_) => Validation::Rejected,
+        };
+        self.metrics.validated(outcome, time);
+        let (plugin, digest, reason) = (&spec.plugin, module.digest, rejection.map(|rejection| rejection.reason));
+        tracing::info!(%plugin, %digest, seconds = time.as_secs_f64(), reason, "a candidate was validated");
+    }
+}
+
+/// In the process that compiles: the code of `module`.
+pub(crate) fn compile(engine: &Engine, module: &[u8], spec: &PluginSpec) -> Result<Vec<u8>, Rejection> {
+    static_check::check(module, &spec.capabilities)?;
+    engine.precompile_component(module).map_err(|error| {
+        if is_out_of_memory(&error) {
+            return rejection(
+                reason::VALIDATION_MEMORY_LIMIT,
+                "compiling the module takes more memory than validation may",
+            );
+        }
+        rejection(reason::COMPILE_FAILED, format!("the component cannot be compiled: {}", error.root_cause()))
+    })
+}
+
+/// In the process that runs: what a module says of itself.
+pub(crate) fn describe_artifact(
+    engine: &TickingEngine,
+    module: &[u8],
+    artifact: &[u8],
+    spec: &PluginSpec,
+) -> Result<Manifest, Rejection> {
+    static_check::check(module, &spec.capabilities)?;
+    let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec)?;
+    describe(&mut instantiate(&template, spec)?, spec)
+}
+
+/// In the process that runs: everything that can be found out without traffic. `config` is the text of the configuration.
+pub(crate) fn examine_artifact(
+    engine: &TickingEngine,
+    module: &[u8],
+    artifact: &[u8],
+    spec: &PluginSpec,
+    config: &str,
+) -> Result<Findings, Rejection> {
+    let imports = static_check::check(module, &spec.capabilities)?;
+    let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec)?;
+    let mut instance = instantiate(&template, spec)?;
+    let manifest = describe(&mut instance, spec)?;
+    check_config(&manifest, spec)?;
+    let raw = configure(&mut instance, spec, config)?;
+    let plan = check_plan(raw.clone(), template.world(), spec)?;
+    self_test(&mut instance, spec)?;
+    let hook = HookContext { plan: &plan, imports, limits: &spec.limits };
+    samples::run(&mut instance, hook).map_err(|(step, fault)| faulted(step, &fault))?;
+    Ok(Findings { manifest, plan: raw, imports })
+}
+
+fn template(engine: &TickingEngine, component: &Component, spec: &PluginSpec) -> Result<Template, Rejection> {
+    let mismatch = |message: String| rejection(reason::CONTRACT_MISMATCH, message);
+    let linker = imports::linker(engine.engine(), &spec.capabilities)
+        .map_err(|error| rejection(reason::INTERNAL, error.to_string()))?;
+    Template::new(engine.clone(), component, &linker).map_err(|error| match error {
+        TemplateError::Import(error) => mismatch(format!("an import does not fit the contract: {error:#}")),
+        TemplateError::Export { .. } => mismatch(error.to_string()),
+    })
+}
+
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    let is_errno = |error: &std::io::Error| error.raw_os_error() == Some(libc::ENOMEM);
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(is_errno)
+            || cause.downcast_ref::<rustix::io::Errno>() == Some(&rustix::io::Errno::NOMEM)
+            || cause.is::<wasmtime::error::OutOfMemory>()
+    })
 }
 
 fn instantiate(template: &Template, spec: &PluginSpec) -> Result<Instance, Rejection> {
@@ -99,6 +180,11 @@ fn instantiate(template: &Template, spec: &PluginSpec) -> Result<Instance, Rejec
 
 fn describe(instance: &mut Instance, spec: &PluginSpec) -> Result<Manifest, Rejection> {
     let manifest = instance.describe(spec.limits.configure_time).map_err(|fault| faulted(Step::Describe, &fault))?;
+    check_manifest(&manifest)?;
+    Ok(manifest)
+}
+
+fn check_manifest(manifest: &Manifest) -> Result<(), Rejection> {
     let wrong = |message| Err(rejection(reason::INVALID_MANIFEST, message));
     if !is_plugin_name(&manifest.name) {
         return wrong(format!(
@@ -112,7 +198,7 @@ fn describe(instance: &mut Instance, spec: &PluginSpec) -> Result<Manifest, Reje
             shorten(&manifest.version)
         ));
     }
-    Ok(manifest)
+    Ok(())
 }
 
 fn is_plugin_name(name: &str) -> bool {
@@ -141,11 +227,13 @@ fn check_config(manifest: &Manifest, spec: &PluginSpec) -> Result<(), Rejection>
     if problems.is_empty() { Ok(()) } else { Err(invalid_config(&problems)) }
 }
 
-fn configure(instance: &mut Instance, world: World, spec: &PluginSpec) -> Result<Plan, Rejection> {
-    let answer = instance
-        .configure(&config_text(&spec.config), spec.limits.configure_time)
-        .map_err(|fault| faulted(Step::Configure, &fault))?;
-    let raw: RawPlan = answer.map_err(|problems| invalid_config(&problems.into()))?;
+fn configure(instance: &mut Instance, spec: &PluginSpec, config: &str) -> Result<RawPlan, Rejection> {
+    let answer =
+        instance.configure(config, spec.limits.configure_time).map_err(|fault| faulted(Step::Configure, &fault))?;
+    answer.map_err(|problems| invalid_config(&problems.into()))
+}
+
+fn check_plan(raw: RawPlan, world: World, spec: &PluginSpec) -> Result<Plan, Rejection> {
     Plan::check(raw, world, &spec.limits)
         .map_err(|error| rejection(reason::INVALID_PLAN, format!("the plan breaks the contract: {error}")))
 }
@@ -158,3 +246,6 @@ fn self_test(instance: &mut Instance, spec: &PluginSpec) -> Result<(), Rejection
     let answer = instance.self_test(spec.limits.configure_time).map_err(|fault| faulted(Step::SelfTest, &fault))?;
     answer.map_err(|text| rejection(reason::SELF_TEST_FAILED, format!("the plugin's self-test failed: {text}")))
 }
+
+#[cfg(test)]
+mod tests;

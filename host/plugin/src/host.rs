@@ -16,7 +16,7 @@ mod owner;
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::AtomicU64,
@@ -40,9 +40,10 @@ use crate::{
     artifact::{ArtifactCache, StoreError},
     capability,
     engine::{EngineError, TickingEngine},
-    examine::InProcess,
+    examine::OutOfProcess,
     metrics::PluginMetrics,
     revision::{Loaded, RevisionTable},
+    validator::{Validator, ValidatorSettings},
     worker::Runtime,
 };
 
@@ -51,6 +52,8 @@ use crate::{
 pub struct PluginSettings {
     /// Directory for compiled modules, private to the host. None: they are compiled anew at each start.
     pub cache: Option<PathBuf>,
+    /// The process that validates candidates.
+    pub validator: ValidatorSettings,
 }
 
 /// Why the host did not start.
@@ -123,10 +126,9 @@ impl PluginHost {
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let (owner, inbox) = mpsc::channel();
-        let PluginSettings { cache } = settings;
         let stores = capability::Registry::default();
         registry.register_collector(Box::new(stores.exporter()));
-        let shared = Arc::new(Shared::new(cache.as_deref(), PluginMetrics::register(registry), stores)?);
+        let shared = Arc::new(Shared::new(settings, PluginMetrics::register(registry), stores)?);
         let desired = Arc::new(Mutex::new(None));
         let unloaded = Arc::clone(&shared.unloaded);
         let jobs = jobs::start(&shared, &owner).map_err(StartError::Thread)?;
@@ -150,7 +152,8 @@ impl PluginHost {
         Arc::new(Runtime { host: self.owner.clone(), unloaded: Arc::clone(&self.unloaded) })
     }
 
-    /// Put a plugin through everything that `apply` would, on this thread, without running it on traffic.
+    /// Put a plugin through everything that `apply` would, in the same processes with the same limits, without running it on traffic. Waits for
+    /// them. What `check` and the tools of authors say comes from here, so they cannot disagree with the gateway.
     ///
     /// # Errors
     /// The very rejection that would become the status of the resource.
@@ -167,14 +170,16 @@ impl Drop for PluginHost {
 
 impl Shared {
     fn new(
-        cache: Option<&Path>,
+        settings: PluginSettings,
         metrics: Arc<PluginMetrics>,
         stores: capability::Registry,
     ) -> Result<Self, StartError> {
         let engine = TickingEngine::start()?;
-        let artifacts = ArtifactCache::open(engine.engine().clone(), cache, Arc::clone(&metrics))?;
+        let PluginSettings { cache, validator } = settings;
+        let artifacts = ArtifactCache::open(engine.engine().clone(), cache.as_deref(), Arc::clone(&metrics))?;
+        let validator = Validator::new(validator);
         Ok(Self {
-            examiner: Box::new(InProcess { engine, artifacts }),
+            examiner: Box::new(OutOfProcess { engine, artifacts, validator, metrics: Arc::clone(&metrics) }),
             metrics,
             revisions: Mutex::new(RevisionTable::default()),
             stores,

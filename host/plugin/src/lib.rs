@@ -3,7 +3,8 @@
 //! ```text
 //!              PluginSpec                                  Fact::Plugin
 //! controller ─────────────► PluginHost ──────────────────────────────────────► controller
-//!                             │ fetch ─ static check ─ compile ─ describe ─ configure ─ samples     (own threads)
+//!                             │ fetch                                                               (own threads)
+//!                             │ static check ─ compile ─ describe ─ configure ─ samples             (own processes)
 //!                             ▼
 //!                          Revision ──(snapshot)──► proxy worker ──► PolicyWorker ──► Instance      (worker threads)
 //! ```
@@ -16,7 +17,8 @@
 //! * Nothing here blocks a worker but the hook itself, and that has a limit of CPU time.
 //! * A hook that does not answer properly leaves the message as it was. Its instance is dropped; no other exchange notices.
 //! * A candidate that is refused changes nothing but status: what was active stays active.
-//! * No WASI, no interface that the resource does not grant, no machine code that this host did not compile and sign.
+//! * No WASI, no interface that the resource does not grant, no machine code that this host did not have compiled and sign.
+//! * No compiler in the gateway's process: what strangers wrote is compiled and first run in a process that can do nothing else.
 
 mod artifact;
 mod breaker;
@@ -40,7 +42,9 @@ pub mod reason;
 mod reply;
 mod revision;
 mod samples;
+mod sandbox;
 mod static_check;
+pub mod validator;
 mod worker;
 
 pub use artifact::StoreError;

@@ -54,6 +54,35 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ValidationLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ArtifactLabels {
+    found: &'static str,
+}
+
+/// What came of validating a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Validation {
+    Passed,
+    /// The candidate is at fault.
+    Rejected,
+    /// The process that validates came to no end.
+    Failed,
+}
+
+/// Where compiled code was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    InMemory,
+    OnDisk,
+    /// It was compiled.
+    Nowhere,
+}
+
 /// All families of this crate. A plugin's series go when nobody uses the plugin any more.
 pub(crate) struct PluginMetrics {
     calls: Family<HookLabels, Counter>,
@@ -63,6 +92,8 @@ pub(crate) struct PluginMetrics {
     revisions: Family<ResultLabels, Counter>,
     instances: Family<PluginLabels, Gauge>,
     compile: Histogram,
+    validation: Family<ValidationLabels, Histogram, fn() -> Histogram>,
+    artifacts: Family<ArtifactLabels, Counter>,
     plugins: Mutex<HashMap<ResourceRef, Weak<CallMetrics>>>,
 }
 
@@ -77,6 +108,8 @@ impl PluginMetrics {
             revisions: Family::default(),
             instances: Family::default(),
             compile: Histogram::new(exponential_buckets(0.004, 2.0, 12)),
+            validation: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.004, 2.0, 16))),
+            artifacts: Family::default(),
             plugins: Mutex::default(),
         };
         registry.register("penstock_plugin_calls", "Hooks called", metrics.calls.clone());
@@ -94,6 +127,16 @@ impl PluginMetrics {
         registry.register("penstock_plugin_revisions", "Candidates by outcome", metrics.revisions.clone());
         registry.register("penstock_plugin_instances", "Live instances", metrics.instances.clone());
         registry.register("penstock_plugin_compile_seconds", "Time to compile a module", metrics.compile.clone());
+        registry.register(
+            "penstock_plugin_validation_seconds",
+            "Time to validate a candidate, with compiling where that was needed, by outcome",
+            metrics.validation.clone(),
+        );
+        registry.register(
+            "penstock_plugin_artifacts",
+            "Compiled modules that were needed, by where they were found",
+            metrics.artifacts.clone(),
+        );
         Arc::new(metrics)
     }
 
@@ -111,6 +154,26 @@ impl PluginMetrics {
     /// A module was compiled.
     pub(crate) fn compiled(&self, time: Duration) {
         self.compile.observe(time.as_secs_f64());
+    }
+
+    /// A candidate was validated.
+    pub(crate) fn validated(&self, outcome: Validation, time: Duration) {
+        let outcome = match outcome {
+            Validation::Passed => "passed",
+            Validation::Rejected => "rejected",
+            Validation::Failed => "failed",
+        };
+        self.validation.get_or_create(&ValidationLabels { outcome }).observe(time.as_secs_f64());
+    }
+
+    /// A compiled module was needed.
+    pub(crate) fn found(&self, found: Found) {
+        let found = match found {
+            Found::InMemory => "memory",
+            Found::OnDisk => "disk",
+            Found::Nowhere => "nowhere",
+        };
+        self.artifacts.get_or_create(&ArtifactLabels { found }).inc();
     }
 
     fn plugins(&self) -> MutexGuard<'_, HashMap<ResourceRef, Weak<CallMetrics>>> {

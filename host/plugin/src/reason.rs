@@ -7,58 +7,83 @@ use crate::printable::printable;
 /// Bytes of a message: it becomes part of a status that people read in a terminal.
 const LONGEST_MESSAGE: usize = 2048;
 
-/// The module could not be read. The only reason after which the host tries again by itself.
-pub const FETCH_FAILED: &str = "FetchFailed";
-/// The module is larger than `limits.moduleSize`.
-pub const MODULE_TOO_LARGE: &str = "ModuleTooLarge";
-/// The bytes are no WebAssembly, or are cut off or malformed.
-pub const INVALID_MODULE: &str = "InvalidModule";
-/// A core module where a component is needed.
-pub const NOT_A_COMPONENT: &str = "NotAComponent";
-/// A precompiled artifact: only artifacts that this host compiled and signed itself are ever loaded.
-pub const PRECOMPILED_MODULE: &str = "PrecompiledModule";
-/// The component does not export what a plugin must export.
-pub const NOT_A_PLUGIN: &str = "NotAPlugin";
-/// The component exports a world that this version of the gateway does not run.
-pub const WORLD_NOT_SUPPORTED: &str = "WorldNotSupported";
-/// The component was built against a newer version of the plugin contract.
-pub const NEWER_CONTRACT: &str = "NewerContract";
-/// The component imports an interface that no version of the contract has.
-pub const UNKNOWN_IMPORT: &str = "UnknownImport";
-/// The component imports a capability that the resource does not grant.
-pub const IMPORT_NOT_GRANTED: &str = "ImportNotGranted";
-/// The component imports a capability that this version of the gateway does not offer.
-pub const IMPORT_NOT_AVAILABLE: &str = "ImportNotAvailable";
-/// An import or export has another type than the contract's.
-pub const CONTRACT_MISMATCH: &str = "ContractMismatch";
-/// The component is valid but cannot be compiled.
-pub const COMPILE_FAILED: &str = "CompileFailed";
-/// The component's start code trapped.
-pub const START_TRAPPED: &str = "StartTrapped";
-/// `describe` trapped.
-pub const DESCRIBE_TRAPPED: &str = "DescribeTrapped";
-/// The manifest breaks the contract.
-pub const INVALID_MANIFEST: &str = "InvalidManifest";
-/// `spec.config` does not fit the plugin's schema, or `configure` found problems.
-pub const INVALID_CONFIG: &str = "InvalidConfig";
-/// `configure` trapped.
-pub const CONFIGURE_TRAPPED: &str = "ConfigureTrapped";
-/// The plan that `configure` answered breaks the contract.
-pub const INVALID_PLAN: &str = "InvalidPlan";
-/// `self-test` answered with an error.
-pub const SELF_TEST_FAILED: &str = "SelfTestFailed";
-/// `self-test` trapped.
-pub const SELF_TEST_TRAPPED: &str = "SelfTestTrapped";
-/// A hook trapped in one of the host's sample exchanges.
-pub const SAMPLE_TRAPPED: &str = "SampleTrapped";
-/// A hook's answer to one of the host's sample exchanges breaks the contract.
-pub const INVALID_ANSWER: &str = "InvalidAnswer";
-/// A step used more CPU time than `limits.configureTime`, or a hook more than `limits.hookTime`.
-pub const TIME_LIMIT: &str = "TimeLimitExceeded";
-/// A step needed more than `limits.memory`.
-pub const MEMORY_LIMIT: &str = "MemoryLimitExceeded";
-/// The thread that validated the candidate panicked: a defect of the gateway, which goes on without it.
-pub const INTERNAL: &str = "InternalError";
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = $text;)*
+
+        /// Every reason there is.
+        pub(crate) const ALL: &[&str] = &[$($name),*];
+    };
+}
+
+reasons! {
+    /// The module could not be read. The host tries again by itself.
+    FETCH_FAILED = "FetchFailed";
+    /// The module is larger than `limits.moduleSize`.
+    MODULE_TOO_LARGE = "ModuleTooLarge";
+    /// The bytes are no WebAssembly, or are cut off or malformed.
+    INVALID_MODULE = "InvalidModule";
+    /// A core module where a component is needed.
+    NOT_A_COMPONENT = "NotAComponent";
+    /// A precompiled artifact: only artifacts that this host compiled and signed itself are ever loaded.
+    PRECOMPILED_MODULE = "PrecompiledModule";
+    /// The component does not export what a plugin must export.
+    NOT_A_PLUGIN = "NotAPlugin";
+    /// The component exports a world that this version of the gateway does not run.
+    WORLD_NOT_SUPPORTED = "WorldNotSupported";
+    /// The component was built against a newer version of the plugin contract.
+    NEWER_CONTRACT = "NewerContract";
+    /// The component imports an interface that no version of the contract has.
+    UNKNOWN_IMPORT = "UnknownImport";
+    /// The component imports a capability that the resource does not grant.
+    IMPORT_NOT_GRANTED = "ImportNotGranted";
+    /// The component imports a capability that this version of the gateway does not offer.
+    IMPORT_NOT_AVAILABLE = "ImportNotAvailable";
+    /// An import or export has another type than the contract's.
+    CONTRACT_MISMATCH = "ContractMismatch";
+    /// The component is valid but cannot be compiled.
+    COMPILE_FAILED = "CompileFailed";
+    /// The component's start code trapped.
+    START_TRAPPED = "StartTrapped";
+    /// `describe` trapped.
+    DESCRIBE_TRAPPED = "DescribeTrapped";
+    /// The manifest breaks the contract.
+    INVALID_MANIFEST = "InvalidManifest";
+    /// `spec.config` does not fit the plugin's schema, or `configure` found problems.
+    INVALID_CONFIG = "InvalidConfig";
+    /// `configure` trapped.
+    CONFIGURE_TRAPPED = "ConfigureTrapped";
+    /// The plan that `configure` answered breaks the contract.
+    INVALID_PLAN = "InvalidPlan";
+    /// `self-test` answered with an error.
+    SELF_TEST_FAILED = "SelfTestFailed";
+    /// `self-test` trapped.
+    SELF_TEST_TRAPPED = "SelfTestTrapped";
+    /// A hook trapped in one of the host's sample exchanges.
+    SAMPLE_TRAPPED = "SampleTrapped";
+    /// A hook's answer to one of the host's sample exchanges breaks the contract.
+    INVALID_ANSWER = "InvalidAnswer";
+    /// A step used more CPU time than `limits.configureTime`, or a hook more than `limits.hookTime`.
+    TIME_LIMIT = "TimeLimitExceeded";
+    /// A step needed more than `limits.memory`.
+    MEMORY_LIMIT = "MemoryLimitExceeded";
+    /// The process that validates candidates cannot be started. The host tries again by itself.
+    VALIDATOR_UNAVAILABLE = "ValidatorUnavailable";
+    /// The process that validated the candidate crashed on it.
+    VALIDATOR_CRASHED = "ValidatorCrashed";
+    /// The process that validated the candidate was killed from outside: the machine is short of memory. The host tries again by itself.
+    VALIDATOR_KILLED = "ValidatorKilled";
+    /// The process that validated the candidate answered what no validator answers.
+    VALIDATOR_ANSWER_INVALID = "ValidatorAnswerInvalid";
+    /// Validating the candidate took more CPU time, or more time, than validation may.
+    VALIDATION_TIME_LIMIT = "ValidationTimeLimitExceeded";
+    /// Validating the candidate took more memory than validation may.
+    VALIDATION_MEMORY_LIMIT = "ValidationMemoryLimitExceeded";
+    /// The process that validated the candidate did what validation never does, such as opening a socket: it was taken over.
+    SANDBOX_VIOLATION = "SandboxViolation";
+    /// The thread that validated the candidate panicked: a defect of the gateway, which goes on without it.
+    INTERNAL = "InternalError";
+}
 
 /// Where in its validation a candidate runs code of the plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +132,31 @@ pub(crate) fn faulted(step: Step, fault: &PluginFault) -> Rejection {
         },
     };
     rejection(reason, format!("{step}: {}", fault.message))
+}
+
+/// The reason of these letters, if there is such a one.
+pub(crate) fn known(text: &str) -> Option<&'static str> {
+    ALL.iter().find(|reason| **reason == text).copied()
+}
+
+/// Whether the same candidate may pass when it is tried again: what went wrong lies with this machine.
+pub(crate) fn is_passing(reason: &str) -> bool {
+    [FETCH_FAILED, VALIDATOR_UNAVAILABLE, VALIDATOR_KILLED].contains(&reason)
+}
+
+/// Whether it says more about the process that validated than about the candidate.
+pub(crate) fn is_of_validator(reason: &str) -> bool {
+    [
+        VALIDATOR_UNAVAILABLE,
+        VALIDATOR_CRASHED,
+        VALIDATOR_KILLED,
+        VALIDATOR_ANSWER_INVALID,
+        VALIDATION_TIME_LIMIT,
+        VALIDATION_MEMORY_LIMIT,
+        SANDBOX_VIOLATION,
+        INTERNAL,
+    ]
+    .contains(&reason)
 }
 
 /// Shorthand for the places that refuse. Messages may quote what a plugin wrote.

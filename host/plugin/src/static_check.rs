@@ -4,6 +4,7 @@
 //! field of the resource that grants it.
 
 use penstock_core::plugin::{Capabilities, Rejection};
+use serde::{Deserialize, Serialize};
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::Engine;
 
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// What a component imports, as far as it changes how it is called.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Imports {
     /// The exchange must be lent to the store for each call.
     pub(crate) exchange_info: bool,

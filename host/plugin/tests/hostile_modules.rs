@@ -69,27 +69,6 @@ fn bytes_that_are_no_component() {
     world.refuses(spec("victim", wat::parse_str(body).unwrap()), "CompileFailed", "type mismatch");
 }
 
-/// At a boundary of sections a prefix is well-formed, and misses something; custom sections at the end are not missed.
-#[test]
-fn a_component_may_be_cut_off_anywhere() {
-    let host = Host::start();
-    let whole = Guest::default().build();
-    let mut accepted = Vec::new();
-    for len in 0..whole.len() {
-        match host.host.validate(&spec("victim", whole[..len].to_vec())) {
-            Ok(_) => accepted.push(len),
-            Err(rejection) => {
-                assert!(["InvalidModule", "NotAPlugin"].contains(&rejection.reason), "{len}: {rejection:?}");
-            }
-        }
-    }
-    assert!(
-        accepted.len() <= 2 && accepted.iter().all(|len| *len > whole.len() / 2),
-        "{accepted:?} of {}",
-        whole.len()
-    );
-}
-
 #[test]
 fn components_that_are_no_plugin_for_this_host() {
     let mut world = World::new();

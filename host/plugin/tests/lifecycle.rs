@@ -10,7 +10,7 @@ use penstock_core::plugin::{ActiveRevision, ModuleSource, PluginSpec, PolicyWork
 use penstock_plugin_host::PluginSettings;
 use support::{
     exchange::{on_request, token, works},
-    facts::{Host, plugin, spec},
+    facts::{Host, plugin, settings, spec},
     guest::{Answer, Guest},
 };
 
@@ -194,7 +194,7 @@ fn a_file_that_changes_is_a_new_revision() {
 #[test]
 fn a_module_is_compiled_once_for_all_plugins_and_starts() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = || PluginSettings { cache: Some(directory.path().join("compiled")) };
+    let settings = || PluginSettings { cache: Some(directory.path().join("compiled")), ..settings() };
     let specs: Vec<PluginSpec> =
         (0..8).map(|index| PluginSpec { plugin: plugin(&format!("p{index}")), ..configured(1) }).collect();
     for compilations in [1.0, 0.0] {

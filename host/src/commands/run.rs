@@ -114,7 +114,10 @@ impl Args {
     }
 
     fn plugin_settings(&self) -> PluginSettings {
-        PluginSettings { cache: self.data_dir.as_ref().map(|directory| directory.join("modules")) }
+        PluginSettings {
+            cache: self.data_dir.as_ref().map(|directory| directory.join("modules")),
+            ..PluginSettings::default()
+        }
     }
 }
 

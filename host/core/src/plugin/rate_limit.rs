@@ -2,10 +2,10 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize, de};
 
 /// A bucket: how much is allowed in which time, for each key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RateLimit {
     /// By which the plugin asks for it.
     pub name: Arc<str>,
@@ -27,7 +27,7 @@ impl RateLimit {
 }
 
 /// How counts are forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RateAlgorithm {
     /// Units come back one after the other, `limit` of them in a window. In any time `t` at most `burst + limit × t / window` are taken.
     TokenBucket {
@@ -58,6 +58,13 @@ impl RateWindow {
     #[must_use]
     pub fn get(self) -> Duration {
         self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for RateWindow {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let window = Duration::deserialize(deserializer)?;
+        Self::new(window).ok_or_else(|| de::Error::custom(format_args!("{window:?} is no window of a rate limit")))
     }
 }
 

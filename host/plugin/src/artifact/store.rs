@@ -20,6 +20,7 @@ use ring::{
 };
 use wasmtime::{Engine, component::Component};
 
+use super::load::{self, Trusted};
 use crate::module::Digest;
 
 /// First bytes of every artifact; the number grows when the layout changes.
@@ -96,7 +97,7 @@ impl ArtifactStore {
             let _ = fs::remove_file(&path);
             return None;
         };
-        match deserialize(engine, artifact) {
+        match load::component(engine, artifact) {
             Ok(component) => Some(component),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot load a compiled plugin; it is compiled again");
@@ -106,15 +107,14 @@ impl ArtifactStore {
     }
 
     /// Keep the compiled form of a module for the next start.
-    pub(super) fn save(&self, digest: Digest, component: &Component) {
+    pub(super) fn save(&self, digest: Digest, artifact: &[u8]) {
         let path = self.path(digest);
-        let result = component.serialize().map_err(io::Error::other).and_then(|artifact| {
-            self.make_room(artifact.len() as u64)?;
+        let result = self.make_room(artifact.len() as u64).and_then(|()| {
             let origin = self.origin(digest);
             let mut signature = hmac::Context::with_key(&self.key);
             signature.update(&origin);
-            signature.update(&artifact);
-            write_atomically(&path, &[MAGIC, signature.sign().as_ref(), &origin, &artifact])
+            signature.update(artifact);
+            write_atomically(&path, &[MAGIC, signature.sign().as_ref(), &origin, artifact])
         });
         if let Err(error) = result {
             tracing::warn!(path = %path.display(), %error, "cannot keep a compiled plugin; the next start compiles it again");
@@ -135,10 +135,10 @@ impl ArtifactStore {
     }
 
     /// The artifact in `file`, if its signature is ours and for this module and engine.
-    fn verified<'a>(&self, digest: Digest, file: &'a [u8]) -> Option<Verified<'a>> {
+    fn verified<'a>(&self, digest: Digest, file: &'a [u8]) -> Option<Trusted<'a>> {
         let (signature, signed) = file.strip_prefix(MAGIC)?.split_at_checked(SIGNATURE)?;
         hmac::verify(&self.key, signed, signature).ok()?;
-        signed.strip_prefix(&self.origin(digest)).map(Verified)
+        signed.strip_prefix(&self.origin(digest)).map(Trusted::signed)
     }
 
     /// Remove the oldest artifacts until `size` more bytes are within the limit. Those of other engines go the same way.
@@ -162,19 +162,6 @@ impl ArtifactStore {
         }
         Ok(())
     }
-}
-
-/// Bytes whose signature was checked. The checked bytes themselves are loaded, not the file again: it may have changed since.
-#[derive(Clone, Copy)]
-struct Verified<'a>(&'a [u8]);
-
-#[expect(unsafe_code, reason = "the one place that loads machine code; see below")]
-fn deserialize(engine: &Engine, artifact: Verified<'_>) -> wasmtime::Result<Component> {
-    // SAFETY: `deserialize` trusts that the bytes are the unmodified output of `Component::serialize`. `Verified` is only made from bytes
-    // that carry a valid HMAC under a key that never leaves this user's private directory, and only `save` signs, what `serialize` has just
-    // answered. Whoever could forge one can read the key, and so could change the gateway's own executable. That wasmtime, its settings
-    // or the CPU are the same is part of what is signed, and `deserialize` checks it again.
-    unsafe { Component::deserialize(engine, artifact.0) }
 }
 
 /// The key, if it is there, whole and private. A key that others could read is worth nothing, and neither is what it signed.

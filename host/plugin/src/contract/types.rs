@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "the derives of wasmtime expand to unsafe implementations that they have checked")]
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use wasmtime::component::{ComponentType, Lift, Lower, flags};
 
 #[derive(Debug, Clone, PartialEq, ComponentType, Lift, Lower)]
@@ -129,7 +130,7 @@ pub(crate) struct Summary<'a> {
     pub(crate) error: Option<&'a str>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, ComponentType, Lift)]
+#[derive(Debug, Clone, Copy, PartialEq, ComponentType, Lift, Serialize, Deserialize)]
 #[component(variant)]
 pub(crate) enum BodyMode {
     #[component(name = "none")]
@@ -140,7 +141,7 @@ pub(crate) enum BodyMode {
     Buffer(u32),
 }
 
-#[derive(Debug, Clone, ComponentType, Lift)]
+#[derive(Debug, Clone, ComponentType, Lift, Serialize, Deserialize)]
 #[component(record)]
 pub(crate) struct Manifest {
     pub(crate) name: String,
@@ -171,7 +172,38 @@ flags! {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, ComponentType, Lift)]
+impl Hooks {
+    /// With their names in the contract, in the order in which they are called.
+    pub(crate) const NAMES: [(Self, &'static str); 8] = [
+        (Self::REQUEST_HEADERS, "request-headers"),
+        (Self::REQUEST_BODY, "request-body"),
+        (Self::REQUEST_TRAILERS, "request-trailers"),
+        (Self::CHOOSE, "choose"),
+        (Self::RESPONSE_HEADERS, "response-headers"),
+        (Self::RESPONSE_BODY, "response-body"),
+        (Self::RESPONSE_TRAILERS, "response-trailers"),
+        (Self::END, "end"),
+    ];
+}
+
+/// By name.
+impl Serialize for Hooks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(Self::NAMES.iter().filter(|(hook, _)| *self & *hook == *hook).map(|(_, name)| name))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hooks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<String>::deserialize(deserializer)?.iter().try_fold(Self::empty(), |hooks, name| {
+            let hook = Self::NAMES.iter().find(|(_, known)| known == name);
+            hook.map(|(hook, _)| hooks | *hook)
+                .ok_or_else(|| de::Error::custom(format_args!("no hook is named {name:?}")))
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, ComponentType, Lift, Serialize, Deserialize)]
 #[component(record)]
 pub(crate) struct Plan {
     pub(crate) hooks: Hooks,

@@ -67,17 +67,6 @@ pub struct InstanceCost {
     pub memory: u64,
 }
 
-const HOOKS: [(wit::Hooks, &str); 8] = [
-    (wit::Hooks::REQUEST_HEADERS, "request-headers"),
-    (wit::Hooks::REQUEST_BODY, "request-body"),
-    (wit::Hooks::REQUEST_TRAILERS, "request-trailers"),
-    (wit::Hooks::CHOOSE, "choose"),
-    (wit::Hooks::RESPONSE_HEADERS, "response-headers"),
-    (wit::Hooks::RESPONSE_BODY, "response-body"),
-    (wit::Hooks::RESPONSE_TRAILERS, "response-trailers"),
-    (wit::Hooks::END, "end"),
-];
-
 impl PlanReport {
     pub(super) fn of(plan: &wit::Plan) -> Self {
         let body = |mode: BodyMode| match mode {
@@ -86,7 +75,11 @@ impl PlanReport {
             BodyMode::Buffer(most) => format!("buffer({most})"),
         };
         Self {
-            hooks: HOOKS.iter().filter(|(hook, _)| plan.hooks & *hook == *hook).map(|(_, name)| *name).collect(),
+            hooks: wit::Hooks::NAMES
+                .iter()
+                .filter(|(hook, _)| plan.hooks & *hook == *hook)
+                .map(|(_, name)| *name)
+                .collect(),
             request_reads: plan.request_reads.clone(),
             request_writes: plan.request_writes.clone(),
             response_reads: plan.response_reads.clone(),

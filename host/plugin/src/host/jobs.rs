@@ -62,7 +62,7 @@ pub(super) struct Refused {
 
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
-        Self { rejection, retry: false }
+        Self { retry: reason::is_passing(rejection.reason), rejection }
     }
 }
 

@@ -171,7 +171,7 @@ fn a_module_may_be_cut_off_anywhere() {
 
 #[test]
 fn precompiled_modules_are_refused() {
-    let engine = Engine::new(&crate::engine::config()).unwrap();
+    let engine = crate::engine::compiling_engine().unwrap();
     let artifact = engine.precompile_component(&component(&[], &[])).unwrap();
     let rejection = check(&artifact, &all()).unwrap_err();
     assert_eq!(rejection.reason, "PrecompiledModule");

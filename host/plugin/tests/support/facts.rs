@@ -15,7 +15,7 @@ use penstock_core::{
         PluginState, PolicyCall, Rejection,
     },
 };
-use penstock_plugin_host::{PluginHost, PluginSettings};
+use penstock_plugin_host::{PluginHost, PluginSettings, validator::ValidatorSettings};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 /// A hang becomes a failure; no measure of speed.
@@ -58,6 +58,13 @@ impl Facts {
     }
 }
 
+/// With a program that can validate: a test cannot, but its package has one.
+pub fn settings() -> PluginSettings {
+    let program = env!("CARGO_BIN_EXE_penstock-validator").into();
+    let validator = ValidatorSettings { program, arguments: Vec::new(), ..ValidatorSettings::default() };
+    PluginSettings { validator, ..PluginSettings::default() }
+}
+
 /// A host with its facts and metrics.
 pub struct Host {
     pub host: PluginHost,
@@ -67,7 +74,7 @@ pub struct Host {
 
 impl Host {
     pub fn start() -> Self {
-        Self::with(PluginSettings::default())
+        Self::with(settings())
     }
 
     pub fn with(settings: PluginSettings) -> Self {

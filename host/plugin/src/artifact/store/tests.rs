@@ -1,9 +1,12 @@
-use std::sync::Arc;
-
 use prometheus_client::registry::Registry;
 
 use super::*;
-use crate::{artifact::ArtifactCache, metrics::PluginMetrics, module::Module};
+use crate::{
+    artifact::ArtifactCache,
+    engine::{compiling_engine, running_engine},
+    metrics::PluginMetrics,
+    module::Module,
+};
 
 fn module(text: &str) -> Module {
     let bytes = wat::parse_str(text).unwrap();
@@ -15,20 +18,22 @@ fn a() -> Module {
 }
 
 fn engine() -> Engine {
-    Engine::new(&crate::engine::config()).unwrap()
+    running_engine().unwrap()
 }
 
 /// How often a new cache on `directory` had to compile for `module`.
 fn compilations(directory: &Path, module: &Module) -> usize {
-    let mut registry = Registry::default();
-    let metrics = PluginMetrics::register(&mut registry);
-    let cache = ArtifactCache::open(engine(), Some(directory), Arc::clone(&metrics)).unwrap();
-    cache.component(module).unwrap();
-    cache.component(module).unwrap();
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("penstock_plugin_compile_seconds_count ")).unwrap();
-    line.parse().unwrap()
+    let metrics = PluginMetrics::register(&mut Registry::default());
+    let cache = ArtifactCache::open(engine(), Some(directory), metrics).unwrap();
+    let mut compilations = 0;
+    for _ in 0..2 {
+        let compile = || {
+            compilations += 1;
+            Ok(compiling_engine().unwrap().precompile_component(&module.bytes).unwrap())
+        };
+        cache.component(module.digest, compile).unwrap();
+    }
+    compilations
 }
 
 /// The one artifact in the directory.

@@ -1,0 +1,229 @@
+//! Each probe runs in a process of its own: this very test, executed again with the name of the probe in its environment. It enters the
+//! sandbox, tries what it must not be able to do, and ends with [`HELD`] or [`BROKEN`].
+
+use std::{
+    env, fs,
+    hint::black_box,
+    io::{Seek as _, SeekFrom, Write as _},
+    net::TcpStream,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    process::{Command, Output, exit},
+    thread,
+    time::Instant,
+};
+
+use super::*;
+
+const HELD: i32 = 40;
+const BROKEN: i32 = 41;
+const PROBE: &str = "PENSTOCK_TEST_PROBE";
+
+fn limits() -> ValidationLimits {
+    ValidationLimits { cpu_time: Duration::from_secs(1), ..ValidationLimits::default() }
+}
+
+fn held(yes: bool) -> ! {
+    exit(if yes { HELD } else { BROKEN })
+}
+
+fn enter_full() {
+    give_up().unwrap();
+    assert_eq!(enter(&limits(), 0).unwrap(), Confinement::Full);
+}
+
+fn enter_fallback() {
+    give_up().unwrap();
+    assert_eq!(enter_with(&limits(), 0, None).unwrap(), Confinement::WithoutSeccomp);
+}
+
+fn allocate(bytes: usize) -> bool {
+    Vec::<u8>::new().try_reserve_exact(black_box(bytes)).is_ok()
+}
+
+fn spin() -> ! {
+    loop {
+        black_box(());
+    }
+}
+
+/// Where probes live: in the process that [`probe`] starts.
+#[test]
+fn a_probe() {
+    let Ok(name) = env::var(PROBE) else { return };
+    match &*name {
+        "works" => {
+            enter_full();
+            let before = Instant::now();
+            thread::sleep(Duration::from_millis(1));
+            let words: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+            held(before.elapsed() >= Duration::from_millis(1) && words.concat().len() == 2890)
+        }
+        "open" => {
+            enter_full();
+            held(fs::read("/proc/self/status").is_err() && fs::File::create("/tmp/penstock-probe").is_err())
+        }
+        "thread" => {
+            enter_full();
+            held(thread::Builder::new().spawn(|| ()).is_err())
+        }
+        "signal others" => {
+            let parent = getppid().unwrap();
+            enter_full();
+            held(rustix::process::kill_process(parent, Signal::CONT).is_err())
+        }
+        "socket" => {
+            enter_full();
+            let _ = TcpStream::connect("127.0.0.1:9");
+            held(false)
+        }
+        "execute" => {
+            enter_full();
+            let _ = std::os::unix::process::CommandExt::exec(&mut Command::new("/bin/true"));
+            held(false)
+        }
+        "abort" => {
+            enter_full();
+            std::process::abort()
+        }
+        "memory" => {
+            enter_full();
+            held(allocate(1 << 20) && !allocate(2 << 30))
+        }
+        "cpu" => {
+            enter_full();
+            spin()
+        }
+        "inherited" => {
+            let number: i32 = env::var("PENSTOCK_TEST_DESCRIPTOR").unwrap().parse().unwrap();
+            let path = format!("/proc/self/fd/{number}");
+            let before = fs::read_link(&path).is_ok();
+            give_up().unwrap();
+            held(before && fs::read_link(&path).is_err())
+        }
+        "privileges" => {
+            give_up().unwrap();
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            let has = |line: &str| status.lines().any(|known| known == line);
+            held(
+                has("NoNewPrivs:\t1")
+                    && has("CapEff:\t0000000000000000")
+                    && has("CapPrm:\t0000000000000000")
+                    && rustix::process::dumpable_behavior().unwrap() == DumpableBehavior::NotDumpable
+                    && rustix::process::parent_process_death_signal().unwrap() == Some(Signal::KILL),
+            )
+        }
+        "orphan" => held(
+            still_child_of(getppid().unwrap().as_raw_nonzero().get().unsigned_abs()).is_ok()
+                && still_child_of(1 << 30).is_err(),
+        ),
+        "bounds" => {
+            enter_fallback();
+            let soft = |resource| getrlimit(resource).current;
+            held(
+                soft(Resource::Cpu) == Some(1)
+                    && soft(Resource::Data) == Some(1 << 30)
+                    && soft(Resource::As) == Some((1 << 30) + RESERVATIONS)
+                    && soft(Resource::Nproc) == Some(0)
+                    && soft(Resource::Core) == Some(0)
+                    && soft(Resource::Nofile) == Some(IMAGES)
+                    && soft(Resource::Fsize) == Some(IMAGE_SIZE),
+            )
+        }
+        "address space" => {
+            enter_fallback();
+            held(rustix_reserves(100 << 30) && !rustix_reserves(300 << 30))
+        }
+        "file size" => {
+            give_up().unwrap();
+            let mut file = tempfile::tempfile().unwrap();
+            enter_with(&limits(), 0, None).unwrap();
+            file.seek(SeekFrom::Start(IMAGE_SIZE)).unwrap();
+            let _ = file.write_all(b"beyond");
+            held(false)
+        }
+        "descriptors" => {
+            enter_fallback();
+            let files: Vec<_> = (0..2 * IMAGES).map_while(|_| fs::File::open("/dev/null").ok()).collect();
+            held(files.len() < usize::try_from(IMAGES).unwrap())
+        }
+        "fallback memory" => {
+            enter_fallback();
+            held(allocate(1 << 20) && !allocate(2 << 30))
+        }
+        other => panic!("no probe is named {other}"),
+    }
+}
+
+/// Reserve without using, as linear memories do.
+fn rustix_reserves(bytes: u64) -> bool {
+    let mut config = wasmtime::Config::new();
+    config.memory_reservation(bytes).memory_guard_size(0).enable_compiler(false);
+    let engine = wasmtime::Engine::new(&config).unwrap();
+    let mut store = wasmtime::Store::new(&engine, ());
+    wasmtime::Memory::new(&mut store, wasmtime::MemoryType::new(1, None)).is_ok()
+}
+
+fn probe(name: &str, with: &[(&str, String)]) -> Output {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "sandbox::tests::a_probe", "--nocapture"]).env_clear().env(PROBE, name);
+    command.envs(with.iter().map(|(name, value)| (*name, value))).output().unwrap()
+}
+
+#[track_caller]
+fn holds(name: &str) {
+    let output = probe(name, &[]);
+    assert_eq!(output.status.code(), Some(HELD), "{name}: {output:?}");
+}
+
+#[track_caller]
+fn ends(name: &str, signal: i32) {
+    let output = probe(name, &[]);
+    assert_eq!(output.status.signal(), Some(signal), "{name}: {output:?}");
+}
+
+#[test]
+fn computing_goes_on_and_nothing_else_does() {
+    for name in ["works", "open", "thread", "signal others", "memory"] {
+        holds(name);
+    }
+}
+
+#[test]
+fn what_only_an_intruder_does_ends_the_process() {
+    for name in ["socket", "execute"] {
+        ends(name, libc::SIGSYS);
+    }
+}
+
+#[test]
+fn a_crash_is_told_as_what_it_is() {
+    ends("abort", libc::SIGABRT);
+}
+
+#[test]
+fn cpu_time_ends() {
+    ends("cpu", libc::SIGXCPU);
+}
+
+#[test]
+fn what_needs_no_limit_is_given_up_first() {
+    for name in ["privileges", "orphan"] {
+        holds(name);
+    }
+    // Opened such that it survives `exec`, as a careless parent's parent leaves it.
+    let file = fs::File::open("/dev/null").unwrap();
+    let kept: OwnedFd = rustix::io::dup(&file).unwrap();
+    let output = probe("inherited", &[("PENSTOCK_TEST_DESCRIPTOR", kept.as_raw_fd().to_string())]);
+    assert_eq!(output.status.code(), Some(HELD), "{output:?}");
+}
+
+#[test]
+fn without_seccomp_the_limits_hold() {
+    for name in ["bounds", "address space", "descriptors", "fallback memory"] {
+        holds(name);
+    }
+    ends("file size", libc::SIGXFSZ);
+}
