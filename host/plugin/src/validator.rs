@@ -96,7 +96,6 @@ impl Validator {
     }
 
     /// What a compiled module says of itself.
-    #[expect(dead_code, reason = "for the tools of authors, which are not there yet")]
     pub(crate) fn describe(&self, module: &Module, code: &[u8], spec: &PluginSpec) -> Result<Manifest, Rejection> {
         match self.ask(Task::Describe, spec, module, code)? {
             (Outcome::Described(manifest), _) => Ok(manifest),
@@ -139,7 +138,7 @@ impl Validator {
         self.note(confinement);
         match outcome {
             Outcome::Rejected { reason, message } => {
-                Err(wire::refusal(reason, &message).unwrap_or_else(|error| invalid_answer(&error)))
+                Err(wire::refusal(&reason, &message).unwrap_or_else(|error| invalid_answer(&error)))
             }
             outcome => Ok((outcome, code.to_vec())),
         }

@@ -11,7 +11,7 @@ use penstock_core::{
 use super::*;
 use crate::engine::compiling_engine;
 
-#[expect(dead_code, reason = "it is made for other tests")]
+#[expect(dead_code, unreachable_pub, reason = "it is made for other tests")]
 #[path = "../../tests/support/guest.rs"]
 mod guest;
 

@@ -8,7 +8,7 @@ use std::{
     net::TcpStream,
     os::{
         fd::{AsRawFd as _, OwnedFd},
-        unix::process::ExitStatusExt as _,
+        unix::process::{CommandExt as _, ExitStatusExt as _},
     },
     process::{Command, Output, exit},
     thread,
@@ -20,145 +20,133 @@ use super::*;
 const HELD: i32 = 40;
 const BROKEN: i32 = 41;
 const PROBE: &str = "PENSTOCK_TEST_PROBE";
+const DESCRIPTOR: &str = "PENSTOCK_TEST_DESCRIPTOR";
 
-fn limits() -> ValidationLimits {
-    ValidationLimits { cpu_time: Duration::from_secs(1), ..ValidationLimits::default() }
-}
+type Probe = (&'static str, fn() -> bool);
 
-fn held(yes: bool) -> ! {
-    exit(if yes { HELD } else { BROKEN })
-}
-
-fn enter_full() {
-    give_up().unwrap();
-    assert_eq!(enter(&limits(), 0).unwrap(), Confinement::Full);
-}
-
-fn enter_fallback() {
-    give_up().unwrap();
-    assert_eq!(enter_with(&limits(), 0, None).unwrap(), Confinement::WithoutSeccomp);
-}
-
-fn allocate(bytes: usize) -> bool {
-    Vec::<u8>::new().try_reserve_exact(black_box(bytes)).is_ok()
-}
-
-fn spin() -> ! {
-    loop {
-        black_box(());
-    }
-}
+/// What a process tries in the sandbox; whether it was kept from it. Those that the kernel ends never answer.
+const PROBES: [Probe; 17] = [
+    ("works", works),
+    ("open", opens_nothing),
+    ("thread", || in_full(|| thread::Builder::new().spawn(|| ()).is_err())),
+    ("signal others", signals_nobody),
+    ("memory", || in_full(memory_ends)),
+    ("socket", || in_full(|| TcpStream::connect("127.0.0.1:9").is_ok())),
+    ("execute", || in_full(|| Command::new("/bin/true").exec().raw_os_error().is_none())),
+    ("abort", || in_full(|| std::process::abort())),
+    ("cpu", || in_full(spin)),
+    ("inherited", inherits_nothing),
+    ("privileges", has_no_privileges),
+    ("orphan", knows_its_parent),
+    ("bounds", || in_fallback(is_bounded)),
+    ("address space", || in_fallback(|| reserves(100 << 30) && !reserves(300 << 30))),
+    ("file size", writes_little),
+    ("descriptors", || in_fallback(opens_little)),
+    ("fallback memory", || in_fallback(memory_ends)),
+];
 
 /// Where probes live: in the process that [`probe`] starts.
 #[test]
 fn a_probe() {
     let Ok(name) = env::var(PROBE) else { return };
-    match &*name {
-        "works" => {
-            enter_full();
-            let before = Instant::now();
-            thread::sleep(Duration::from_millis(1));
-            let words: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
-            held(before.elapsed() >= Duration::from_millis(1) && words.concat().len() == 2890)
-        }
-        "open" => {
-            enter_full();
-            held(fs::read("/proc/self/status").is_err() && fs::File::create("/tmp/penstock-probe").is_err())
-        }
-        "thread" => {
-            enter_full();
-            held(thread::Builder::new().spawn(|| ()).is_err())
-        }
-        "signal others" => {
-            let parent = getppid().unwrap();
-            enter_full();
-            held(rustix::process::kill_process(parent, Signal::CONT).is_err())
-        }
-        "socket" => {
-            enter_full();
-            let _ = TcpStream::connect("127.0.0.1:9");
-            held(false)
-        }
-        "execute" => {
-            enter_full();
-            let _ = std::os::unix::process::CommandExt::exec(&mut Command::new("/bin/true"));
-            held(false)
-        }
-        "abort" => {
-            enter_full();
-            std::process::abort()
-        }
-        "memory" => {
-            enter_full();
-            held(allocate(1 << 20) && !allocate(2 << 30))
-        }
-        "cpu" => {
-            enter_full();
-            spin()
-        }
-        "inherited" => {
-            let number: i32 = env::var("PENSTOCK_TEST_DESCRIPTOR").unwrap().parse().unwrap();
-            let path = format!("/proc/self/fd/{number}");
-            let before = fs::read_link(&path).is_ok();
-            give_up().unwrap();
-            held(before && fs::read_link(&path).is_err())
-        }
-        "privileges" => {
-            give_up().unwrap();
-            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-            let has = |line: &str| status.lines().any(|known| known == line);
-            held(
-                has("NoNewPrivs:\t1")
-                    && has("CapEff:\t0000000000000000")
-                    && has("CapPrm:\t0000000000000000")
-                    && rustix::process::dumpable_behavior().unwrap() == DumpableBehavior::NotDumpable
-                    && rustix::process::parent_process_death_signal().unwrap() == Some(Signal::KILL),
-            )
-        }
-        "orphan" => held(
-            still_child_of(getppid().unwrap().as_raw_nonzero().get().unsigned_abs()).is_ok()
-                && still_child_of(1 << 30).is_err(),
-        ),
-        "bounds" => {
-            enter_fallback();
-            let soft = |resource| getrlimit(resource).current;
-            held(
-                soft(Resource::Cpu) == Some(1)
-                    && soft(Resource::Data) == Some(1 << 30)
-                    && soft(Resource::As) == Some((1 << 30) + RESERVATIONS)
-                    && soft(Resource::Nproc) == Some(0)
-                    && soft(Resource::Core) == Some(0)
-                    && soft(Resource::Nofile) == Some(IMAGES)
-                    && soft(Resource::Fsize) == Some(IMAGE_SIZE),
-            )
-        }
-        "address space" => {
-            enter_fallback();
-            held(rustix_reserves(100 << 30) && !rustix_reserves(300 << 30))
-        }
-        "file size" => {
-            give_up().unwrap();
-            let mut file = tempfile::tempfile().unwrap();
-            enter_with(&limits(), 0, None).unwrap();
-            file.seek(SeekFrom::Start(IMAGE_SIZE)).unwrap();
-            let _ = file.write_all(b"beyond");
-            held(false)
-        }
-        "descriptors" => {
-            enter_fallback();
-            let files: Vec<_> = (0..2 * IMAGES).map_while(|_| fs::File::open("/dev/null").ok()).collect();
-            held(files.len() < usize::try_from(IMAGES).unwrap())
-        }
-        "fallback memory" => {
-            enter_fallback();
-            held(allocate(1 << 20) && !allocate(2 << 30))
-        }
-        other => panic!("no probe is named {other}"),
+    let (_, probe) = PROBES.iter().find(|(known, _)| *known == name).unwrap();
+    exit(if probe() { HELD } else { BROKEN })
+}
+
+fn limits() -> ValidationLimits {
+    ValidationLimits { cpu_time: Duration::from_secs(1), ..ValidationLimits::default() }
+}
+
+fn in_full(probe: impl FnOnce() -> bool) -> bool {
+    give_up().unwrap();
+    assert_eq!(enter(&limits(), 0).unwrap(), Confinement::Full);
+    probe()
+}
+
+fn in_fallback(probe: impl FnOnce() -> bool) -> bool {
+    give_up().unwrap();
+    assert_eq!(enter_with(&limits(), 0, None).unwrap(), Confinement::WithoutSeccomp);
+    probe()
+}
+
+fn works() -> bool {
+    in_full(|| {
+        let before = Instant::now();
+        thread::sleep(Duration::from_millis(1));
+        let words: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        before.elapsed() >= Duration::from_millis(1) && words.concat().len() == 2890
+    })
+}
+
+fn opens_nothing() -> bool {
+    in_full(|| fs::read("/proc/self/status").is_err() && fs::File::create("/tmp/penstock-probe").is_err())
+}
+
+fn signals_nobody() -> bool {
+    let parent = getppid().unwrap();
+    in_full(|| rustix::process::kill_process(parent, Signal::CONT).is_err())
+}
+
+fn memory_ends() -> bool {
+    let allocate = |bytes: usize| Vec::<u8>::new().try_reserve_exact(black_box(bytes)).is_ok();
+    allocate(1 << 20) && !allocate(2 << 30)
+}
+
+fn spin() -> bool {
+    loop {
+        black_box(());
     }
 }
 
+fn inherits_nothing() -> bool {
+    let path = format!("/proc/self/fd/{}", env::var(DESCRIPTOR).unwrap());
+    let before = fs::read_link(&path).is_ok();
+    give_up().unwrap();
+    before && fs::read_link(&path).is_err()
+}
+
+fn has_no_privileges() -> bool {
+    give_up().unwrap();
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let has = |line: &str| status.lines().any(|known| known == line);
+    has("NoNewPrivs:\t1")
+        && has("CapEff:\t0000000000000000")
+        && has("CapPrm:\t0000000000000000")
+        && rustix::process::dumpable_behavior().unwrap() == DumpableBehavior::NotDumpable
+        && rustix::process::parent_process_death_signal().unwrap() == Some(Signal::KILL)
+}
+
+fn knows_its_parent() -> bool {
+    let parent = getppid().unwrap().as_raw_nonzero().get().unsigned_abs();
+    still_child_of(parent).is_ok() && still_child_of(1 << 30).is_err()
+}
+
+fn is_bounded() -> bool {
+    let soft = |resource| getrlimit(resource).current;
+    soft(Resource::Cpu) == Some(1)
+        && soft(Resource::Data) == Some(1 << 30)
+        && soft(Resource::As) == Some((1 << 30) + RESERVATIONS)
+        && soft(Resource::Nproc) == Some(0)
+        && soft(Resource::Core) == Some(0)
+        && soft(Resource::Nofile) == Some(IMAGES)
+        && soft(Resource::Fsize) == Some(IMAGE_SIZE)
+}
+
+fn writes_little() -> bool {
+    give_up().unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    enter_with(&limits(), 0, None).unwrap();
+    file.seek(SeekFrom::Start(IMAGE_SIZE)).unwrap();
+    file.write_all(b"beyond").is_ok()
+}
+
+fn opens_little() -> bool {
+    let files: Vec<_> = (0..2 * IMAGES).map_while(|_| fs::File::open("/dev/null").ok()).collect();
+    files.len() < usize::try_from(IMAGES).unwrap()
+}
+
 /// Reserve without using, as linear memories do.
-fn rustix_reserves(bytes: u64) -> bool {
+fn reserves(bytes: u64) -> bool {
     let mut config = wasmtime::Config::new();
     config.memory_reservation(bytes).memory_guard_size(0).enable_compiler(false);
     let engine = wasmtime::Engine::new(&config).unwrap();
@@ -216,7 +204,7 @@ fn what_needs_no_limit_is_given_up_first() {
     // Opened such that it survives `exec`, as a careless parent's parent leaves it.
     let file = fs::File::open("/dev/null").unwrap();
     let kept: OwnedFd = rustix::io::dup(&file).unwrap();
-    let output = probe("inherited", &[("PENSTOCK_TEST_DESCRIPTOR", kept.as_raw_fd().to_string())]);
+    let output = probe("inherited", &[(DESCRIPTOR, kept.as_raw_fd().to_string())]);
     assert_eq!(output.status.code(), Some(HELD), "{output:?}");
 }
 

@@ -143,8 +143,8 @@ pub(super) fn parse<T: DeserializeOwned>(frame: &[u8]) -> Result<(T, &[u8]), Inv
 }
 
 /// The refusal that an answer gives, if its reason is one of ours.
-pub(super) fn refusal(reason: String, message: &str) -> Result<Rejection, InvalidFrame> {
-    match reason::known(&reason) {
+pub(super) fn refusal(reason: &str, message: &str) -> Result<Rejection, InvalidFrame> {
+    match reason::known(reason) {
         Some(reason) => Ok(reason::rejection(reason, message)),
         None => Err(InvalidFrame::Reason(reason.chars().take(64).collect())),
     }
@@ -176,7 +176,7 @@ mod tests {
         let (answer, bytes) = parse::<Answer>(&frame).unwrap();
         assert_eq!(bytes, b"behind");
         let Outcome::Rejected { reason, message } = answer.outcome else { panic!("{answer:?}") };
-        let refusal = refusal(reason, &message).unwrap();
+        let refusal = refusal(&reason, &message).unwrap();
         assert_eq!((refusal.reason, &*refusal.message), (reason::INVALID_MODULE, "no"));
     }
 
@@ -196,6 +196,6 @@ mod tests {
         ] {
             assert!(parse::<Answer>(garbage).is_err(), "{garbage:?}");
         }
-        assert!(matches!(refusal("Whatever".into(), ""), Err(InvalidFrame::Reason(_))));
+        assert!(matches!(refusal("Whatever", ""), Err(InvalidFrame::Reason(_))));
     }
 }
