@@ -61,7 +61,7 @@ impl Examine for OutOfProcess {
     fn examine(&self, module: &Module, spec: &PluginSpec) -> Result<Examined, Rejection> {
         let start = Instant::now();
         let result = self.examine_untimed(module, spec);
-        self.tell(module, spec, result.as_ref().err(), start.elapsed());
+        self.count(result.as_ref().err(), start.elapsed());
         result
     }
 
@@ -89,15 +89,13 @@ impl OutOfProcess {
         self.artifacts.component(module.digest, || self.validator.compile(module, spec))
     }
 
-    fn tell(&self, module: &Module, spec: &PluginSpec, rejection: Option<&Rejection>, time: Duration) {
+    fn count(&self, rejection: Option<&Rejection>, time: Duration) {
         let outcome = match rejection {
             None => Validation::Passed,
             Some(rejection) if reason::is_of_validator(rejection.reason) => Validation::Failed,
             Some(_) => Validation::Rejected,
         };
         self.metrics.validated(outcome, time);
-        let (plugin, digest, reason) = (&spec.plugin, module.digest, rejection.map(|rejection| rejection.reason));
-        tracing::info!(%plugin, %digest, seconds = time.as_secs_f64(), reason, "a candidate was validated");
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, Receiver, Sender},
     },
+    time::Instant,
 };
 
 use penstock_core::plugin::{PluginSpec, Rejection};
@@ -120,7 +121,10 @@ impl Shared {
             return Ok(loaded);
         }
         examining();
+        let start = Instant::now();
         let examined = self.examiner.examine(module, spec)?;
+        let (plugin, digest, seconds) = (&spec.plugin, module.digest, start.elapsed().as_secs_f64());
+        tracing::info!(%plugin, %digest, seconds, "a candidate passed validation");
         let metrics = self.metrics.plugin(&spec.plugin);
         let stores = self.stores.open(spec, &examined.manifest.name, Nanos::now());
         let loaded = Loaded::new(key, examined, metrics, stores, Arc::clone(&self.unloaded));
