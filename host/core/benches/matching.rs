@@ -59,6 +59,7 @@ fn route(world: World, at: usize) -> Arc<Route> {
             response_headers: None,
             rewrite: None,
             policies: Vec::new(),
+            route_plugin: None,
             action: Action::Fail(Failure { reason: Reason::NoBackend, message: "bench".into() }),
         })
     };

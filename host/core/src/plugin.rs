@@ -20,12 +20,14 @@ pub use self::{
     },
     exchange::{BodyVerdict, Chunk, Direction, HeldHead, Message, PolicyExchange, Summary, TrailersVerdict},
     rate_limit::{RateAlgorithm, RateLimit, RateWindow},
+    route::{Choice, ResponseEdits, RouteCall},
 };
 use crate::ResourceRef;
 
 mod calls;
 mod exchange;
 mod rate_limit;
+mod route;
 
 /// A loaded revision (module + config + limits + capabilities). Equal ids mean the same revision, so two snapshots that name it find the
 /// same warm instances. Whoever holds one keeps it loaded: a request in flight can finish with the revision it began with.
@@ -102,12 +104,18 @@ pub struct Hooks {
     /// What a policy on bodies, trailers or the end asks for beyond that. None: a policy on headers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streaming: Option<StreamingHooks>,
+    /// It is a route plugin, which chooses among the backends of a rule. Such a plugin has no other hook.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub choose: bool,
 }
 
 impl Hooks {
     /// Whether the plugin is called at all.
     pub fn any(&self) -> bool {
-        self.request || self.response || self.streaming.is_some_and(|streaming| streaming != StreamingHooks::default())
+        self.request
+            || self.response
+            || self.choose
+            || self.streaming.is_some_and(|streaming| streaming != StreamingHooks::default())
     }
 }
 

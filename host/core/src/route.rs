@@ -1,6 +1,10 @@
 //! Routes as the proxy sees them: HTTPRoute, GRPCRoute and Ingress all become these values.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use http::{HeaderName, HeaderValue, Method};
 use regex::{Regex, RegexBuilder};
@@ -12,7 +16,7 @@ use crate::{
     filter::{HeaderEdits, Redirect, UrlRewrite},
     hostname::HostPattern,
     path::{self, InvalidPath},
-    plugin::PolicyCall,
+    plugin::{PolicyCall, RouteCall},
     reason::Reason,
 };
 
@@ -69,6 +73,9 @@ pub struct Rule {
     /// Policy plugins in the order of their request hooks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyCall>,
+    /// The plugin that chooses among the backends; only with [`Action::Forward`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route_plugin: Option<RouteCall>,
     /// What becomes of the request.
     pub action: Action,
 }
@@ -96,7 +103,7 @@ pub struct Failure {
 /// Backends of a rule with their weights.
 #[derive(Debug, Clone, Serialize)]
 pub struct WeightedBackends {
-    /// In the order of the resource; weights of zero are kept out.
+    /// In the order of the resource. Those with a weight of zero only if a route plugin may choose them.
     pub backends: Vec<WeightedBackend>,
     /// Sum of the weights; 0 means that nothing may be chosen (`Reason::NoBackend`).
     pub total: u32,
@@ -105,9 +112,23 @@ pub struct WeightedBackends {
 impl WeightedBackends {
     /// Backends as a resource lists them, with the total of their weights. Weights of zero are dropped.
     pub fn new(backends: impl IntoIterator<Item = WeightedBackend>) -> Self {
-        let backends: Vec<_> = backends.into_iter().filter(|backend| backend.weight > 0).collect();
+        Self::all(backends.into_iter().filter(|backend| backend.weight > 0).collect())
+    }
+
+    /// Backends as a resource lists them, also those with a weight of zero: a route plugin may choose them, the weights never do.
+    pub fn all(backends: Vec<WeightedBackend>) -> Self {
         let total = backends.iter().map(|backend| backend.weight).fold(0, u32::saturating_add);
         Self { backends, total }
+    }
+
+    /// A number for the rule that is the same for as long as names, weights and order of its backends are.
+    pub fn identity(&self, rule: &RuleId) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        rule.hash(&mut hasher);
+        for backend in &self.backends {
+            (&backend.name, backend.weight).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// The backend for a number drawn uniformly from all `u32`, with its place: each gets its share to within one part in 2³² / total.
@@ -125,7 +146,10 @@ impl WeightedBackends {
 /// One `backendRefs` entry.
 #[derive(Debug, Clone, Serialize)]
 pub struct WeightedBackend {
-    /// Share of the total, at least 1.
+    /// As route plugins know it: `namespace/name:port`, also of a reference that does not resolve.
+    #[serde(skip)]
+    pub name: Arc<str>,
+    /// Share of the total.
     pub weight: u32,
     /// Where it goes.
     pub target: Target,
@@ -147,6 +171,16 @@ pub enum Target {
     Backend(Arc<Backend>),
     /// A reference that does not resolve: its share of requests gets this answer.
     Fail(Failure),
+}
+
+impl Target {
+    /// How many endpoints could take a request now; none for a reference that does not resolve.
+    pub fn ready_endpoints(&self) -> usize {
+        match self {
+            Self::Backend(backend) => backend.endpoints.load().endpoints.len(),
+            Self::Fail(_) => 0,
+        }
+    }
 }
 
 /// All of it must hold.
@@ -286,6 +320,7 @@ mod tests {
 
     fn backends(weights: &[u32]) -> WeightedBackends {
         WeightedBackends::new(weights.iter().map(|&weight| WeightedBackend {
+            name: format!("default/{weight}:80").into(),
             weight,
             target: Target::Fail(Failure { reason: Reason::InvalidBackend, message: "".into() }),
             request_headers: None,
@@ -309,6 +344,24 @@ mod tests {
         check(&[1, 3], 1 << 30, Some(3));
         check(&[1, 3], u32::MAX, Some(3));
         check(&[0, 5, 0], 7, Some(5));
+    }
+
+    #[test]
+    fn a_weight_of_zero_is_there_for_route_plugins_only() {
+        let zero = WeightedBackends::all(
+            backends(&[7]).backends.into_iter().map(|it| WeightedBackend { weight: 0, ..it }).collect(),
+        );
+        assert_eq!((zero.backends.len(), zero.total), (1, 0));
+        assert!(zero.pick(0).is_none() && zero.pick(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn the_identity_of_a_rule_is_that_of_its_backends() {
+        let rule =
+            |index| RuleId { route: ResourceRef::new(crate::Kind::HTTPRoute, "default", "a"), index, name: None };
+        assert_eq!(backends(&[1, 2]).identity(&rule(0)), backends(&[1, 2]).identity(&rule(0)));
+        assert_ne!(backends(&[1, 2]).identity(&rule(0)), backends(&[2, 1]).identity(&rule(0)));
+        assert_ne!(backends(&[1, 2]).identity(&rule(0)), backends(&[1, 2]).identity(&rule(1)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) const VERSION: Version = Version { major: 0, minor: 1, patch: 0 };
 pub(crate) const LIFECYCLE: &str = "penstock:plugin/lifecycle@0.1.0";
 pub(crate) const HEADER_POLICY: &str = "penstock:plugin/header-policy@0.1.0";
 pub(crate) const EXCHANGE_POLICY: &str = "penstock:plugin/exchange-policy@0.1.0";
+pub(crate) const ROUTE_POLICY: &str = "penstock:plugin/route-policy@0.1.0";
 pub(crate) const EXCHANGE_INFO: &str = "penstock:plugin/exchange-info@0.1.0";
 pub(crate) const LOG: &str = "penstock:plugin/log@0.1.0";
 pub(crate) const CLOCK: &str = "penstock:plugin/clock@0.1.0";

@@ -82,6 +82,12 @@ impl Edits {
         Ok(edits)
     }
 
+    /// Whether nothing would change.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { headers, method, authority, path, status } = self;
+        headers.is_empty() && method.is_none() && authority.is_none() && path.is_none() && status.is_none()
+    }
+
     /// Add one edit; answers how many bytes it carries.
     fn add(&mut self, edit: Edit, writes: &Writes) -> Result<usize, InvalidEdit> {
         match edit {

@@ -141,18 +141,18 @@ pub(crate) fn allow_hold(plan: &Plan, verdict: Verdict, direction: Direction) ->
     }
 }
 
-fn begin(instance: &mut Instance, hook: HookContext<'_>, exchange: &ExchangeFacts<'_>) {
+pub(crate) fn begin(instance: &mut Instance, hook: HookContext<'_>, exchange: &ExchangeFacts<'_>) {
     if hook.imports.log {
         instance.state().log.begin(exchange.request_id);
     }
 }
 
-fn end(instance: &mut Instance) {
+pub(crate) fn end(instance: &mut Instance) {
     instance.state().clock = None;
 }
 
 /// Move what the store must own for the call out of `head`; only the headers are not cheap to clone.
-fn lend(exchange: &ExchangeFacts<'_>, head: &mut http::request::Parts) -> LentRequest {
+pub(crate) fn lend(exchange: &ExchangeFacts<'_>, head: &mut http::request::Parts) -> LentRequest {
     LentRequest {
         method: head.method.clone(),
         uri: head.uri.clone(),
@@ -161,7 +161,7 @@ fn lend(exchange: &ExchangeFacts<'_>, head: &mut http::request::Parts) -> LentRe
     }
 }
 
-fn take_back<T, U>(lent: Arc<T>, unwrap: impl FnOnce(T) -> U) -> U {
+pub(crate) fn take_back<T, U>(lent: Arc<T>, unwrap: impl FnOnce(T) -> U) -> U {
     unwrap(Arc::into_inner(lent).expect("the store's own Arc was dropped when the call ended, and nobody else had one"))
 }
 
@@ -171,7 +171,7 @@ fn known(plan: &Plan, carried: &Carried) -> RequestView {
 }
 
 #[cold]
-fn invalid(error: &dyn std::error::Error) -> PluginFault {
+pub(crate) fn invalid(error: &dyn std::error::Error) -> PluginFault {
     PluginFault { kind: FaultKind::InvalidAnswer, message: error.to_string() }
 }
 

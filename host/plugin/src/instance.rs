@@ -28,7 +28,7 @@ pub(crate) use self::{
     streaming::ExchangeHandle,
 };
 use crate::{
-    contract::types::{Field, Manifest, Plan, Problem, Verdict},
+    contract::types::{Choice, Field, Manifest, Plan, Problem, Verdict},
     engine::{Ticking, TickingEngine},
 };
 
@@ -139,6 +139,11 @@ impl Instance {
     ) -> Result<Verdict, PluginFault> {
         let Hooks::Header { on_response, .. } = &self.exports.hooks else { return Err(not_of_this_world()) };
         call(&mut self.store, &mut self.spent, on_response, (token, status, fields), limit)
+    }
+
+    pub(crate) fn choose(&mut self, rule: u64, fields: &[Field<'_>], limit: Duration) -> Result<Choice, PluginFault> {
+        let Hooks::Route { choose } = &self.exports.hooks else { return Err(not_of_this_world()) };
+        call(&mut self.store, &mut self.spent, choose, (rule, fields), limit)
     }
 
     /// Whether a call failed in the guest: the store refuses every further call.

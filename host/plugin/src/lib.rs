@@ -23,6 +23,7 @@
 mod artifact;
 mod breaker;
 mod capability;
+mod choose;
 mod config;
 mod contract;
 mod edits;

@@ -194,10 +194,12 @@ pub(crate) enum Hook {
     ResponseBody,
     ResponseTrailers,
     End,
+    /// That of route plugins.
+    Choose,
 }
 
 impl Hook {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Begin,
         Self::Request,
         Self::RequestBody,
@@ -206,6 +208,7 @@ impl Hook {
         Self::ResponseBody,
         Self::ResponseTrailers,
         Self::End,
+        Self::Choose,
     ];
 
     fn label(self) -> &'static str {
@@ -218,6 +221,7 @@ impl Hook {
             Self::ResponseBody => "response_body",
             Self::ResponseTrailers => "response_trailers",
             Self::End => "end",
+            Self::Choose => "choose",
         }
     }
 }
@@ -256,7 +260,7 @@ pub(crate) struct CallMetrics {
     families: Arc<PluginMetrics>,
     plugin: ResourceRef,
     label: Arc<str>,
-    /// Made when they are first needed: a policy on headers has two of the eight.
+    /// Made when they are first needed: a policy on headers has two of the nine.
     calls: [OnceLock<Counter>; Hook::ALL.len()],
     seconds: [OnceLock<Histogram>; Hook::ALL.len()],
     body_bytes: [OnceLock<Counter>; 2],

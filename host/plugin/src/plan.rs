@@ -43,6 +43,8 @@ pub(crate) enum InvalidPlan {
     BodyHook(&'static str),
     #[error("hooks: `choose` needs the interface route-policy, which this component does not export")]
     RouteHook,
+    #[error("hooks: a route plugin has `choose` alone; it cannot have `{0}`")]
+    PolicyHook(&'static str),
     #[error("{0}: a body can only be seen through the interface exchange-policy, which this component does not export")]
     Body(&'static str),
     #[error("hooks and {body} disagree: a body hook needs a body mode, and a body mode its hook")]
@@ -55,6 +57,10 @@ const REQUEST_NAMES: &str =
     "lower case header names and `:method`, `:scheme`, `:authority`, `:path`, `:client-address` can";
 const RESPONSE_NAMES: &str = "lower case header names can (the status is an argument)";
 
+/// Hooks that all policies have.
+const HEADER_HOOKS: [(wit::Hooks, &str); 2] =
+    [(wit::Hooks::REQUEST_HEADERS, "request-headers"), (wit::Hooks::RESPONSE_HEADERS, "response-headers")];
+
 /// Hooks that header policies do not have.
 const BODY_HOOKS: [(wit::Hooks, &str); 5] = [
     (wit::Hooks::REQUEST_BODY, "request-body"),
@@ -65,7 +71,7 @@ const BODY_HOOKS: [(wit::Hooks, &str); 5] = [
 ];
 
 impl Plan {
-    /// Check a plan of a policy.
+    /// Check a plan of a component of `world`.
     pub(crate) fn check(raw: wit::Plan, world: World, limits: &PluginLimits) -> Result<Self, InvalidPlan> {
         let streaming = match world {
             World::Header => {
@@ -73,6 +79,10 @@ impl Plan {
                 None
             }
             World::Streaming => Some(streaming_hooks(&raw, limits.body_buffer)?),
+            World::Route => {
+                check_route_hooks(&raw)?;
+                None
+            }
         };
         let request = MessagePlan {
             reads: reads("request-reads", &raw.request_reads, Direction::Request)?,
@@ -89,6 +99,7 @@ impl Plan {
             // Without a later hook nobody would look at it.
             carries: !carried.is_empty() && (has(&raw, wit::Hooks::RESPONSE_HEADERS) || streaming.is_some()),
             streaming,
+            choose: world == World::Route && has(&raw, wit::Hooks::CHOOSE),
         };
         Ok(Self { request, response, carried, hooks, raw })
     }
@@ -141,6 +152,18 @@ fn check_header_hooks(raw: &wit::Plan) -> Result<(), InvalidPlan> {
     if has(raw, wit::Hooks::CHOOSE) {
         return Err(InvalidPlan::RouteHook);
     }
+    check_no_body(raw)
+}
+
+/// A route plugin has one hook, and sees no body.
+fn check_route_hooks(raw: &wit::Plan) -> Result<(), InvalidPlan> {
+    match HEADER_HOOKS.iter().chain(&BODY_HOOKS).find(|(hook, _)| has(raw, *hook)) {
+        Some((_, name)) => Err(InvalidPlan::PolicyHook(name)),
+        None => check_no_body(raw),
+    }
+}
+
+fn check_no_body(raw: &wit::Plan) -> Result<(), InvalidPlan> {
     match (raw.request_body, raw.response_body) {
         (wit::BodyMode::None, wit::BodyMode::None) => Ok(()),
         (wit::BodyMode::None, _) => Err(InvalidPlan::Body("response-body")),

@@ -29,8 +29,6 @@ reasons! {
     PRECOMPILED_MODULE = "PrecompiledModule";
     /// The component does not export what a plugin must export.
     NOT_A_PLUGIN = "NotAPlugin";
-    /// The component exports a world that this version of the gateway does not run.
-    WORLD_NOT_SUPPORTED = "WorldNotSupported";
     /// The component was built against a newer version of the plugin contract.
     NEWER_CONTRACT = "NewerContract";
     /// The component imports an interface that no version of the contract has.

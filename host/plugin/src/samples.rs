@@ -2,16 +2,18 @@
 
 mod streaming;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use penstock_core::{
     Kind, ResourceRef,
     plugin::{ExchangeFacts, PluginFault, Verdict},
-    route::RuleId,
+    reason::Reason,
+    route::{Action, Failure, Rule, RuleId, Target, WeightedBackend, WeightedBackends},
 };
 
 use crate::{
+    choose::{self, Choosing},
     contract::types::Field,
     fields::Read,
     hooks::{self, HookContext},
@@ -125,6 +127,11 @@ fn exchange(instance: &mut Instance, hook: HookContext<'_>, sample: &Sample) -> 
     let (mut request, ()) = Request::new(()).into_parts();
     request.uri = sample.uri.clone();
     request.headers = sample.request.clone();
+    if hook.plan.hooks().choose {
+        let rule = Arc::new(with_backends(rule.clone()));
+        // An index out of range is judged on live traffic only: what a sample's rule has, nobody can know.
+        return choose::choose(instance, hook, &facts, Choosing { number: 1, rule: &rule }, &mut request).map(drop);
+    }
     let (mut response, ()) = Response::new(()).into_parts();
     response.headers = sample.response.clone();
     match hook.plan.hooks().streaming {
@@ -158,4 +165,26 @@ fn headers(
         hooks::on_response(instance, hook, &carried, facts, response, ask).and_then(hooks::refuse_hold)?;
     }
     Ok(())
+}
+
+/// What route plugins choose from.
+fn with_backends(id: RuleId) -> Rule {
+    let backend = |name: &str| WeightedBackend {
+        name: name.into(),
+        weight: 1,
+        target: Target::Fail(Failure { reason: Reason::NoEndpoint, message: "a sample has no endpoints".into() }),
+        request_headers: None,
+        response_headers: None,
+        rewrite: None,
+    };
+    Rule {
+        id,
+        matches: Vec::new(),
+        request_headers: None,
+        response_headers: None,
+        rewrite: None,
+        policies: Vec::new(),
+        route_plugin: None,
+        action: Action::Forward(WeightedBackends::all(vec![backend("penstock/a:80"), backend("penstock/b:80")])),
+    }
 }

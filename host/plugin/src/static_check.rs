@@ -70,22 +70,15 @@ impl<'a> Outline<'a> {
     fn check_exports(&self) -> Result<(), Rejection> {
         let exports = |interface| self.exports.contains(&interface);
         let is_policy = exports(contract::HEADER_POLICY) || exports(contract::EXCHANGE_POLICY);
-        if exports(contract::LIFECYCLE) && is_policy {
+        let is_route = exports(contract::ROUTE_POLICY);
+        if exports(contract::LIFECYCLE) && is_policy && is_route {
+            return Err(two_kinds());
+        }
+        if exports(contract::LIFECYCLE) && (is_policy || is_route) {
             return Ok(());
         }
         for name in &self.exports {
             check_version(name)?;
-        }
-        for (interface, what) in NOT_RUN_YET {
-            if self.exports.iter().any(|name| ours(name).is_some_and(|name| name.interface == interface)) {
-                return Err(rejection(
-                    reason::WORLD_NOT_SUPPORTED,
-                    format!(
-                        "the component exports `{interface}` ({what}), which this version of Penstock does not run; \
-                         it runs policies (`header-policy`, `exchange-policy`)"
-                    ),
-                ));
-            }
         }
         let missing = if exports(contract::LIFECYCLE) { contract::HEADER_POLICY } else { contract::LIFECYCLE };
         Err(rejection(
@@ -115,9 +108,6 @@ impl<'a> Outline<'a> {
         Err(rejection(reason::IMPORT_NOT_GRANTED, message))
     }
 }
-
-/// Interfaces of the contract that other kinds of plugins export.
-const NOT_RUN_YET: [(&str, &str); 1] = [("route-policy", "a route plugin")];
 
 /// Capabilities of the contract that this host does not implement.
 const NOT_AVAILABLE: [&str; 1] = ["outbound-http"];
@@ -190,6 +180,14 @@ fn check_version(name: &str) -> Result<(), Rejection> {
             ),
         )),
     }
+}
+
+/// When it would be called, and where it may be attached, depends on the kind.
+fn two_kinds() -> Rejection {
+    rejection(
+        reason::NOT_A_PLUGIN,
+        "the component exports both `header-policy` and `route-policy`: a plugin is either a policy or a route plugin; make two of it",
+    )
 }
 
 fn core_module() -> Rejection {

@@ -25,14 +25,18 @@ use std::{
 };
 
 use http::{request, response};
-use penstock_core::plugin::{
-    Called, ExchangeFacts, FaultKind, PluginFault, PolicyCall, PolicyExchange, PolicyRuntime, PolicyWorker, Proceed,
-    Verdict,
+use penstock_core::{
+    plugin::{
+        Called, Choice, ExchangeFacts, FaultKind, PluginFault, PolicyCall, PolicyExchange, PolicyRuntime, PolicyWorker,
+        Proceed, Revision, RouteCall, Verdict,
+    },
+    route::Rule,
 };
 use rustc_hash::FxHashMap;
 
 use self::exchange::OpenExchange;
 use crate::{
+    choose::{self, Choosing},
     contract::types::Field,
     hooks::{self, HookContext},
     host::Message,
@@ -131,17 +135,17 @@ impl Instances {
     /// Call one hook of a policy on headers.
     fn call<T>(
         &self,
-        call: &PolicyCall,
+        named: &Revision,
         hook: Hook,
         run: impl FnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
     ) -> Result<T, PluginFault> {
-        let revision = loaded(call)?;
-        let live = counted(revision, hook, self.admitted(call, revision))?;
+        let revision = loaded(named)?;
+        let live = counted(revision, hook, self.admitted(named, revision))?;
         self.run(revision, &live, hook, run)
     }
 
     /// The instance for new calls, unless calls have stopped.
-    fn admitted(&self, call: &PolicyCall, revision: &Loaded) -> Result<Rc<Live>, PluginFault> {
+    fn admitted(&self, named: &Revision, revision: &Loaded) -> Result<Rc<Live>, PluginFault> {
         if !revision.breaker.admits(Instant::now) {
             return Err(fault(FaultKind::Unavailable, "it faulted too often in a row, and is not called for a moment"));
         }
@@ -150,7 +154,7 @@ impl Instances {
         match slots.entry(revision.id()) {
             Entry::Occupied(slot) => Ok(Rc::clone(&slot.get().current)),
             Entry::Vacant(vacant) => {
-                let shared = shared(call)?;
+                let shared = shared(named)?;
                 let current = Live::new(self.fill(&shared)?, &Rc::default());
                 let slot = Slot { revision: Arc::downgrade(&shared), current };
                 Ok(Rc::clone(&vacant.insert(slot).current))
@@ -159,8 +163,8 @@ impl Instances {
     }
 
     /// The instance for a new exchange: another one if the current one has enough of them.
-    fn for_exchange(&self, call: &PolicyCall, revision: &Arc<Loaded>) -> Result<Rc<Live>, PluginFault> {
-        let live = self.admitted(call, revision)?;
+    fn for_exchange(&self, named: &Revision, revision: &Arc<Loaded>) -> Result<Rc<Live>, PluginFault> {
+        let live = self.admitted(named, revision)?;
         if !live.is_full(revision.limits().memory) {
             return Ok(live);
         }
@@ -243,11 +247,11 @@ impl Worker {
         exchange: &ExchangeFacts<'_>,
         head: &mut request::Parts,
     ) -> Result<Verdict, PluginFault> {
-        let carried = hooks::carry(&loaded(call)?.plan, exchange, head);
+        let carried = hooks::carry(&loaded(&call.revision)?.plan, exchange, head);
         if !call.hooks.request {
             return Ok(Verdict::Proceed(Proceed { token: 0, carried }));
         }
-        let verdict = self.0.call(call, Hook::Request, |instance, hook| {
+        let verdict = self.0.call(&call.revision, Hook::Request, |instance, hook| {
             let limit = hook.limits.hook_time;
             let ask = |instance: &mut Instance, fields: &[Field<'_>]| instance.on_request(fields, limit);
             hooks::on_request(instance, hook, exchange, head, ask).and_then(hooks::refuse_hold)
@@ -276,7 +280,7 @@ impl PolicyWorker for Worker {
         exchange: &'a ExchangeFacts<'a>,
         head: &'a mut response::Parts,
     ) -> Called<'a, Verdict> {
-        let verdict = self.0.call(call, Hook::Response, |instance, hook| {
+        let verdict = self.0.call(&call.revision, Hook::Response, |instance, hook| {
             let limit = hook.limits.hook_time;
             let ask = |instance: &mut Instance, status, fields: &[Field<'_>]| {
                 instance.on_response(kept.token, status, fields, limit)
@@ -287,18 +291,34 @@ impl PolicyWorker for Worker {
     }
 
     fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
-        let revision = shared(call)?;
-        let live = counted(&revision, Hook::Begin, self.0.for_exchange(call, &revision))?;
+        let revision = shared(&call.revision)?;
+        let live = counted(&revision, Hook::Begin, self.0.for_exchange(&call.revision, &revision))?;
         Ok(Rc::new(OpenExchange::begin(&self.0, revision, live)?))
+    }
+
+    fn choose<'a>(
+        &'a self,
+        call: &'a RouteCall,
+        exchange: &'a ExchangeFacts<'a>,
+        rule: &'a Arc<Rule>,
+        head: &'a mut request::Parts,
+    ) -> Called<'a, Choice> {
+        let choice = self.0.call(&call.revision, Hook::Choose, |instance, hook| {
+            choose::choose(instance, hook, exchange, Choosing { number: call.rule, rule }, head)
+        });
+        if let (Ok(Choice::Misfit(fault)), Ok(revision)) = (&choice, loaded(&call.revision)) {
+            revision.metrics.faulted(Hook::Choose, fault.kind);
+        }
+        choice.into()
     }
 }
 
-fn loaded(call: &PolicyCall) -> Result<&Loaded, PluginFault> {
-    (**call.revision.loaded()).downcast_ref::<Loaded>().ok_or_else(strange)
+fn loaded(revision: &Revision) -> Result<&Loaded, PluginFault> {
+    (**revision.loaded()).downcast_ref::<Loaded>().ok_or_else(strange)
 }
 
-fn shared(call: &PolicyCall) -> Result<Arc<Loaded>, PluginFault> {
-    Arc::clone(call.revision.loaded()).downcast::<Loaded>().map_err(|_| strange())
+fn shared(revision: &Revision) -> Result<Arc<Loaded>, PluginFault> {
+    Arc::clone(revision.loaded()).downcast::<Loaded>().map_err(|_| strange())
 }
 
 /// Count a call that was never made.

@@ -66,6 +66,7 @@ fn rule(origin: SocketAddr, protocol: BackendProtocol) -> Rule {
     let key = BackendKey { name: "default/origin".into(), port: origin.port(), protocol, tls: None };
     let endpoints = EndpointSet { endpoints: vec![Endpoint::Address(origin)] };
     let backend = WeightedBackend {
+        name: "default/backend:80".into(),
         weight: 1,
         target: Target::Backend(Arc::new(Backend { key, endpoints: Arc::new(ArcSwap::from_pointee(endpoints)) })),
         request_headers: None,
@@ -79,6 +80,7 @@ fn rule(origin: SocketAddr, protocol: BackendProtocol) -> Rule {
         response_headers: None,
         rewrite: None,
         policies: vec![],
+        route_plugin: None,
         action: Action::Forward(WeightedBackends::new([backend])),
     }
 }

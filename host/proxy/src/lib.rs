@@ -32,6 +32,7 @@ mod proxy;
 mod record;
 mod request;
 mod respond;
+mod routing;
 mod settings;
 mod stream;
 mod target;

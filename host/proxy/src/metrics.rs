@@ -16,12 +16,7 @@ use std::{
 
 use http::StatusCode;
 use penstock_core::{
-    ResourceRef,
-    listener::Listener,
-    plugin::{FaultKind, PolicyCall},
-    reason::Reason,
-    route::Rule,
-    snapshot::Snapshot,
+    ResourceRef, listener::Listener, plugin::FaultKind, reason::Reason, route::Rule, snapshot::Snapshot,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -170,9 +165,9 @@ impl ProxyMetrics {
     }
 
     /// Faults are rare, so a lock does.
-    pub(crate) fn plugin_fault(&self, call: &PolicyCall, kind: FaultKind) {
+    pub(crate) fn plugin_fault(&self, plugin: &ResourceRef, kind: FaultKind) {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        *faults.entry((call.plugin.clone(), kind)).or_default() += 1;
+        *faults.entry((plugin.clone(), kind)).or_default() += 1;
     }
 
     /// Drop the series of listeners that the snapshot no longer has. Series of routes go when nobody holds them any more.

@@ -16,6 +16,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, request};
 use penstock_core::{
+    ResourceRef,
     plugin::{
         BodyMode, ExchangeFacts, FailurePolicy, FaultKind, HeldHead, Message, PluginFault, PolicyCall, Proceed,
         StreamingHooks, Verdict,
@@ -86,7 +87,8 @@ impl From<Rejection> for Stop {
 
 impl<'a> Chain<'a> {
     pub(crate) fn new(rule: &'a Arc<Rule>, client: std::net::SocketAddr, method: &Method, headers: &HeaderMap) -> Self {
-        let request_id = if rule.policies.is_empty() { None } else { headers::request_id(headers) };
+        let is_asked = !rule.policies.is_empty() || rule.route_plugin.is_some();
+        let request_id = is_asked.then(|| headers::request_id(headers)).flatten();
         Self { rule, client, request_id, is_head: method == Method::HEAD, met: SmallVec::new(), exchange: None }
     }
 
@@ -129,11 +131,16 @@ impl<'a> Chain<'a> {
             match connection.worker.policies.on_request(call, &facts, head).answer().await {
                 Ok(Verdict::Proceed(kept)) => kept,
                 Ok(Verdict::Reply(reply)) => {
-                    note(record, call);
+                    note(record, &call.plugin);
                     return Err(Stop::Reply(reply.into()));
                 }
-                Ok(Verdict::Hold) => return judge(connection, call, no_hold(), record).map_or(Ok(()), Err),
-                Err(fault) => return judge(connection, call, fault, record).map_or(Ok(()), Err),
+                Ok(Verdict::Hold) => {
+                    return judge(connection, (&call.plugin, call.failure_policy), no_hold(), record)
+                        .map_or(Ok(()), Err);
+                }
+                Err(fault) => {
+                    return judge(connection, (&call.plugin, call.failure_policy), fault, record).map_or(Ok(()), Err);
+                }
             }
         } else {
             Proceed::default()
@@ -164,7 +171,7 @@ impl<'a> Chain<'a> {
             Ok(Verdict::Hold) => Some(hold(Message::Request(body::take(head)))),
             Ok(Verdict::Reply(reply)) => return Err(Break::Plugin { at, stop: Stop::Reply(reply.into()) }),
             Err(fault) => {
-                note(record, call);
+                note(record, &call.plugin);
                 participant.leave();
                 return exchange.judge(at, fault).map_or(Ok(()), Err);
             }
@@ -228,11 +235,13 @@ impl<'a> Chain<'a> {
         match connection.worker.policies.on_response(call, kept, &facts, &mut answer.head).answer().await {
             Ok(Verdict::Proceed(_)) => Ok(()),
             Ok(Verdict::Reply(reply)) => {
-                note(record, call);
+                note(record, &call.plugin);
                 Err(Stop::Reply(reply.into()))
             }
-            Ok(Verdict::Hold) => judge(connection, call, no_hold(), record).map_or(Ok(()), Err),
-            Err(fault) => judge(connection, call, fault, record).map_or(Ok(()), Err),
+            Ok(Verdict::Hold) => {
+                judge(connection, (&call.plugin, call.failure_policy), no_hold(), record).map_or(Ok(()), Err)
+            }
+            Err(fault) => judge(connection, (&call.plugin, call.failure_policy), fault, record).map_or(Ok(()), Err),
         }
     }
 
@@ -250,7 +259,7 @@ impl<'a> Chain<'a> {
             Ok(Verdict::Hold) => Some(hold(Message::Response(answer.take_head()))),
             Ok(Verdict::Reply(reply)) => return Err(Break::Plugin { at, stop: Stop::Reply(reply.into()) }),
             Err(fault) => {
-                note(record, exchange.call(at));
+                note(record, &exchange.call(at).plugin);
                 participant.leave();
                 return exchange.judge(at, fault).map_or(Ok(()), Err);
             }
@@ -271,7 +280,7 @@ impl<'a> Chain<'a> {
     pub(crate) fn interruption(&self, record: &mut Record) -> Option<Stop> {
         let exchange = self.exchange.as_ref()?;
         let (at, stop) = exchange.take_interruption()?;
-        note(record, exchange.call(at));
+        note(record, &exchange.call(at).plugin);
         Some(stop)
     }
 
@@ -279,7 +288,7 @@ impl<'a> Chain<'a> {
     fn stopped(&self, connection: &Connection, broken: Break, record: &mut Record) -> Stop {
         match broken {
             Break::Plugin { at, stop } => {
-                note(record, &self.rule.policies[at]);
+                note(record, &self.rule.policies[at].plugin);
                 stop
             }
             Break::Source(error) => source_failed(connection, &error).into(),
@@ -297,7 +306,7 @@ impl<'a> Chain<'a> {
         self.exchange.get_or_insert_with(made).clone()
     }
 
-    fn facts<'f>(&'f self, connection: &'f Connection) -> ExchangeFacts<'f> {
+    pub(crate) fn facts<'f>(&'f self, connection: &'f Connection) -> ExchangeFacts<'f> {
         facts(connection, self.rule, self.client, self.request_id.as_ref())
     }
 }
@@ -333,15 +342,25 @@ fn no_hold() -> PluginFault {
 }
 
 /// A fault costs the exchange what the plugin's failure policy says.
-fn judge(connection: &Connection, call: &PolicyCall, fault: PluginFault, record: &mut Record) -> Option<Stop> {
-    note(record, call);
-    weigh(connection, call, fault).map(Stop::Reject)
+pub(crate) fn judge(
+    connection: &Connection,
+    (plugin, failure_policy): (&ResourceRef, FailurePolicy),
+    fault: PluginFault,
+    record: &mut Record,
+) -> Option<Stop> {
+    note(record, plugin);
+    weigh(connection, plugin, failure_policy, fault).map(Stop::Reject)
 }
 
 /// Count a fault. None: the exchange goes on without the plugin.
-fn weigh(connection: &Connection, call: &PolicyCall, fault: PluginFault) -> Option<Rejection> {
-    connection.worker.shared.metrics.plugin_fault(call, fault.kind);
-    match call.failure_policy {
+fn weigh(
+    connection: &Connection,
+    plugin: &ResourceRef,
+    failure_policy: FailurePolicy,
+    fault: PluginFault,
+) -> Option<Rejection> {
+    connection.worker.shared.metrics.plugin_fault(plugin, fault.kind);
+    match failure_policy {
         FailurePolicy::Open => None,
         FailurePolicy::Closed if fault.kind == FaultKind::Unavailable => {
             Some(Rejection::new(Reason::PluginUnavailable, fault.message))
@@ -359,8 +378,8 @@ fn source_failed(connection: &Connection, error: &BodyError) -> Rejection {
     }
 }
 
-fn note(record: &mut Record, call: &PolicyCall) {
+pub(crate) fn note(record: &mut Record, plugin: &ResourceRef) {
     if let Some(log) = record.log() {
-        log.plugin = Some(call.plugin.clone());
+        log.plugin = Some(plugin.clone());
     }
 }

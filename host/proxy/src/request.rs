@@ -17,7 +17,7 @@ use penstock_core::{
     matching::{RequestView, RuleMatched},
     path::TargetTooLong,
     reason::Reason,
-    route::{Action, Target, WeightedBackend},
+    route::{Rule, WeightedBackend},
 };
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     policies::{Chain, Stop},
     record::Record,
     respond::{self, Aborted, Answer, Rejection},
+    routing::{self, Way},
     target,
     worker::{RuleState, View},
 };
@@ -92,39 +93,6 @@ fn find<'v>(connection: &Connection, view: &'v View, head: &request::Parts) -> R
     Ok(Matched { listener, matched })
 }
 
-/// Where a request goes.
-enum Decision<'v> {
-    /// To a backend, the one at this place in the rule.
-    Forward(usize, &'v WeightedBackend),
-    /// Back, with this.
-    Redirect(Response<Bytes>),
-}
-
-/// What the rule does with the request. The one place where a backend is chosen.
-fn decide<'v>(connection: &Connection, found: Matched<'v>, head: &request::Parts) -> Result<Decision<'v>, Rejection> {
-    match &found.matched.rule.action {
-        Action::Fail(failure) => Err(failure.into()),
-        // Made from what the client asked for, not from what filters and plugins leave of it.
-        Action::Redirect(redirect) => Ok(Decision::Redirect(redirected(connection, redirect, head, found.matched))),
-        Action::Forward(backends) => {
-            let (at, backend) = backends.pick(fastrand::u32(..)).ok_or(Reason::NoBackend)?;
-            match &backend.target {
-                Target::Backend(_) => Ok(Decision::Forward(at, backend)),
-                Target::Fail(failure) => Err(failure.into()),
-            }
-        }
-    }
-}
-
-impl<'v> Decision<'v> {
-    fn backend(&self) -> Option<&'v WeightedBackend> {
-        match self {
-            Self::Forward(_, backend) => Some(backend),
-            Self::Redirect(_) => None,
-        }
-    }
-}
-
 /// Everything that happens between matching and the response's way out.
 async fn run_rule(
     connection: &Rc<Connection>,
@@ -135,11 +103,12 @@ async fn run_rule(
     record: &mut Record,
 ) -> Result<Answer, Aborted> {
     let rule = found.matched.rule;
-    let decision = match decide(connection, found, head) {
-        Ok(decision) => decision,
+    // A redirect is made from what the client asked for, not from what filters and plugins leave of it.
+    let way = match Way::of(rule, |redirect| redirected(connection, redirect, head, found.matched)) {
+        Ok(way) => way,
         Err(rejection) => return Ok(Answer::rejected(&rejection, record)),
     };
-    let backend = decision.backend();
+    let mut backend = way.backend();
     let client = connection.worker.settings.forwarding.trusted_proxies.client(connection.peer, &head.headers);
     headers::forward(connection, head);
     headers::identify(connection, &mut head.headers);
@@ -147,7 +116,7 @@ async fn run_rule(
         (log.client, log.request_id) = (Some(client), headers::request_id(&head.headers));
     }
     let mut chain = Chain::new(rule, client, &head.method, &head.headers);
-    let answered = answer(connection, found, (decision, state), &mut chain, head, body, record).await;
+    let answered = answer(connection, found, (way, state, &mut backend), &mut chain, head, body, record).await;
     let answer = match answered {
         Ok(answer) => answer,
         Err(stop) => Answer::stopped(stop, record)?,
@@ -157,34 +126,42 @@ async fn run_rule(
     Ok(answer)
 }
 
-/// Request filters, request hooks, and what was decided.
-async fn answer(
+/// Request filters, request hooks, and where the way leads. `backend` becomes the one that a plugin chose.
+async fn answer<'v>(
     connection: &Rc<Connection>,
-    found: Matched<'_>,
-    (decision, state): (Decision<'_>, &RuleState),
+    found: Matched<'v>,
+    (way, state, backend): (Way<'v>, &RuleState, &mut Option<&'v WeightedBackend>),
     chain: &mut Chain<'_>,
     head: &mut request::Parts,
     body: Incoming,
     record: &mut Record,
 ) -> Result<Answer, Stop> {
-    let upgrade = request_filters(found.matched, decision.backend(), head)?;
+    let upgrade = request_filters(found.matched, *backend, head)?;
     let mut body = RequestBody::new(connection, body);
     body.check_size()?;
     if let Some(progress) = body.progress() {
         record.set_progress(progress.clone());
     }
     chain.request(connection, head, &mut body, record).await?;
-    match decision {
-        Decision::Redirect(redirect) => Ok(Answer::local(redirect, record)),
-        Decision::Forward(at, backend) => {
-            let outgoing = Outgoing { connection, backend, upstream: state.upstreams[at].as_deref(), upgrade };
-            let sent = forward::send(outgoing, head, body, record).await;
-            sent.map_err(|rejection| chain.interruption(record).unwrap_or(Stop::Reject(rejection)))
+    let chosen = match way {
+        Way::Redirect(redirect) => return Ok(Answer::local(redirect, record)),
+        Way::Backend(chosen) => chosen,
+        Way::ByPlugin(call, backends) => {
+            let asked = routing::by_plugin(connection, chain, (call, backends), found.matched, head, record);
+            Box::pin(asked).await?
         }
+    };
+    *backend = Some(chosen.backend);
+    let upstream = state.upstreams[chosen.at].as_deref();
+    let outgoing = Outgoing { connection, backend: chosen.backend, upstream, upgrade };
+    let sent = forward::send(outgoing, head, body, record).await;
+    match sent {
+        Ok(answer) => chosen.edit(found.matched.rule, connection, answer, record),
+        Err(rejection) => Err(chain.interruption(record).unwrap_or(Stop::Reject(rejection))),
     }
 }
 
-/// Native filters: those of the rule, then those of the backend. The protocol to upgrade to, if that was asked for.
+/// Native filters: those of the rule, then those of the backend if it is known. The protocol to upgrade to, if that was asked for.
 fn request_filters(
     matched: RuleMatched<'_>,
     backend: Option<&WeightedBackend>,
@@ -199,7 +176,8 @@ fn request_filters(
     if let Some(edits) = backend.and_then(|backend| backend.request_headers.as_ref()) {
         edits.apply(&mut head.headers);
     }
-    if let Some(rewrite) = backend.and_then(|backend| backend.rewrite.as_ref()).or(rule.rewrite.as_ref()) {
+    let rewrite = backend.and_then(|backend| backend.rewrite.as_ref()).or(rule.rewrite.as_ref());
+    if let Some(rewrite) = rewrite.filter(|_| !routing::rewrites_late(rule)) {
         rewrite.apply(head, matched.path).map_err(|TargetTooLong| Reason::UriTooLong)?;
     }
     Ok(upgrade)
@@ -232,7 +210,7 @@ fn redirected(
     response
 }
 
-fn response_filters(rule: &penstock_core::route::Rule, backend: Option<&WeightedBackend>, head: &mut response::Parts) {
+fn response_filters(rule: &Rule, backend: Option<&WeightedBackend>, head: &mut response::Parts) {
     if let Some(edits) = backend.and_then(|backend| backend.response_headers.as_ref()) {
         edits.apply(&mut head.headers);
     }

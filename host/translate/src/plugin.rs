@@ -3,6 +3,7 @@
 mod pointer;
 mod quantity;
 mod rate_limits;
+mod route;
 mod spec;
 mod status;
 mod targets;
@@ -11,12 +12,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use penstock_core::{
     ResourceRef,
-    plugin::{BodyOverflow, FailurePolicy, Hooks, PluginSpec, PolicyCall, Revision},
+    plugin::{BodyOverflow, FailurePolicy, Hooks, PluginSpec, PolicyCall, Revision, RouteCall},
     reason::Reason,
     route::Failure,
 };
 
-pub(crate) use self::{status::status, targets::attach};
+pub(crate) use self::{
+    route::{RouteShare, RouteUse},
+    status::status,
+    targets::attach,
+};
 use crate::{
     Facts, Resources,
     problem::Problem,
@@ -32,6 +37,13 @@ pub(crate) struct PluginModel {
     failure_policy: FailurePolicy,
     body_overflow: BodyOverflow,
     active: Option<(Revision, Hooks)>,
+}
+
+impl PluginModel {
+    /// Whether what serves is a route plugin. Which kind a plugin is, is known once it was examined.
+    pub(crate) fn is_route(&self) -> bool {
+        self.active.as_ref().is_some_and(|(_, hooks)| hooks.choose)
+    }
 }
 
 /// The plugins whose `targetRefs` name one resource.
@@ -128,36 +140,58 @@ fn model(id: &ResourceRef, object: &WasmPlugin, facts: &Facts) -> PluginModel {
     }
 }
 
-/// The calls of a rule, in the order of their request hooks.
+/// The plugins of a rule, ready to be called.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// In the order of their request hooks.
+    pub(crate) policies: Vec<PolicyCall>,
+    /// Of several route plugins the first.
+    pub(crate) route: Option<RouteCall>,
+}
+
+/// The plugins of a rule in order.
 ///
 /// Higher priority first. Among equals, attached plugins go by namespace and name, then those that the rule itself names, in its order. A
-/// plugin that is there in several ways is called once.
-pub(crate) fn chain<'a>(
+/// plugin that is there in several ways counts once.
+pub(crate) fn ordered<'a>(
     attached: impl IntoIterator<Item = &'a Arc<PluginModel>>,
     named: impl IntoIterator<Item = &'a Arc<PluginModel>>,
-) -> Result<Vec<PolicyCall>, Failure> {
+) -> Vec<&'a Arc<PluginModel>> {
     let mut plugins: Vec<&Arc<PluginModel>> = attached.into_iter().collect();
     plugins.sort_by(|a, b| a.id.cmp(&b.id));
     plugins.extend(named);
     plugins.sort_by_key(|plugin| std::cmp::Reverse(plugin.priority)); // stable
-    let mut calls = Vec::<PolicyCall>::with_capacity(plugins.len());
+    let mut seen = Vec::with_capacity(plugins.len());
+    plugins.retain(|plugin| {
+        let new = !seen.contains(&&plugin.id);
+        seen.push(&plugin.id);
+        new
+    });
+    plugins
+}
+
+/// The calls of a rule, from its plugins in order. `rule` answers what a route plugin is told of it.
+pub(crate) fn chain(plugins: &[&Arc<PluginModel>], rule: impl Fn() -> u64) -> Result<Chain, Failure> {
+    let mut chain = Chain::default();
     for plugin in plugins {
-        if calls.iter().any(|call| call.plugin == plugin.id) {
-            continue;
-        }
+        let id = &plugin.id;
         match (&plugin.active, plugin.failure_policy) {
             (Some((revision, hooks)), failure_policy) => {
-                let (id, revision, hooks) = (plugin.id.clone(), revision.clone(), *hooks);
-                let body_overflow = plugin.body_overflow;
-                calls.push(PolicyCall { plugin: id, revision, failure_policy, body_overflow, hooks });
+                let (plugin, revision, hooks, body_overflow) =
+                    (id.clone(), revision.clone(), *hooks, plugin.body_overflow);
+                if hooks.choose {
+                    chain.route.get_or_insert_with(|| RouteCall { plugin, revision, failure_policy, rule: rule() });
+                } else {
+                    chain.policies.push(PolicyCall { plugin, revision, failure_policy, body_overflow, hooks });
+                }
             }
             (None, FailurePolicy::Open) => {}
             (None, FailurePolicy::Closed) => {
-                let message = format!("{} has no revision that can run, and its failurePolicy is Closed", plugin.id);
+                let message = format!("{id} has no revision that can run, and its failurePolicy is Closed");
                 return Err(Failure { reason: Reason::PluginUnavailable, message: message.into() });
             }
         }
     }
-    calls.retain(|call| call.hooks.any());
-    Ok(calls)
+    chain.policies.retain(|call| call.hooks.any());
+    Ok(chain)
 }

@@ -22,7 +22,7 @@ use crate::{
     Status,
     endpoints::BackendRegistry,
     gateway::GatewayModel,
-    plugin::PluginModel,
+    plugin::{PluginModel, RouteUse},
     problem::Conditions,
     resources::{GRPCRoute, HTTPRoute},
     view::{Changed, Inputs, Reads},
@@ -76,6 +76,8 @@ pub(crate) struct RouteOutput {
     pub(crate) backends: Vec<BackendKey>,
     /// Plugins that it brings to a Gateway by its own references.
     pub(crate) plugins: Vec<(Arc<PluginModel>, Arc<GatewayModel>)>,
+    /// Rules of it that have route plugins.
+    pub(crate) route_plugins: Vec<RouteUse>,
 }
 
 /// A route at one listener.

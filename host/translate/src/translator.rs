@@ -13,7 +13,7 @@ use crate::{
     endpoints::BackendRegistry,
     gateway::{self, GatewayModel, GatewayState, certificates::CertificateCache},
     ownership::Ownership,
-    plugin::{self, AttachedPlugins, PluginCache, PluginModel},
+    plugin::{self, AttachedPlugins, PluginCache, PluginModel, RouteShare, RouteUse},
     route::{RouteCache, StatusChange},
     sockets::{Attached, SnapshotCache},
     view::{Changed, Inputs, Stamps},
@@ -96,7 +96,9 @@ impl Translator {
         let mut ancestors = Ancestors::new();
         for (target, attached) in self.derived.attached.iter() {
             let Some(gateway) = self.derived.gateways.get(target) else { continue };
-            for it in attached.iter().filter(|it| gateway.has_section(it.section.as_deref())) {
+            let applies =
+                |it: &&plugin::AttachedPlugin| gateway.has_section(it.section.as_deref()) && !it.plugin.is_route();
+            for it in attached.iter().filter(applies) {
                 ancestors.entry(it.plugin.id.clone()).or_default().insert(target.clone());
             }
         }
@@ -108,6 +110,15 @@ impl Translator {
             }
         }
         ancestors
+    }
+
+    fn route_shares(&self) -> BTreeMap<&ResourceRef, RouteShare> {
+        let mut shares = BTreeMap::<&ResourceRef, RouteShare>::new();
+        for (plugin, lost) in self.routes.outputs().flat_map(|output| &output.route_plugins).flat_map(RouteUse::shares)
+        {
+            shares.entry(plugin).or_default().add(lost);
+        }
+        shares
     }
 
     /// Statuses of all that is no route: few enough to be made anew each time.
@@ -126,11 +137,20 @@ impl Translator {
             let status = Status::Gateway(gateway::status(state, &resources.facts, counts));
             statuses.insert(state.id.clone(), Arc::new(status));
         }
-        let none = BTreeSet::new();
+        let (none, unshared) = (BTreeSet::new(), RouteShare::default());
+        let shares = self.route_shares();
         for (id, object, evaluation) in self.plugins.iter() {
             let gateways = ancestors.get(id).unwrap_or(&none);
             if !gateways.is_empty() || ownership.alone() {
-                let status = plugin::status(resources, settings, id, object, evaluation, gateways);
+                let status = plugin::status(
+                    resources,
+                    settings,
+                    id,
+                    object,
+                    evaluation,
+                    gateways,
+                    shares.get(id).unwrap_or(&unshared),
+                );
                 statuses.insert(id.clone(), Arc::new(Status::WasmPlugin(status)));
             }
         }

@@ -73,7 +73,7 @@ fn random_state(rng: &mut Rng) -> PluginState {
         digest: format!("sha256:{generation}").into(),
         name: "plugin".into(),
         version: "1".into(),
-        hooks: Hooks { request: rng.bool(), response: rng.bool(), ..Hooks::default() },
+        hooks: Hooks { request: rng.bool(), response: rng.bool(), choose: rng.u8(..4) == 0, ..Hooks::default() },
     });
     let phase = match rng.u8(0..3) {
         0 => Phase::Fetching,

@@ -106,7 +106,8 @@ fn has_parameter(request: &RequestView<'_>, condition: &QueryMatch) -> bool {
 impl Serialize for Entry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let RuleMatch { path, method, headers, query } = self.condition();
-        let Rule { id, matches: _, request_headers, response_headers, rewrite, policies, action } = &*self.rule;
+        let Rule { id, matches: _, request_headers, response_headers, rewrite, policies, route_plugin, action } =
+            &*self.rule;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("path", path)?;
         if let Some(method) = method {
@@ -130,6 +131,9 @@ impl Serialize for Entry {
         }
         if !policies.is_empty() {
             map.serialize_entry("policies", policies)?;
+        }
+        if let Some(call) = route_plugin {
+            map.serialize_entry("route_plugin", call)?;
         }
         map.serialize_entry("action", action)?;
         map.end()

@@ -44,6 +44,7 @@ pub(super) fn route(name: &str, created: i64, hostnames: &[&str], rules: &[&[&st
             response_headers: None,
             rewrite: None,
             policies: Vec::new(),
+            route_plugin: None,
             action: Action::Fail(Failure { reason: Reason::NoBackend, message: "none".into() }),
         })
     };

@@ -5,14 +5,17 @@
 //!                                              └─ begin ──► PolicyExchange ──► hooks     policies on bodies, trailers or the end
 //! ```
 
-use std::{fmt, pin::Pin, rc::Rc};
+use std::{fmt, pin::Pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, request, response};
 use smallvec::SmallVec;
 
-use super::{PolicyCall, PolicyExchange};
-use crate::route::RuleId;
+use super::{Choice, PolicyCall, PolicyExchange, RouteCall};
+use crate::{
+    ResourceRef,
+    route::{Rule, RuleId},
+};
 
 /// Facts about the exchange that a plugin may ask for lazily.
 #[derive(Debug, Clone, Copy)]
@@ -179,6 +182,17 @@ pub trait PolicyWorker {
     /// # Errors
     /// There is no instance that could take it.
     fn begin(&self, call: &PolicyCall, exchange: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault>;
+
+    /// Let a route plugin choose among the backends of `rule`. `head` is only lent: it comes back as it was.
+    fn choose<'a>(
+        &'a self,
+        call: &'a RouteCall,
+        _exchange: &'a ExchangeFacts<'a>,
+        _rule: &'a Arc<Rule>,
+        _head: &'a mut request::Parts,
+    ) -> Called<'a, Choice> {
+        Err(unavailable(&call.plugin)).into()
+    }
 }
 
 /// A runtime without plugins, for tests and for gateways that have none.
@@ -198,7 +212,7 @@ impl PolicyWorker for NoPolicies {
         _: &'a ExchangeFacts<'a>,
         _: &'a mut request::Parts,
     ) -> Called<'a, Verdict> {
-        Err(unavailable(call)).into()
+        Err(unavailable(&call.plugin)).into()
     }
 
     fn on_response<'a>(
@@ -208,14 +222,14 @@ impl PolicyWorker for NoPolicies {
         _: &'a ExchangeFacts<'a>,
         _: &'a mut response::Parts,
     ) -> Called<'a, Verdict> {
-        Err(unavailable(call)).into()
+        Err(unavailable(&call.plugin)).into()
     }
 
     fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
-        Err(unavailable(call))
+        Err(unavailable(&call.plugin))
     }
 }
 
-fn unavailable(call: &PolicyCall) -> PluginFault {
-    PluginFault { kind: FaultKind::Unavailable, message: format!("{} is not loaded: no plugin host runs", call.plugin) }
+fn unavailable(plugin: &ResourceRef) -> PluginFault {
+    PluginFault { kind: FaultKind::Unavailable, message: format!("{plugin} is not loaded: no plugin host runs") }
 }

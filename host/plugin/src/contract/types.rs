@@ -130,6 +130,27 @@ pub(crate) struct Summary<'a> {
     pub(crate) error: Option<&'a str>,
 }
 
+/// `route-policy.pick`.
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Pick {
+    pub(crate) index: u32,
+    #[component(name = "response-edits")]
+    pub(crate) response_edits: Vec<Edit>,
+}
+
+/// `route-policy.choice`.
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(variant)]
+pub(crate) enum Choice {
+    #[component(name = "default")]
+    Default,
+    #[component(name = "candidate")]
+    Candidate(Pick),
+    #[component(name = "reply")]
+    Reply(Reply),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, ComponentType, Lift, Serialize, Deserialize)]
 #[component(variant)]
 pub(crate) enum BodyMode {

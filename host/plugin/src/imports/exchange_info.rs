@@ -1,6 +1,7 @@
 //! `exchange-info`: lazy access to the exchange at hand. Outside hooks it answers as if the message were empty.
 
 use http::{HeaderMap, HeaderName, Version};
+use penstock_core::route::{Action, WeightedBackend};
 use wasmtime::{StoreContextMut, component::Linker};
 
 use crate::{
@@ -34,9 +35,11 @@ pub(super) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
         let rule = view(&store).map(|view| (view.rule.route.to_string(), view.rule.to_string()));
         Ok((rule.unwrap_or_default(),))
     })?;
-    // Only route plugins have candidates, and those are not called yet.
-    instance.func_wrap("candidates", |_: Store<'_>, (): ()| Ok((Vec::<Candidate>::new(),)))?;
-    instance.func_wrap("ready-endpoints", |_: Store<'_>, (_,): (u32,)| Ok((0_u32,)))
+    instance
+        .func_wrap("candidates", |store: Store<'_>, (): ()| Ok((view(&store).map(candidates).unwrap_or_default(),)))?;
+    instance.func_wrap("ready-endpoints", |store: Store<'_>, (index,): (u32,)| {
+        Ok((view(&store).and_then(|view| backends(view).get(usize::try_from(index).ok()?)).map_or(0, ready_endpoints),))
+    })
 }
 
 fn view<'a>(store: &'a Store<'_>) -> Option<&'a ExchangeView> {
@@ -90,6 +93,27 @@ fn client(view: &ExchangeView) -> ClientInfo {
             client_certificate: None,
         }),
     }
+}
+
+/// Made when asked for: a plugin that keeps them by the number of the rule asks once.
+fn candidates(view: &ExchangeView) -> Vec<Candidate> {
+    let candidate = |backend: &WeightedBackend| Candidate {
+        name: backend.name.to_string(),
+        weight: backend.weight,
+        ready_endpoints: ready_endpoints(backend),
+    };
+    backends(view).iter().map(candidate).collect()
+}
+
+fn backends(view: &ExchangeView) -> &[WeightedBackend] {
+    match view.candidates.as_ref().map(|rule| &rule.action) {
+        Some(Action::Forward(backends)) => &backends.backends,
+        _ => &[],
+    }
+}
+
+fn ready_endpoints(backend: &WeightedBackend) -> u32 {
+    u32::try_from(backend.target.ready_endpoints()).unwrap_or(u32::MAX)
 }
 
 fn no_client() -> ClientInfo {

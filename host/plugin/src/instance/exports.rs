@@ -8,8 +8,8 @@ use wasmtime::{
 
 use super::{InstanceState, TemplateError};
 use crate::contract::{
-    EXCHANGE_POLICY, HEADER_POLICY, LIFECYCLE,
-    types::{BodyVerdict, Field, HeaderRef, Manifest, Plan, Problem, Summary, TrailersVerdict, Verdict},
+    EXCHANGE_POLICY, HEADER_POLICY, LIFECYCLE, ROUTE_POLICY,
+    types::{BodyVerdict, Choice, Field, HeaderRef, Manifest, Plan, Problem, Summary, TrailersVerdict, Verdict},
 };
 
 /// Which of the contract's worlds a component belongs to.
@@ -19,6 +19,8 @@ pub(crate) enum World {
     Header,
     /// `streaming-policy`: all hooks, with a resource for each exchange.
     Streaming,
+    /// `route`: chooses among the backends of a rule.
+    Route,
 }
 
 #[derive(Clone, Copy)]
@@ -33,6 +35,7 @@ pub(super) struct ExportIndices {
 enum HookIndices {
     Header { on_request: ComponentExportIndex, on_response: ComponentExportIndex },
     Streaming(StreamingIndices),
+    Route { choose: ComponentExportIndex },
 }
 
 #[derive(Clone, Copy)]
@@ -69,6 +72,8 @@ impl ExportIndices {
                 ],
                 end: find("[static]exchange.end")?,
             })
+        } else if component.get_export_index(None, ROUTE_POLICY).is_some() {
+            HookIndices::Route { choose: find(ROUTE_POLICY, "choose")? }
         } else {
             HookIndices::Header {
                 on_request: find(HEADER_POLICY, "on-request")?,
@@ -82,6 +87,7 @@ impl ExportIndices {
         match self.hooks {
             HookIndices::Header { .. } => World::Header,
             HookIndices::Streaming(_) => World::Streaming,
+            HookIndices::Route { .. } => World::Route,
         }
     }
 }
@@ -100,6 +106,9 @@ pub(super) enum Hooks {
         on_response: TypedFunc<(u64, u16, &'static [Field<'static>]), (Verdict,)>,
     },
     Streaming(Box<StreamingExports>),
+    Route {
+        choose: TypedFunc<(u64, &'static [Field<'static>]), (Choice,)>,
+    },
 }
 
 type BodyHook = TypedFunc<(ResourceAny, &'static [u8], bool), (BodyVerdict,)>;
@@ -136,6 +145,7 @@ impl Exports {
             HookIndices::Streaming(indices) => {
                 Hooks::Streaming(Box::new(StreamingExports::load(instance, store, indices)?))
             }
+            HookIndices::Route { choose } => Hooks::Route { choose: instance.get_typed_func(&mut *store, choose)? },
         };
         Ok(Self {
             describe: instance.get_typed_func(&mut *store, indices.describe)?,

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use penstock_core::{
     plugin::{ExchangeFacts, PluginLimits},
-    route::RuleId,
+    route::{Rule, RuleId},
 };
 use smallvec::SmallVec;
 
@@ -67,6 +67,8 @@ pub(crate) struct ExchangeView {
     pub(crate) version: Version,
     pub(crate) tls: Option<(&'static str, Option<Box<str>>)>,
     pub(crate) rule: RuleId,
+    /// The rule with its backends, for route plugins.
+    pub(crate) candidates: Option<Arc<Rule>>,
 }
 
 /// What is known of the request.
@@ -94,7 +96,13 @@ impl ExchangeView {
             version: exchange.version,
             tls: exchange.tls_version.map(|version| (version, exchange.server_name.map(Box::from))),
             rule: exchange.rule.clone(),
+            candidates: None,
         }
+    }
+
+    /// As a route plugin sees it.
+    pub(crate) fn with_candidates(self, rule: Arc<Rule>) -> Self {
+        Self { candidates: Some(rule), ..self }
     }
 }
 

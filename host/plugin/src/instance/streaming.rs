@@ -95,6 +95,6 @@ impl Instance {
 fn streaming(hooks: &Hooks) -> Result<&StreamingExports, PluginFault> {
     match hooks {
         Hooks::Streaming(exports) => Ok(exports),
-        Hooks::Header { .. } => Err(not_of_this_world()),
+        Hooks::Header { .. } | Hooks::Route { .. } => Err(not_of_this_world()),
     }
 }

@@ -76,7 +76,7 @@ fn hooks_are_those_of_the_plan() {
     assert_eq!(hooks(|plan| plan.hooks = wit::Hooks::empty()), Hooks::default());
     assert_eq!(
         hooks(|plan| plan.carried_reads = vec![":path".into()]),
-        Hooks { request: true, response: true, carries: true, streaming: None }
+        Hooks { request: true, response: true, carries: true, ..Hooks::default() }
     );
     // What only a response hook would see is not taken down without one.
     assert_eq!(
@@ -146,5 +146,19 @@ fn a_prefix_for_everything_does_not_cover_what_is_forbidden() {
     assert!(writes.named("anything").is_ok());
     for name in ["connection", "te", "host", "content-length", ":path", ":status", "X-Upper"] {
         assert!(writes.named(name).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn route_plugins_have_one_hook() {
+    let check = |hooks| Plan::check(wit::Plan { hooks, ..plan() }, World::Route, &PluginLimits::default());
+    assert_eq!(check(wit::Hooks::CHOOSE).unwrap().hooks(), Hooks { choose: true, ..Hooks::default() });
+    assert_eq!(check(wit::Hooks::empty()).unwrap().hooks(), Hooks::default());
+    for (hooks, name) in [
+        (wit::Hooks::CHOOSE | wit::Hooks::RESPONSE_HEADERS, "response-headers"),
+        (wit::Hooks::CHOOSE | wit::Hooks::END, "end"),
+    ] {
+        let error = check(hooks).unwrap_err().to_string();
+        assert_eq!(error, format!("hooks: a route plugin has `choose` alone; it cannot have `{name}`"));
     }
 }

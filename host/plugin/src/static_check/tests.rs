@@ -114,18 +114,14 @@ fn other_versions_of_the_contract() {
 
 #[test]
 fn other_worlds() {
-    let not_run = |interface: &str, what: &str| {
-        format!(
-            "the component exports `{interface}` ({what}), which this version of Penstock does not run; it runs policies \
-             (`header-policy`, `exchange-policy`)"
-        )
-    };
     assert!(check(&component(&[], &["lifecycle@0.1.0", "exchange-policy@0.1.0"]), &all()).is_ok());
+    assert!(check(&component(&[], &["lifecycle@0.1.0", "route-policy@0.1.0"]), &all()).is_ok());
     refused(
-        &component(&[], &["lifecycle@0.1.0", "route-policy@0.1.0"]),
+        &component(&[], &["lifecycle@0.1.0", "header-policy@0.1.0", "route-policy@0.1.0"]),
         &all(),
-        "WorldNotSupported",
-        &not_run("route-policy", "a route plugin"),
+        "NotAPlugin",
+        "the component exports both `header-policy` and `route-policy`: a plugin is either a policy or a route plugin; make \
+         two of it",
     );
     let missing = |interface: &str| {
         format!(

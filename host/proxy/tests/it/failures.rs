@@ -33,6 +33,7 @@ async fn broken_configuration() {
     let failure = || Failure { reason: Reason::InvalidBackend, message: "Service default/x not found".into() };
     check(&ask(Action::Fail(failure())).await, Reason::InvalidBackend);
     let reference = WeightedBackend {
+        name: "default/backend:80".into(),
         weight: 1,
         target: Target::Fail(failure()),
         request_headers: None,

@@ -8,6 +8,7 @@ mod failures;
 mod heads;
 mod plugins;
 mod pooling;
+mod route_plugins;
 mod smuggling;
 mod streams;
 mod support;

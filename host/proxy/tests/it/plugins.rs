@@ -159,7 +159,7 @@ fn call(name: &str, does: Does) -> PolicyCall {
         revision: Revision::new(0, Arc::new(does)),
         failure_policy: FailurePolicy::Closed,
         body_overflow: BodyOverflow::default(),
-        hooks: Hooks { request: true, response: true, carries: true, streaming: None },
+        hooks: Hooks { request: true, response: true, carries: true, ..Hooks::default() },
     }
 }
 

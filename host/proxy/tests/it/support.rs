@@ -150,6 +150,7 @@ pub(crate) fn rule_on(prefix: &str, action: Action) -> Rule {
         response_headers: None,
         rewrite: None,
         policies: vec![],
+        route_plugin: None,
         action,
     }
 }
@@ -166,6 +167,7 @@ pub(crate) fn to_h2(endpoints: &[SocketAddr]) -> Rule {
 
 pub(crate) fn forward(backend: Backend) -> Action {
     Action::Forward(WeightedBackends::new([WeightedBackend {
+        name: "default/backend:80".into(),
         weight: 1,
         target: Target::Backend(Arc::new(backend)),
         request_headers: None,

@@ -7,7 +7,7 @@ use penstock_core::{
     plugin::{ActiveRevision, Candidate, Phase, PluginState},
 };
 
-use super::{PluginEvaluation, targets};
+use super::{PluginEvaluation, RouteShare, targets};
 use crate::{
     Condition, ConditionStatus, Resources, Settings,
     problem::{Conditions, Problem, sentences},
@@ -22,7 +22,7 @@ use crate::{
 /// The limit of `status.ancestors` in Gateway API.
 const MAX_ANCESTORS: usize = 16;
 
-/// The status; `gateways` are ours whose traffic the plugin sees.
+/// The status; `gateways` are ours whose traffic the plugin sees, `share` what a route plugin has of its rules.
 pub(crate) fn status(
     resources: &Resources,
     settings: &Settings,
@@ -30,16 +30,19 @@ pub(crate) fn status(
     object: &WasmPlugin,
     evaluation: &PluginEvaluation,
     gateways: &BTreeSet<ResourceRef>,
+    share: &RouteShare,
 ) -> WasmPluginStatus {
     let generation = object.metadata.generation.unwrap_or(0);
     let state = resources.facts.plugins.get(id).map(|state| &**state);
     let mut conditions = Conditions::new(generation);
-    accepted(&mut conditions, resources, id, object, evaluation, gateways);
+    accepted(&mut conditions, resources, id, object, evaluation, gateways, share);
     conditions.holds_unless("ResolvedRefs", evaluation.unresolved.as_ref(), "all references are resolved");
     let life = Life::of(state, evaluation, generation);
     life.programmed(&mut conditions);
     life.degraded(&mut conditions, object);
-    let ancestors = gateways.iter().take(MAX_ANCESTORS).map(|gateway| ancestor(settings, gateway, generation));
+    let conflict = share.conflict();
+    let ancestors = gateways.iter().take(MAX_ANCESTORS);
+    let ancestors = ancestors.map(|gateway| ancestor(settings, gateway, generation, conflict.as_ref()));
     WasmPluginStatus {
         conditions: conditions.finish(),
         active: state.and_then(|state| state.active.as_ref()).map(active_status),
@@ -55,6 +58,7 @@ fn accepted(
     object: &WasmPlugin,
     evaluation: &PluginEvaluation,
     gateways: &BTreeSet<ResourceRef>,
+    share: &RouteShare,
 ) {
     let lost = targets::problems(resources, id, object);
     let nowhere = !lost.is_empty() && lost.len() == object.spec.target_refs.len() && gateways.is_empty();
@@ -62,8 +66,12 @@ fn accepted(
         conditions.no("Accepted", problem);
     } else if let Some(first) = lost.first().filter(|_| nowhere) {
         conditions.no("Accepted", &Problem::new(first.reason, sentences(&lost)));
+    } else if let Some(conflict) = share.conflict() {
+        conditions.no("Accepted", &conflict);
     } else if !lost.is_empty() {
         conditions.yes("Accepted", "Accepted", format!("applies in part; {}", sentences(&lost)));
+    } else if let Some(note) = share.note() {
+        conditions.yes("Accepted", "Accepted", format!("applies in part; {note}"));
     } else if gateways.is_empty() {
         let message = "valid, but no Gateway serves a target of it, and no rule names it in an ExtensionRef filter";
         conditions.yes("Accepted", "Accepted", message);
@@ -192,9 +200,9 @@ fn candidate_status(candidate: &Candidate) -> CandidateStatus {
     }
 }
 
-fn ancestor(settings: &Settings, gateway: &ResourceRef, generation: i64) -> AncestorStatus {
+fn ancestor(settings: &Settings, gateway: &ResourceRef, generation: i64, conflict: Option<&Problem>) -> AncestorStatus {
     let mut conditions = Conditions::new(generation);
-    conditions.yes("Accepted", "Accepted", "the plugin applies to traffic of this Gateway");
+    conditions.holds_unless("Accepted", conflict, "the plugin applies to traffic of this Gateway");
     let conditions: Vec<Condition> = conditions.finish();
     AncestorStatus {
         ancestor_ref: ParentReference {

@@ -40,7 +40,10 @@ pub(super) fn problems(resources: &Resources, id: &ResourceRef, object: &WasmPlu
     let targets = object.spec.target_refs.iter().enumerate();
     targets
         .filter_map(|(index, reference)| {
-            let found = target(id, reference).and_then(|target| exists(resources, &target, reference));
+            let found = target(id, reference).and_then(|target| {
+                exists(resources, &target, reference)?;
+                has_backends(resources, id, &target)
+            });
             found.err().map(|problem| problem.within(format_args!("spec.targetRefs[{index}]")))
         })
         .collect()
@@ -66,6 +69,17 @@ fn target(id: &ResourceRef, reference: &PolicyTargetReference) -> Result<Resourc
         ));
     }
     Ok(ResourceRef::new(kind, id.namespace.clone(), reference.name.as_str()))
+}
+
+/// A route plugin chooses among the backends of a rule, and a Gateway has none.
+fn has_backends(resources: &Resources, id: &ResourceRef, target: &ResourceRef) -> Result<(), Problem> {
+    let active = resources.facts.plugins.get(id).and_then(|state| state.active.as_ref());
+    if target.kind != Kind::Gateway || !active.is_some_and(|active| active.hooks.choose) {
+        return Ok(());
+    }
+    let message = "kind: this is a route plugin, which chooses among the backends of a rule, and a Gateway has no rules; attach it \
+                   to an HTTPRoute or GRPCRoute, or name it in an ExtensionRef filter of a rule";
+    Err(Problem::new("Invalid", message))
 }
 
 fn exists(resources: &Resources, target: &ResourceRef, reference: &PolicyTargetReference) -> Result<(), Problem> {

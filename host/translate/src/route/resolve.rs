@@ -5,6 +5,7 @@ use std::sync::Arc;
 use penstock_core::{
     Kind, ResourceRef,
     backend::BackendKey,
+    filter::Redirect,
     reason::Reason,
     route::{Action, Failure, Route, Rule, RuleId, Target, WeightedBackend, WeightedBackends},
 };
@@ -20,9 +21,12 @@ use crate::{
     endpoints::BackendRegistry,
     gateway::GatewayModel,
     nearest::{did_you_mean, list},
-    plugin::{AttachedPlugin, PluginModel, chain},
+    plugin::{AttachedPlugin, Chain, PluginModel, RouteUse, chain, ordered},
     problem::{Conditions, Problem, sentences},
-    resources::common::{GATEWAY_GROUP, ParentReference},
+    resources::{
+        common::{GATEWAY_GROUP, ParentReference},
+        route::BackendRef,
+    },
     status::{RouteParentStatus, RouteStatus},
     view::View,
 };
@@ -30,11 +34,19 @@ use crate::{
 /// A rule with its references resolved, before the plugins of a Gateway are added.
 struct ResolvedRule<'a> {
     draft: &'a RuleDraft,
-    action: Action,
+    outcome: Outcome<'a>,
     /// Attached to the route or this rule of it.
     attached: Vec<&'a Arc<PluginModel>>,
     /// Named by the rule's own filters.
     named: Vec<&'a Arc<PluginModel>>,
+}
+
+/// What becomes of a request, before the plugins are asked.
+enum Outcome<'a> {
+    /// To one of these, those with a weight of zero included.
+    Forward(Vec<WeightedBackend>),
+    Redirect(&'a Redirect),
+    Fail(Failure),
 }
 
 pub(super) fn resolve(view: &View<'_>, draft: &RouteDraft, registry: &mut BackendRegistry) -> RouteOutput {
@@ -54,6 +66,7 @@ pub(super) fn resolve(view: &View<'_>, draft: &RouteDraft, registry: &mut Backen
     let mut resolver = Resolver { view, draft, attached, unresolved: &mut unresolved, backends, registry };
     let rules: Vec<ResolvedRule<'_>> =
         draft.rules.iter().filter(|rule| !rule.matches.is_empty()).map(|rule| resolver.rule(rule)).collect();
+    output.route_plugins = rules.iter().filter_map(|rule| route_use(draft, rule)).collect();
     let mut routes = Vec::<(Vec<Arc<PluginModel>>, Arc<Route>)>::new();
     for (_, outcome) in &outcomes {
         if let ParentOutcome::Attached(gateway, listeners) = outcome {
@@ -84,7 +97,7 @@ fn attach_to(
             continue; // by another parentRef
         }
         let plugins: Vec<Arc<PluginModel>> =
-            of_section(outer, Some(&gateway.listeners[listener].name)).cloned().collect();
+            of_section(outer, Some(&gateway.listeners[listener].name)).filter(|it| !it.is_route()).cloned().collect();
         let known = routes.iter().find(|(others, _)| same(others, &plugins)).map(|(_, route)| route.clone());
         let route = known.unwrap_or_else(|| {
             let route = Arc::new(route(draft, rules, &plugins));
@@ -120,27 +133,58 @@ fn route(draft: &RouteDraft, rules: &[ResolvedRule<'_>], outer: &[Arc<PluginMode
 }
 
 fn rule(draft: &RouteDraft, resolved: &ResolvedRule<'_>, outer: &[Arc<PluginModel>]) -> Rule {
-    let attached = outer.iter().chain(resolved.attached.iter().copied());
-    let (policies, action) = match (chain(attached, resolved.named.iter().copied()), &resolved.action) {
-        // A rule that is broken in itself says so, whatever its plugins do.
-        (_, Action::Fail(failure)) => (Vec::new(), Action::Fail(failure.clone())),
-        (Err(failure), _) => (Vec::new(), Action::Fail(failure)),
-        (Ok(policies), action) => (policies, action.clone()),
+    let id = RuleId {
+        route: draft.id.clone(),
+        index: u32::try_from(resolved.draft.index).unwrap_or(u32::MAX),
+        name: resolved.draft.name.clone(),
     };
+    let (Chain { policies, route }, action) = calls(&id, resolved, outer);
     let filters = resolved.draft.filters.as_ref().ok();
     Rule {
-        id: RuleId {
-            route: draft.id.clone(),
-            index: u32::try_from(resolved.draft.index).unwrap_or(u32::MAX),
-            name: resolved.draft.name.clone(),
-        },
+        id,
         matches: resolved.draft.matches.clone(),
         request_headers: filters.and_then(|filters| filters.request_headers.clone()),
         response_headers: filters.and_then(|filters| filters.response_headers.clone()),
         rewrite: filters.and_then(|filters| filters.rewrite.clone()),
         policies,
+        route_plugin: route,
         action,
     }
+}
+
+/// The plugins of a rule, and what it does.
+fn calls(id: &RuleId, resolved: &ResolvedRule<'_>, outer: &[Arc<PluginModel>]) -> (Chain, Action) {
+    let plugins = ordered(outer.iter().chain(resolved.attached.iter().copied()), resolved.named.iter().copied());
+    match &resolved.outcome {
+        // A rule that is broken in itself says so, whatever its plugins do.
+        Outcome::Fail(failure) => (Chain::default(), Action::Fail(failure.clone())),
+        Outcome::Redirect(redirect) => match chain(&plugins, || 0) {
+            Ok(chain) => (Chain { route: None, ..chain }, Action::Redirect((*redirect).clone())),
+            Err(failure) => (Chain::default(), Action::Fail(failure)),
+        },
+        Outcome::Forward(backends) => {
+            let all = WeightedBackends::all(backends.clone());
+            match chain(&plugins, || all.identity(id)) {
+                Ok(chain) if chain.route.is_some() => (chain, Action::Forward(all)),
+                Ok(chain) => (chain, Action::Forward(WeightedBackends::new(all.backends))),
+                Err(failure) => (Chain::default(), Action::Fail(failure)),
+            }
+        }
+    }
+}
+
+/// The route plugins of a rule, if it has any that could choose.
+fn route_use(draft: &RouteDraft, resolved: &ResolvedRule<'_>) -> Option<RouteUse> {
+    let Outcome::Forward(_) = resolved.outcome else { return None };
+    let plugins = ordered(resolved.attached.iter().copied(), resolved.named.iter().copied());
+    let plugins: Vec<_> = plugins.iter().filter(|plugin| plugin.is_route()).map(|plugin| plugin.id.clone()).collect();
+    let name = match &resolved.draft.name {
+        Some(name) => format!("`{name}`"),
+        None => resolved.draft.index.to_string(),
+    };
+    let RouteDraft { id, .. } = draft;
+    let rule = format!("rule {name} of {} `{}/{}`", id.kind, id.namespace, id.name);
+    (!plugins.is_empty()).then_some(RouteUse { rule, plugins })
 }
 
 /// Follows the references of a route, and collects what is wrong with them.
@@ -159,7 +203,10 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
         let attached = of_section(self.attached, rule.name.as_deref()).collect();
         let filters = match &rule.filters {
             Ok(filters) => filters,
-            Err(problem) => return ResolvedRule { draft: rule, action: failed(problem), attached, named: Vec::new() },
+            Err(problem) => {
+                let outcome = Outcome::Fail(failure(Reason::InvalidFilter, problem));
+                return ResolvedRule { draft: rule, outcome, attached, named: Vec::new() };
+            }
         };
         let mut named = Vec::with_capacity(filters.plugins.len());
         let mut lost = None;
@@ -175,12 +222,12 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
             }
         }
         let backends = self.backends(rule);
-        let action = match (lost, &filters.redirect) {
-            (Some(problem), _) => failed(&problem),
-            (None, Some(redirect)) => Action::Redirect(redirect.clone()),
-            (None, None) => Action::Forward(backends),
+        let outcome = match (lost, &filters.redirect) {
+            (Some(problem), _) => Outcome::Fail(failure(Reason::InvalidFilter, &problem)),
+            (None, Some(redirect)) => Outcome::Redirect(redirect),
+            (None, None) => Outcome::Forward(backends),
         };
-        ResolvedRule { draft: rule, action, attached, named }
+        ResolvedRule { draft: rule, outcome, attached, named }
     }
 
     fn plugin(&self, name: &str) -> Result<&'b Arc<PluginModel>, Problem> {
@@ -193,12 +240,12 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
         })
     }
 
-    fn backends(&mut self, rule: &RuleDraft) -> WeightedBackends {
+    fn backends(&mut self, rule: &RuleDraft) -> Vec<WeightedBackend> {
         let backends = rule.backends.iter().enumerate().map(|(index, backend)| {
             let at = format!("rules[{}].backendRefs[{index}]", rule.index);
             self.backend(&at, backend)
         });
-        WeightedBackends::new(backends.collect::<Vec<_>>())
+        backends.collect()
     }
 
     fn backend(&mut self, at: &str, backend: &BackendDraft) -> WeightedBackend {
@@ -208,11 +255,24 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
         };
         let filters = backend.filters.as_ref().ok();
         WeightedBackend {
+            name: self.name(&target, &backend.reference),
             weight: weight(backend.reference.weight.unwrap_or(1)),
             target,
             request_headers: filters.and_then(|filters| filters.request_headers.clone()),
             response_headers: filters.and_then(|filters| filters.response_headers.clone()),
             rewrite: filters.and_then(|filters| filters.rewrite.clone()),
+        }
+    }
+
+    /// As route plugins know it.
+    fn name(&self, target: &Target, reference: &BackendRef) -> Arc<str> {
+        match target {
+            Target::Backend(backend) => backend.key.to_string().into(),
+            Target::Fail(_) => {
+                let namespace = reference.namespace.as_deref().unwrap_or(&self.draft.id.namespace);
+                let port = reference.port.map(|port| format!(":{port}")).unwrap_or_default();
+                format!("{namespace}/{}{port}", reference.name).into()
+            }
         }
     }
 
@@ -236,10 +296,6 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
 /// Out of range means none: a share that nobody meant is worse than no share.
 fn weight(weight: i32) -> u32 {
     u32::try_from(weight).ok().filter(|_| weight <= MAX_WEIGHT).unwrap_or_default()
-}
-
-fn failed(problem: &Problem) -> Action {
-    Action::Fail(failure(Reason::InvalidFilter, problem))
 }
 
 fn failure(reason: Reason, problem: &Problem) -> Failure {

@@ -180,6 +180,7 @@ fn state(plugin: &WorldPlugin) -> PluginState {
         hooks: Hooks {
             request: active.hooks.iter().any(|hook| hook == "request"),
             response: active.hooks.iter().any(|hook| hook == "response"),
+            choose: active.hooks.iter().any(|hook| hook == "choose"),
             ..Hooks::default()
         },
     });
