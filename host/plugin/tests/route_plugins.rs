@@ -130,7 +130,7 @@ fn an_index_out_of_range_counts_as_a_fault_and_leaves_the_choice_to_the_weights(
     let world = World::new();
     let Ok(Choice::Misfit(fault)) = world.choose(asking("index 3")) else { panic!("no misfit") };
     assert_eq!((fault.kind, &*fault.message), (FaultKind::InvalidAnswer, "it chose candidate 3 of 3, counted from 0"));
-    let series = "penstock_plugin_faults_total{plugin=\"default/chooser\",kind=\"invalid_answer\"}";
+    let series = "penstock_plugin_faults_total{plugin=\"default/chooser\",hook=\"choose\",kind=\"invalid_answer\"}";
     assert_eq!(world.host.metric(series), 1.0);
 }
 
@@ -146,7 +146,8 @@ fn faults() {
 fn it_is_no_policy() {
     let world = World::new();
     let mut head = request();
-    let call = support::facts::call(&world.active);
+    let mut call = support::facts::call(&world.active);
+    call.hooks.request = true;
     let fault = world.worker.on_request(&call, &facts(&rule()), &mut head).at_once().unwrap_err();
     assert_eq!(fault.kind, FaultKind::Unavailable);
 }
