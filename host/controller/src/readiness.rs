@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use penstock_core::{ResourceRef, plugin::Phase};
+use penstock_core::ResourceRef;
 use penstock_translate::{Facts, Needs};
 
 use crate::event::SourceId;
@@ -49,7 +49,7 @@ pub(crate) fn unready(needs: &Needs, facts: &Facts) -> Option<Unready> {
     let undecided = |plugin: &ResourceRef| match facts.plugins.get(plugin) {
         None => true,
         Some(state) => {
-            let pending = state.candidate.as_ref().is_none_or(|it| !matches!(it.phase, Phase::Rejected(_)));
+            let pending = state.candidate.as_ref().is_none_or(|it| it.phase.rejection().is_none());
             state.active.is_none() && pending
         }
     };
@@ -64,7 +64,7 @@ mod tests {
     use penstock_core::{
         Kind,
         fact::SocketState,
-        plugin::{ActiveRevision, Candidate, Hooks, ModuleSource, PluginSpec, PluginState, Rejection, Revision},
+        plugin::{ActiveRevision, Candidate, Hooks, ModuleSource, Phase, PluginSpec, PluginState, Rejection, Revision},
     };
 
     use super::*;
@@ -101,8 +101,9 @@ mod tests {
             name: "".into(),
             version: "".into(),
             hooks: Hooks::default(),
+            artifact: None,
         };
-        let candidate = candidate.map(|phase| Candidate { generation: 1, digest: None, phase });
+        let candidate = candidate.map(|phase| Candidate { generation: 1, digest: None, artifact: None, phase });
         PluginState { active: serves.then_some(active), candidate }
     }
 
@@ -123,6 +124,12 @@ mod tests {
         check(bound(), Some(state(false, Some(Phase::Validating))), Some(&waiting));
         check(bound(), Some(state(true, Some(Phase::Validating))), None);
         let rejection = Rejection { reason: "InvalidModule", message: String::new() };
+        let (attempts, pause) = (1, std::time::Duration::from_secs(1));
+        check(
+            bound(),
+            Some(state(false, Some(Phase::Retrying { rejection: rejection.clone(), attempts, pause }))),
+            None,
+        );
         check(bound(), Some(state(false, Some(Phase::Rejected(rejection)))), None);
     }
 }

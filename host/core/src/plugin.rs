@@ -5,12 +5,10 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     ops::Not,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -20,14 +18,20 @@ pub use self::{
     },
     exchange::{BodyVerdict, Chunk, Direction, HeldHead, Message, PolicyExchange, Summary, TrailersVerdict},
     rate_limit::{RateAlgorithm, RateLimit, RateWindow},
+    reference::{InvalidReference, OciReference, OciVersion},
+    registry_login::{DockerConfig, InvalidDockerConfig, Redacted, RegistryLogin},
     route::{Choice, ResponseEdits, RouteCall},
+    source::{HttpSource, InvalidSha256, InvalidUrl, ModuleSource, ModuleUrl, OciSource, PullSecret, Sha256},
 };
 use crate::ResourceRef;
 
 mod calls;
 mod exchange;
 mod rate_limit;
+mod reference;
+mod registry_login;
 mod route;
+mod source;
 
 /// A loaded revision (module + config + limits + capabilities). Equal ids mean the same revision, so two snapshots that name it find the
 /// same warm instances. Whoever holds one keeps it loaded: a request in flight can finish with the revision it began with.
@@ -189,20 +193,6 @@ pub struct PluginSpec {
     pub limits: PluginLimits,
 }
 
-/// Where a module comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ModuleSource {
-    /// A file on this machine. `stamp` changes when the file does (the file source watches it), so that a new content is a new spec.
-    File {
-        /// Absolute, or relative to the directory of the resource file; already resolved here.
-        path: PathBuf,
-        /// Opaque: content identity as the source saw it.
-        stamp: Arc<str>,
-    },
-    /// The bytes themselves (ConfigMap `binaryData`).
-    Inline(Bytes),
-}
-
 /// Interfaces granted to a plugin. `exchange-info` is always there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
@@ -289,6 +279,8 @@ pub struct ActiveRevision {
     pub version: Arc<str>,
     /// What its plan asked for.
     pub hooks: Hooks,
+    /// The artifact in a registry that the module came from, by digest; none for other sources.
+    pub artifact: Option<Arc<str>>,
 }
 
 /// A revision that does not serve (yet).
@@ -298,6 +290,8 @@ pub struct Candidate {
     pub generation: i64,
     /// `sha256:…`, once the bytes are known.
     pub digest: Option<Arc<str>>,
+    /// The artifact in a registry that the bytes came from, by digest; none for other sources.
+    pub artifact: Option<Arc<str>>,
     /// How far it came.
     pub phase: Phase,
 }
@@ -307,10 +301,29 @@ pub struct Candidate {
 pub enum Phase {
     /// Being fetched.
     Fetching,
+    /// Could not be fetched so far; the host tries again by itself.
+    Retrying {
+        /// What went wrong last.
+        rejection: Rejection,
+        /// Attempts so far. Beyond ten it grows in steps, so that a status that says it is not written without end.
+        attempts: u32,
+        /// About how long until the next one.
+        pause: Duration,
+    },
     /// Being validated.
     Validating,
     /// Refused. Changes nothing but status.
     Rejected(Rejection),
+}
+
+impl Phase {
+    /// Why it does not serve, if that is known by now.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Fetching | Self::Validating => None,
+            Self::Retrying { rejection, .. } | Self::Rejected(rejection) => Some(rejection),
+        }
+    }
 }
 
 /// Why a candidate was refused.

@@ -13,10 +13,11 @@
 mod authoring;
 mod jobs;
 mod owner;
+mod retry;
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::AtomicU64,
@@ -33,7 +34,7 @@ use prometheus_client::registry::Registry;
 
 pub use self::authoring::{Described, InstanceCost, Outline, PlanReport};
 use self::{
-    jobs::{Finished, Shared},
+    jobs::{Finished, Identity, Shared},
     owner::Owner,
 };
 use crate::{
@@ -41,6 +42,7 @@ use crate::{
     capability,
     engine::{EngineError, TickingEngine},
     examine::OutOfProcess,
+    fetch::{FetchMetrics, Fetcher},
     metrics::PluginMetrics,
     revision::{Loaded, RevisionTable},
     validator::{Validator, ValidatorSettings},
@@ -52,6 +54,8 @@ use crate::{
 pub struct PluginSettings {
     /// Directory for compiled modules, private to the host. None: they are compiled anew at each start.
     pub cache: Option<PathBuf>,
+    /// Directory for modules that were downloaded, private to the host. None: they are downloaded anew at each start.
+    pub downloads: Option<PathBuf>,
     /// The process that validates candidates.
     pub validator: ValidatorSettings,
 }
@@ -65,6 +69,14 @@ pub enum StartError {
     /// The cache directory cannot be used.
     #[error(transparent)]
     Cache(#[from] StoreError),
+    /// The directory for downloads cannot be used.
+    #[error("cannot fetch plugins, or keep them in {}", .directory.as_deref().unwrap_or(Path::new("memory")).display())]
+    Fetcher {
+        /// The directory, if there is one.
+        directory: Option<PathBuf>,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A thread was refused.
     #[error("the threads of the plugin host cannot be started")]
     Thread(#[source] io::Error),
@@ -85,6 +97,8 @@ pub struct Validated {
     pub hooks: Hooks,
     /// The whole plan.
     pub plan: PlanReport,
+    /// The artifact in a registry that the module came from, by digest.
+    pub artifact: Option<Arc<str>>,
 }
 
 /// What the owner thread is told.
@@ -92,7 +106,7 @@ pub(crate) enum Message {
     /// A desired set waits.
     Applied,
     /// A candidate's module is known, and is being examined.
-    Validating { job: JobId, digest: Arc<str> },
+    Validating { job: JobId, identity: Identity },
     /// A candidate was examined.
     Finished(Finished),
     /// A worker will need instances of its own.
@@ -128,7 +142,8 @@ impl PluginHost {
         let (owner, inbox) = mpsc::channel();
         let stores = capability::Registry::default();
         registry.register_collector(Box::new(stores.exporter()));
-        let shared = Arc::new(Shared::new(settings, PluginMetrics::register(registry), stores)?);
+        let fetcher = start_fetcher(settings.downloads.clone(), registry)?;
+        let shared = Arc::new(Shared::new(settings, fetcher, PluginMetrics::register(registry), stores)?);
         let desired = Arc::new(Mutex::new(None));
         let unloaded = Arc::clone(&shared.unloaded);
         let jobs = jobs::start(&shared, &owner).map_err(StartError::Thread)?;
@@ -171,15 +186,17 @@ impl Drop for PluginHost {
 impl Shared {
     fn new(
         settings: PluginSettings,
+        fetcher: Fetcher,
         metrics: Arc<PluginMetrics>,
         stores: capability::Registry,
     ) -> Result<Self, StartError> {
         let engine = TickingEngine::start()?;
-        let PluginSettings { cache, validator } = settings;
+        let PluginSettings { cache, validator, downloads: _ } = settings;
         let artifacts = ArtifactCache::open(engine.engine().clone(), cache.as_deref(), Arc::clone(&metrics))?;
         let validator = Validator::new(validator);
         Ok(Self {
             examiner: Box::new(OutOfProcess { engine, artifacts, validator, metrics: Arc::clone(&metrics) }),
+            fetcher,
             metrics,
             revisions: Mutex::new(RevisionTable::default()),
             stores,
@@ -187,6 +204,11 @@ impl Shared {
             workers: Default::default(),
         })
     }
+}
+
+fn start_fetcher(directory: Option<PathBuf>, registry: &mut Registry) -> Result<Fetcher, StartError> {
+    Fetcher::start(directory.as_deref(), FetchMetrics::register(registry))
+        .map_err(|source| StartError::Fetcher { directory, source })
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -29,6 +29,7 @@ mod contract;
 mod edits;
 mod engine;
 mod examine;
+mod fetch;
 mod fields;
 mod hooks;
 mod host;
@@ -50,4 +51,5 @@ mod worker;
 
 pub use artifact::StoreError;
 pub use engine::EngineError;
+pub use fetch::{Artifact, PulledModule, RegistryClient, RegistryError};
 pub use host::{Described, InstanceCost, Outline, PlanReport, PluginHost, PluginSettings, StartError, Validated};

@@ -1,15 +1,12 @@
 //! A module: bytes and their digest.
 
-use std::{
-    fmt,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, io::Read as _, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use penstock_core::plugin::ModuleSource;
+use penstock_core::plugin::{ModuleSource, Sha256};
 use ring::digest::{SHA256, digest};
+
+use crate::fetch::FetchError;
 
 /// SHA-256 of a module.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +34,12 @@ impl Digest {
     }
 }
 
+impl From<Digest> for Sha256 {
+    fn from(digest: Digest) -> Self {
+        Self::new(digest.0)
+    }
+}
+
 /// `sha256:…`.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,31 +58,34 @@ impl fmt::Debug for Digest {
 pub(crate) struct Module {
     pub(crate) bytes: Bytes,
     pub(crate) digest: Digest,
-}
-
-/// Why there are no bytes.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FetchError {
-    #[error("cannot read the module {path}: {source}")]
-    File { path: PathBuf, source: io::Error },
-    #[error("the module has {size} bytes; limits.moduleSize allows {limit}")]
-    TooLarge { size: u64, limit: u64 },
+    /// The artifact in a registry that they came from, by digest.
+    pub(crate) artifact: Option<Arc<str>>,
 }
 
 impl Module {
-    /// Read a module from its source, at most `limit` bytes of it.
-    pub(crate) fn fetch(source: &ModuleSource, limit: u64) -> Result<Self, FetchError> {
-        let bytes = match source {
-            ModuleSource::File { path, .. } => read(path, limit)?,
-            ModuleSource::Inline(bytes) => bytes.clone(),
-        };
+    /// A module of at most `limit` bytes.
+    pub(crate) fn new(bytes: Bytes, limit: u64) -> Result<Self, FetchError> {
         let size = bytes.len() as u64;
         if size > limit {
-            return Err(FetchError::TooLarge { size, limit });
+            return Err(FetchError::TooLarge { size: Some(size), limit });
         }
         let digest = Digest::of(&bytes);
-        Ok(Self { bytes, digest })
+        Ok(Self { bytes, digest, artifact: None })
     }
+
+    /// Read a module that is on this machine, at most `limit` bytes of it. What is not, a [`crate::fetch::Fetcher`] fetches.
+    pub(crate) fn read(source: &ModuleSource, limit: u64) -> Result<Self, FetchError> {
+        match source {
+            ModuleSource::File { path, .. } => Self::new(read(path, limit)?, limit),
+            ModuleSource::Inline(bytes) => Self::new(bytes.clone(), limit),
+            ModuleSource::Http(_) | ModuleSource::Oci(_) => Err(FetchError::Internal),
+        }
+    }
+}
+
+/// Whether a source is read where it is, without waiting for anybody.
+pub(crate) fn is_local(source: &ModuleSource) -> bool {
+    matches!(source, ModuleSource::File { .. } | ModuleSource::Inline(_))
 }
 
 fn read(path: &Path, limit: u64) -> Result<Bytes, FetchError> {
@@ -87,7 +93,7 @@ fn read(path: &Path, limit: u64) -> Result<Bytes, FetchError> {
     let file = std::fs::File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     if size > limit {
-        return Err(FetchError::TooLarge { size, limit });
+        return Err(FetchError::TooLarge { size: Some(size), limit });
     }
     let mut bytes = Vec::new();
     // The file may grow while it is read: one byte beyond the limit is enough to know.

@@ -17,8 +17,26 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The module could not be read. The host tries again by itself.
+    /// The module could not be read, for a reason that has no word of its own. The host tries again by itself.
     FETCH_FAILED = "FetchFailed";
+    /// The host of the source is unknown.
+    NAME_NOT_RESOLVED = "NameNotResolved";
+    /// No connection to the source.
+    CONNECT_FAILED = "ConnectFailed";
+    /// No TLS with the source, or its certificate is not trusted.
+    TLS_FAILED = "TLSFailed";
+    /// The source wants a login, or another one.
+    ACCESS_REFUSED = "AccessRefused";
+    /// The source is there, the module is not.
+    MODULE_NOT_FOUND = "ModuleNotFound";
+    /// The source redirects in a circle, or to where nothing can be fetched.
+    INVALID_REDIRECT = "InvalidRedirect";
+    /// The source gave other bytes than the resource wants.
+    DIGEST_MISMATCH = "DigestMismatch";
+    /// What the registry gave breaks the OCI specifications.
+    INVALID_ARTIFACT = "InvalidArtifact";
+    /// The artifact in the registry holds no WebAssembly module, or several.
+    NOT_A_WASM_ARTIFACT = "NotAWasmArtifact";
     /// The module is larger than `limits.moduleSize`.
     MODULE_TOO_LARGE = "ModuleTooLarge";
     /// The bytes are no WebAssembly, or are cut off or malformed.

@@ -97,6 +97,7 @@ fn validate(host: &PluginHost, spec: &PluginSpec) -> PluginState {
                 name: valid.name,
                 version: valid.version,
                 hooks: valid.hooks,
+                artifact: valid.artifact,
             }),
             candidate: None,
         },
@@ -104,7 +105,7 @@ fn validate(host: &PluginHost, spec: &PluginSpec) -> PluginState {
             let phase = Phase::Rejected(rejection);
             PluginState {
                 active: None,
-                candidate: Some(Candidate { generation: spec.generation, digest: None, phase }),
+                candidate: Some(Candidate { generation: spec.generation, digest: None, artifact: None, phase }),
             }
         }
     }

@@ -114,10 +114,8 @@ impl Args {
     }
 
     fn plugin_settings(&self) -> PluginSettings {
-        PluginSettings {
-            cache: self.data_dir.as_ref().map(|directory| directory.join("modules")),
-            ..PluginSettings::default()
-        }
+        let directory = |name| self.data_dir.as_ref().map(|directory| directory.join(name));
+        PluginSettings { cache: directory("modules"), downloads: directory("downloads"), ..PluginSettings::default() }
     }
 }
 

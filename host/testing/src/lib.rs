@@ -10,6 +10,7 @@
 //! * [`client`]: requests over one HTTP/1.1 or HTTP/2 connection, or raw bytes.
 //! * [`pressure`]: requests without pause, to show that a change loses none.
 //! * [`gateway`]: the binary as a process, with resource files of its own.
+//! * [`registry`]: a real registry as a process, with a login or without.
 //! * [`certificate`]: certificates for tests, made on the spot.
 //! * `guests`: first-party plugins and test guests as components (behind the feature `guests`).
 //! * [`gate`] and [`eventually`]: waiting without sleeping in the dark.
@@ -28,6 +29,7 @@ pub mod gateway;
 pub mod guests;
 pub mod origin;
 pub mod pressure;
+pub mod registry;
 
 pub use tempfile;
 

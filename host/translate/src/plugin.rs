@@ -4,6 +4,7 @@ mod pointer;
 mod quantity;
 mod rate_limits;
 mod route;
+mod source;
 mod spec;
 mod status;
 mod targets;
@@ -83,7 +84,7 @@ impl PluginCache {
     pub(crate) fn refresh(&mut self, inputs: &Inputs<'_>, changed: &Changed) {
         let mut previous = std::mem::take(&mut self.0);
         for (id, object) in inputs.resources.wasm_plugins.iter() {
-            let stamp = spec::file(object).and_then(|path| inputs.resources.facts.file(&path).cloned());
+            let stamp = source::file(object).and_then(|path| inputs.resources.facts.file(&path).cloned());
             let before = previous.remove(id);
             let entry = match before {
                 Some(entry)

@@ -212,6 +212,9 @@ pub struct ActiveStatus {
     /// Version from its manifest.
     #[serde(serialize_with = "text")]
     pub version: Arc<str>,
+    /// The artifact in a registry that the module came from, by digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Arc<str>>,
 }
 
 /// The revision that does not serve, or not yet.
@@ -223,6 +226,9 @@ pub struct CandidateStatus {
     /// `sha256:…` of the module, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Arc<str>>,
+    /// The artifact in a registry that the module came from, by digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Arc<str>>,
     /// `Fetching`, `Validating` or `Rejected`.
     pub phase: &'static str,
     /// Why it was refused, in one word.

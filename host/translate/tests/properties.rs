@@ -74,13 +74,14 @@ fn random_state(rng: &mut Rng) -> PluginState {
         name: "plugin".into(),
         version: "1".into(),
         hooks: Hooks { request: rng.bool(), response: rng.bool(), choose: rng.u8(..4) == 0, ..Hooks::default() },
+        artifact: None,
     });
     let phase = match rng.u8(0..3) {
         0 => Phase::Fetching,
         1 => Phase::Validating,
         _ => Phase::Rejected(Rejection { reason: "Trapped", message: "it trapped".to_owned() }),
     };
-    let candidate = rng.bool().then_some(Candidate { generation, digest: None, phase });
+    let candidate = rng.bool().then_some(Candidate { generation, digest: None, artifact: None, phase });
     PluginState { active, candidate }
 }
 

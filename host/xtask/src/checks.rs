@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use crate::process::{self, Outcome};
 use crate::workspace::Workspace;
-use crate::{guests, tidy};
+use crate::{guests, packages, tidy};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args, Debug)]
@@ -110,6 +110,7 @@ impl Step {
                 &["clippy", "--workspace", "--all-targets", "--keep-going", "--", "--deny", "warnings"],
             ),
             Self::Test => {
+                install_registry();
                 self.cargo(workspace, &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
             }
             Self::Doctest => self.cargo(workspace, &["test", "--workspace", "--doc", "--no-fail-fast"]),
@@ -163,6 +164,15 @@ impl Step {
             }
         }
         Ok(if wrong.is_empty() { Verdict::Passed } else { Verdict::Failed(wrong.join(", ")) })
+    }
+}
+
+/// Tests talk to a real registry. Where it cannot be installed they say so themselves, and only they fail.
+fn install_registry() {
+    if !packages::is_found("docker-registry")
+        && let Err(error) = packages::install(&["docker-registry"])
+    {
+        eprintln!("docker-registry is missing: {error:#}");
     }
 }
 

@@ -22,6 +22,7 @@ pub mod checks;
 pub mod cluster;
 pub mod conformance;
 pub mod guests;
+mod packages;
 pub mod process;
 pub mod run;
 pub mod tidy;

@@ -8,7 +8,7 @@ use penstock_core::plugin::{FaultKind, PluginFault, PluginSpec, Rejection, Revis
 use super::{PluginHost, jobs::Refused};
 use crate::{
     contract::types::{self as wit, BodyMode},
-    module::{Digest, Module},
+    module::Digest,
     revision::Loaded,
     static_check,
 };
@@ -108,8 +108,7 @@ impl PluginHost {
     /// # Errors
     /// The rejection that [`PluginHost::validate`] would end with before it came to the configuration.
     pub fn describe(&self, spec: &PluginSpec) -> Result<Described, Rejection> {
-        let module =
-            Module::fetch(&spec.source, spec.limits.module_size).map_err(|error| Refused::from(error).rejection)?;
+        let module = self.shared.fetcher.fetch(spec).map_err(|error| Refused::from(error).rejection)?;
         let manifest = self.shared.examiner.describe(&module, spec)?;
         Ok(Described {
             name: manifest.name.into(),

@@ -17,8 +17,9 @@ use super::{JobId, Message, PlanReport, Validated, spawn};
 use crate::{
     capability::{Nanos, Registry},
     examine::{Examine, Examined},
+    fetch::{Fetch, FetchError, Fetcher, Resolve},
     metrics::PluginMetrics,
-    module::{Digest, FetchError, Module},
+    module::{Digest, Module, is_local},
     reason::{self, Step, faulted, rejection},
     revision::{Loaded, RevisionKey, RevisionTable},
 };
@@ -30,6 +31,7 @@ const EXAMINERS: usize = 4;
 /// What the threads of the host share.
 pub(super) struct Shared {
     pub(super) examiner: Box<dyn Examine>,
+    pub(super) fetcher: Fetcher,
     pub(super) metrics: Arc<PluginMetrics>,
     pub(super) revisions: Mutex<RevisionTable>,
     /// Outlives the revisions.
@@ -45,12 +47,25 @@ pub(super) struct Job {
     pub(super) spec: Arc<PluginSpec>,
     /// The latest job for this plugin: this one is skipped if it was superseded while it waited.
     pub(super) latest: Arc<AtomicU64>,
+    /// What was fetched; none yet, or never for a source that is read where it is examined.
+    pub(super) module: Option<Result<Module, FetchError>>,
+    pub(super) resolve: Resolve,
+}
+
+/// Which module a candidate is of.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    /// `sha256:…` of its bytes.
+    pub(super) digest: Arc<str>,
+    /// The artifact in a registry that it came from, by digest.
+    pub(super) artifact: Option<Arc<str>>,
 }
 
 /// What became of a candidate.
 pub(crate) struct Finished {
     pub(super) job: JobId,
-    pub(super) digest: Option<Arc<str>>,
+    /// Once the bytes are known.
+    pub(super) identity: Option<Identity>,
     pub(super) result: Result<Arc<Loaded>, Refused>,
 }
 
@@ -69,48 +84,66 @@ impl From<Rejection> for Refused {
 
 impl From<FetchError> for Refused {
     fn from(error: FetchError) -> Self {
-        let (reason, retry) = match error {
-            FetchError::File { .. } => (reason::FETCH_FAILED, true),
-            FetchError::TooLarge { .. } => (reason::MODULE_TOO_LARGE, false),
-        };
-        Self { rejection: rejection(reason, error.to_string()), retry }
+        Self { rejection: rejection(error.reason(), error.to_string()), retry: error.may_pass_later() }
     }
 }
 
-/// Start the threads that examine. They end when the sender is dropped.
-pub(super) fn start(shared: &Arc<Shared>, owner: &Sender<Message>) -> io::Result<Sender<Job>> {
+/// Where candidates go.
+pub(super) struct Jobs {
+    shared: Arc<Shared>,
+    examiners: Sender<Job>,
+}
+
+impl Jobs {
+    /// Fetch the module if need be, then examine it. Dropping what this answers ends a fetch that is still under way.
+    pub(super) fn begin(&self, job: Job) -> Option<Fetch> {
+        let examiners = self.examiners.clone();
+        if is_local(&job.spec.source) {
+            let _ = examiners.send(job);
+            return None;
+        }
+        let spec = Arc::clone(&job.spec);
+        Some(self.shared.fetcher.begin(spec, job.resolve, move |module| {
+            let _ = examiners.send(Job { module: Some(module), ..job });
+        }))
+    }
+}
+
+/// Start the threads that examine. They end when the jobs are dropped.
+pub(super) fn start(shared: &Arc<Shared>, owner: &Sender<Message>) -> io::Result<Jobs> {
     let (sender, receiver) = mpsc::channel::<Job>();
     let receiver = Arc::new(Mutex::new(receiver));
     for index in 0..EXAMINERS {
         let (shared, owner, receiver) = (Arc::clone(shared), owner.clone(), Arc::clone(&receiver));
         spawn(&format!("plugin-examine-{index}"), move || {
             while let Some(job) = next(&receiver) {
-                if job.latest.load(Ordering::Acquire) == job.id.0 && owner.send(run(&shared, &owner, &job)).is_err() {
+                if job.latest.load(Ordering::Acquire) == job.id.0 && owner.send(run(&shared, &owner, job)).is_err() {
                     return;
                 }
             }
         })?;
     }
-    Ok(sender)
+    Ok(Jobs { shared: Arc::clone(shared), examiners: sender })
 }
 
 fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
     receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-fn run(shared: &Shared, owner: &Sender<Message>, job: &Job) -> Message {
+fn run(shared: &Shared, owner: &Sender<Message>, job: Job) -> Message {
+    let Job { id, spec, module, .. } = job;
     let mut known = None;
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let module = Module::fetch(&job.spec.source, job.spec.limits.module_size)?;
-        let digest = module.digest.label();
-        known = Some(Arc::clone(&digest));
-        shared.load(&job.spec, &module, || drop(owner.send(Message::Validating { job: job.id, digest })))
+        let module = module.unwrap_or_else(|| Module::read(&spec.source, spec.limits.module_size))?;
+        let identity = Identity { digest: module.digest.label(), artifact: module.artifact.clone() };
+        known = Some(identity.clone());
+        shared.load(&spec, &module, || drop(owner.send(Message::Validating { job: id, identity })))
     }));
     let result = result.unwrap_or_else(|_| {
-        tracing::error!(plugin = %job.spec.plugin, "a defect of the gateway: validating the plugin panicked");
+        tracing::error!(plugin = %spec.plugin, "a defect of the gateway: validating the plugin panicked");
         Err(rejection(reason::INTERNAL, "validating the plugin failed by a defect of the gateway; see its log").into())
     });
-    Message::Finished(Finished { job: job.id, digest: known, result })
+    Message::Finished(Finished { job: id, identity: known, result })
 }
 
 impl Shared {
@@ -142,8 +175,7 @@ impl Shared {
     }
 
     pub(super) fn validate(&self, spec: &PluginSpec) -> Result<Validated, Rejection> {
-        let module =
-            Module::fetch(&spec.source, spec.limits.module_size).map_err(|error| Refused::from(error).rejection)?;
+        let module = self.fetcher.fetch(spec).map_err(|error| Refused::from(error).rejection)?;
         let Examined { manifest, plan, .. } = self.examiner.examine(&module, spec)?;
         Ok(Validated {
             digest: Digest::label(&module.digest),
@@ -152,6 +184,7 @@ impl Shared {
             description: manifest.description.into(),
             hooks: plan.hooks(),
             plan: PlanReport::of(plan.raw()),
+            artifact: module.artifact,
         })
     }
 }

@@ -23,7 +23,7 @@ fn spec() -> PluginSpec {
 }
 
 fn module() -> Module {
-    Module { bytes: Bytes::from_static(b"module"), digest: Digest::of(b"module") }
+    Module { bytes: Bytes::from_static(b"module"), digest: Digest::of(b"module"), artifact: None }
 }
 
 fn validator(script: &str, time: Duration) -> Validator {

@@ -122,10 +122,9 @@ impl Host {
     /// Wait until `spec` is rejected; answers with what is active beside it.
     pub fn rejected(&self, spec: &PluginSpec) -> (Rejection, Option<ActiveRevision>) {
         self.facts.until(&spec.plugin, |state| match &state.candidate {
-            Some(candidate) if candidate.generation == spec.generation => match &candidate.phase {
-                Phase::Rejected(rejection) => Some((rejection.clone(), state.active.clone())),
-                _ => None,
-            },
+            Some(candidate) if candidate.generation == spec.generation => {
+                candidate.phase.rejection().map(|rejection| (rejection.clone(), state.active.clone()))
+            }
             _ => None,
         })
     }

@@ -108,11 +108,12 @@ fn world(args: &Args, module: Option<&Path>) -> anyhow::Result<Vec<Arc<PluginSpe
 
 /// `namespace/name` of a resource; nothing for what was said on the command line.
 fn label(spec: &PluginSpec) -> String {
-    let file = match &spec.source {
-        ModuleSource::File { path, .. } => path.display().to_string(),
-        ModuleSource::Inline(_) => "ConfigMap".to_owned(),
-    };
-    if subject::is_argument(spec) { file } else { format!("{}/{} ({file})", spec.plugin.namespace, spec.plugin.name) }
+    let PluginSpec { plugin, source, .. } = spec;
+    if subject::is_argument(spec) {
+        source.to_string()
+    } else {
+        format!("{}/{} ({source})", plugin.namespace, plugin.name)
+    }
 }
 
 fn accepted(spec: &PluginSpec, valid: &Validated) -> String {
@@ -135,10 +136,8 @@ fn explain(spec: &PluginSpec, Rejection { reason, message }: &Rejection) -> Stri
 }
 
 fn hint(spec: &PluginSpec, reason: &str) -> Option<String> {
-    let file = match &spec.source {
-        ModuleSource::File { path, .. } => path.display().to_string(),
-        ModuleSource::Inline(_) => return None,
-    };
+    let ModuleSource::File { path, .. } = &spec.source else { return None };
+    let file = path.display().to_string();
     match reason {
         reason::FETCH_FAILED => module::read(Path::new(&file)).err().map(|error| error.to_string()),
         reason::IMPORT_NOT_GRANTED => {
@@ -159,5 +158,6 @@ fn read(spec: &PluginSpec) -> Option<Vec<u8>> {
     match &spec.source {
         ModuleSource::File { path, .. } => std::fs::read(path).ok(),
         ModuleSource::Inline(bytes) => Some(bytes.to_vec()),
+        ModuleSource::Http(_) | ModuleSource::Oci(_) => None,
     }
 }

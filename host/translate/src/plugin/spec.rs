@@ -1,33 +1,27 @@
 //! From a WasmPlugin to what the plugin host should run.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use k8s_openapi::ByteString;
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{Capabilities, ModuleSource, PluginLimits, PluginSpec},
+    plugin::{Capabilities, PluginLimits, PluginSpec},
 };
 use serde_json::Value;
 
-use super::{PluginEvaluation, pointer, quantity, rate_limits};
+use super::{
+    PluginEvaluation, pointer, quantity, rate_limits,
+    source::{self, SourceProblem},
+};
 use crate::{
     nearest::{did_you_mean, list},
     problem::{Problem, sentences},
     resources::{
         WasmPlugin,
-        wasm_plugin::{
-            BodyOverflow, ConfigMapKeyReference, FailurePolicy, PluginCapabilities, PluginSecretReference,
-            WasmPluginSpec,
-        },
+        wasm_plugin::{BodyOverflow, FailurePolicy, PluginCapabilities, PluginSecretReference, WasmPluginSpec},
     },
     view::View,
 };
-
-/// The file that a plugin names as its source.
-pub(super) fn file(object: &WasmPlugin) -> Option<PathBuf> {
-    object.spec.source.file.as_ref().map(|file| PathBuf::from(&file.path))
-}
 
 pub(super) fn evaluate(
     view: &View<'_>,
@@ -37,7 +31,17 @@ pub(super) fn evaluate(
 ) -> PluginEvaluation {
     let spec = &object.spec;
     let (mut refused, mut unresolved) = (Vec::new(), Vec::new());
-    let source = source(view, id, spec, stamp, &mut refused, &mut unresolved);
+    let source = match source::evaluate(view, id, &spec.source, stamp) {
+        Ok(source) => Some(source),
+        Err(SourceProblem::Refused(problem)) => {
+            refused.push(problem);
+            None
+        }
+        Err(SourceProblem::Unresolved(problem)) => {
+            unresolved.push(problem);
+            None
+        }
+    };
     let limits = limits(spec, &mut refused);
     if let Some(FailurePolicy::Unknown(text)) = &spec.failure_policy {
         let hint = did_you_mean(text, FailurePolicy::KNOWN.iter().copied());
@@ -64,62 +68,6 @@ pub(super) fn evaluate(
     });
     let merged = |problems: &[Problem]| problems.first().map(|first| Problem::new(first.reason, sentences(problems)));
     PluginEvaluation { spec, refused: merged(&refused), unresolved: merged(&unresolved) }
-}
-
-fn source(
-    view: &View<'_>,
-    id: &ResourceRef,
-    spec: &WasmPluginSpec,
-    stamp: Option<&Arc<str>>,
-    refused: &mut Vec<Problem>,
-    unresolved: &mut Vec<Problem>,
-) -> Option<ModuleSource> {
-    match (&spec.source.file, &spec.source.config_map_ref) {
-        (Some(file), None) if file.path.is_empty() => {
-            refused.push(Problem::new("Invalid", "spec.source.file.path: is empty"));
-            None
-        }
-        (Some(file), None) => {
-            let stamp = stamp.cloned().unwrap_or_else(|| "".into());
-            Some(ModuleSource::File { path: PathBuf::from(&file.path), stamp })
-        }
-        (None, Some(reference)) => match module_of(view, id, reference) {
-            Ok(module) => Some(ModuleSource::Inline(module)),
-            Err(problem) => {
-                unresolved.push(problem.within("spec.source.configMapRef"));
-                None
-            }
-        },
-        (None, None) => {
-            refused.push(Problem::new("Invalid", "spec.source: needs one of `file` and `configMapRef`"));
-            None
-        }
-        (Some(_), Some(_)) => {
-            refused.push(Problem::new("Invalid", "spec.source: `file` and `configMapRef` exclude each other"));
-            None
-        }
-    }
-}
-
-fn module_of(view: &View<'_>, id: &ResourceRef, reference: &ConfigMapKeyReference) -> Result<Bytes, Problem> {
-    let missing = |message: String| Problem::new("ConfigMapNotFound", message);
-    let name = &reference.name;
-    let Some(map) = view.config_map(&ResourceRef::new(Kind::ConfigMap, id.namespace.clone(), name.as_str())) else {
-        let hint = did_you_mean(name, view.config_maps().names_in(Kind::ConfigMap, &id.namespace));
-        return Err(missing(format!("name: there is no ConfigMap `{}/{name}`{hint}", id.namespace)));
-    };
-    let entries = map.binary_data.iter().flatten();
-    let found = match &reference.key {
-        Some(key) => entries.clone().find(|(name, _)| *name == key),
-        None => entries.clone().next().filter(|_| entries.clone().count() == 1),
-    };
-    found.map(|(_, ByteString(module))| Bytes::copy_from_slice(module)).ok_or_else(|| {
-        let keys = list(entries.map(|(name, _)| name.as_str()));
-        missing(match &reference.key {
-            Some(key) => format!("key: ConfigMap `{name}` has no `{key}` in its binaryData; it has {keys}"),
-            None => format!("key: is required unless binaryData of ConfigMap `{name}` has exactly one; it has {keys}"),
-        })
-    })
 }
 
 fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {

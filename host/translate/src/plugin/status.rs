@@ -93,6 +93,8 @@ enum Stage<'a> {
     Waiting,
     /// On its way.
     Candidate(&'a Candidate, &'static str),
+    /// Not there yet, for a reason that may pass.
+    Retrying(&'a Candidate, &'static str, String),
     /// Refused.
     Rejected(&'a Candidate, &'static str, &'a str),
     /// It serves.
@@ -109,6 +111,9 @@ impl<'a> Life<'a> {
             (None, Some(candidate), _) => match &candidate.phase {
                 Phase::Fetching => Stage::Candidate(candidate, "fetched"),
                 Phase::Validating => Stage::Candidate(candidate, "validated"),
+                Phase::Retrying { rejection, .. } => {
+                    Stage::Retrying(candidate, rejection.reason, retrying(&candidate.phase))
+                }
                 Phase::Rejected(rejection) => Stage::Rejected(candidate, rejection.reason, &rejection.message),
             },
             (None, None, Some(active)) if active.generation >= generation => Stage::Serving,
@@ -140,6 +145,11 @@ impl<'a> Life<'a> {
                 let message = format!("this generation cannot run: {}; {serving}", problem.message);
                 conditions.no("Programmed", &Problem::new("Invalid", message));
             }
+            Stage::Retrying(candidate, reason, message) => {
+                let done = if candidate.digest.is_some() { "validated" } else { "fetched" };
+                let message = format!("generation {} could not be {done}: {message}; {serving}", candidate.generation);
+                conditions.no("Programmed", &Problem::new(reason, message));
+            }
             Stage::Rejected(candidate, reason, message) => {
                 let message = format!("generation {} was refused: {message}; {serving}", candidate.generation);
                 conditions.no("Programmed", &Problem::new(reason, message));
@@ -165,11 +175,11 @@ impl<'a> Life<'a> {
                     format!("nothing serves yet; {instead}"),
                 );
             }
-            (Stage::Unspecified(_) | Stage::Rejected(..), Some(_)) => {
+            (Stage::Unspecified(_) | Stage::Retrying(..) | Stage::Rejected(..), Some(_)) => {
                 let message = format!("the last good revision is in use: {}", self.serving());
                 conditions.yes("Degraded", "LastGoodServing", message);
             }
-            (Stage::Unspecified(_) | Stage::Rejected(..), None) => {
+            (Stage::Unspecified(_) | Stage::Retrying(..) | Stage::Rejected(..), None) => {
                 conditions.yes("Degraded", "NothingServes", format!("there is no good revision; {instead}"));
             }
         }
@@ -182,22 +192,41 @@ fn active_status(active: &ActiveRevision) -> ActiveStatus {
         digest: Arc::clone(&active.digest),
         name: Arc::clone(&active.name),
         version: Arc::clone(&active.version),
+        artifact: active.artifact.clone(),
     }
 }
 
 fn candidate_status(candidate: &Candidate) -> CandidateStatus {
-    let (phase, rejection) = match &candidate.phase {
-        Phase::Fetching => ("Fetching", None),
-        Phase::Validating => ("Validating", None),
-        Phase::Rejected(rejection) => ("Rejected", Some(rejection)),
+    let phase = match &candidate.phase {
+        Phase::Retrying { .. } if candidate.digest.is_some() => "Validating",
+        Phase::Fetching | Phase::Retrying { .. } => "Fetching",
+        Phase::Validating => "Validating",
+        Phase::Rejected(_) => "Rejected",
+    };
+    let message = match &candidate.phase {
+        Phase::Fetching | Phase::Validating => None,
+        Phase::Retrying { .. } => Some(retrying(&candidate.phase)),
+        Phase::Rejected(rejection) => Some(rejection.message.clone()),
     };
     CandidateStatus {
         generation: candidate.generation,
         digest: candidate.digest.clone(),
+        artifact: candidate.artifact.clone(),
         phase,
-        reason: rejection.map(|rejection| rejection.reason),
-        message: rejection.map(|rejection| rejection.message.clone()),
+        reason: candidate.phase.rejection().map(|rejection| rejection.reason),
+        message,
     }
+}
+
+/// What went wrong, how often, and when the next attempt comes. Nothing in it changes with the time alone.
+fn retrying(phase: &Phase) -> String {
+    let Phase::Retrying { rejection, attempts, pause } = phase else { return String::new() };
+    let tried = match attempts {
+        1 => "1 attempt".to_owned(),
+        2..10 => format!("{attempts} attempts"),
+        _ => format!("{attempts} or more attempts"),
+    };
+    format!("{}; {tried} so far, the next one after about {pause:?}", rejection.message)
 }
 
 fn ancestor(settings: &Settings, gateway: &ResourceRef, generation: i64, conflict: Option<&Problem>) -> AncestorStatus {

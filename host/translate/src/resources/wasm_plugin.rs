@@ -58,6 +58,12 @@ pub struct PluginSource {
     /// `binaryData` of a ConfigMap of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<ConfigMapKeyReference>,
+    /// A web server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSource>,
+    /// A registry: an artifact with one WebAssembly layer, such as `penstock plugin push` makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciSource>,
 }
 
 /// A file on the gateway's machine.
@@ -66,6 +72,49 @@ pub struct PluginSource {
 pub struct FileSource {
     /// Absolute, or relative to the file that holds this resource.
     pub path: String,
+}
+
+/// A module on a web server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpSource {
+    /// `https://…` or `http://…`. Redirects are followed, but never from HTTPS to HTTP.
+    pub url: String,
+    /// SHA-256 of the module, as `sha256sum` prints it. Nothing else is ever used, wherever it comes from.
+    pub sha256: String,
+}
+
+/// A module in a registry.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OciSource {
+    /// Registry, repository and tag, such as `ghcr.io/acme/headers:1.2`; `latest` if there is no tag. What a tag means is looked up when the
+    /// reference is new, and then kept, over restarts as well: a tag that moves changes nothing that serves.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Digest of the manifest, as `penstock plugin push` prints it. The tag then says nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// A Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/dockercfg` with a login for the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret_ref: Option<PullSecretReference>,
+    /// How often to look what the tag means by now, such as `5m`; at least `10s`. Never, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_interval: Option<String>,
+    /// Ask the registry without TLS, and send it the login in the clear. For loopback addresses it need not be said.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// A Secret with logins for registries.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PullSecretReference {
+    /// Name of the Secret.
+    pub name: String,
+    /// Its namespace, if it is another one; a ReferenceGrant there must allow it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 /// A key of a ConfigMap of the same namespace.

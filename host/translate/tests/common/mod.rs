@@ -8,12 +8,15 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use penstock_core::{
     Kind, ResourceRef,
     fact::{Fact, SocketState},
-    plugin::{ActiveRevision, Candidate, Hooks, ModuleSource, Phase, PluginSpec, PluginState, Rejection, Revision},
+    plugin::{
+        ActiveRevision, Candidate, Hooks, HttpSource, ModuleSource, Phase, PluginSpec, PluginState, Rejection, Revision,
+    },
 };
 use penstock_translate::{Change, Resources, Settings, Translation, resources::Object};
 use serde::Deserialize;
@@ -69,6 +72,8 @@ struct WorldActive {
     generation: i64,
     digest: String,
     hooks: Vec<String>,
+    #[serde(default)]
+    artifact: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,6 +82,10 @@ struct WorldCandidate {
     generation: i64,
     digest: Option<String>,
     phase: String,
+    #[serde(default)]
+    artifact: Option<String>,
+    #[serde(default)]
+    attempts: u32,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -102,7 +111,7 @@ pub(crate) fn run_all_plugins(resources: &mut Resources) {
     let plugins: Vec<ResourceRef> = resources.wasm_plugins.keys().cloned().collect();
     for plugin in plugins {
         let hooks = vec!["request".to_owned(), "response".to_owned()];
-        let active = WorldActive { generation: 0, digest: "sha256:example".to_owned(), hooks };
+        let active = WorldActive { generation: 0, digest: "sha256:example".to_owned(), hooks, artifact: None };
         let state = state(&WorldPlugin { active: Some(active), candidate: None });
         resources.apply(Change::Observe(Fact::Plugin(plugin, Arc::new(state))));
     }
@@ -177,6 +186,7 @@ fn state(plugin: &WorldPlugin) -> PluginState {
         digest: active.digest.as_str().into(),
         name: "test-plugin".into(),
         version: "1.0.0".into(),
+        artifact: active.artifact.as_deref().map(Into::into),
         hooks: Hooks {
             request: active.hooks.iter().any(|hook| hook == "request"),
             response: active.hooks.iter().any(|hook| hook == "response"),
@@ -187,16 +197,25 @@ fn state(plugin: &WorldPlugin) -> PluginState {
     let candidate = plugin.candidate.as_ref().map(|candidate| Candidate {
         generation: candidate.generation,
         digest: candidate.digest.as_deref().map(Into::into),
-        phase: match candidate.phase.as_str() {
-            "Fetching" => Phase::Fetching,
-            "Validating" => Phase::Validating,
-            _ => Phase::Rejected(Rejection {
-                reason: Box::leak(candidate.reason.clone().into_boxed_str()),
-                message: candidate.message.clone(),
-            }),
-        },
+        artifact: candidate.artifact.as_deref().map(Into::into),
+        phase: phase(candidate),
     });
     PluginState { active, candidate }
+}
+
+fn phase(candidate: &WorldCandidate) -> Phase {
+    let rejection = || Rejection {
+        reason: Box::leak(candidate.reason.clone().into_boxed_str()),
+        message: candidate.message.clone(),
+    };
+    match (candidate.phase.as_str(), candidate.attempts) {
+        ("Fetching", 0) => Phase::Fetching,
+        ("Fetching", attempts) => {
+            Phase::Retrying { rejection: rejection(), attempts, pause: Duration::from_millis(250) * attempts }
+        }
+        ("Validating", _) => Phase::Validating,
+        _ => Phase::Rejected(rejection()),
+    }
 }
 
 /// Report all sockets of a translation as bound, but for the given ones.
@@ -266,6 +285,8 @@ fn plugin(spec: &PluginSpec) -> Value {
     let source = match &spec.source {
         ModuleSource::File { path, stamp } => format!("file {} ({stamp})", path.display()),
         ModuleSource::Inline(bytes) => format!("inline, {} bytes", bytes.len()),
+        ModuleSource::Http(HttpSource { url, sha256 }) => format!("{url} ({sha256})"),
+        ModuleSource::Oci(source) => format!("{source:?}"),
     };
     json!({
         "plugin": spec.plugin,

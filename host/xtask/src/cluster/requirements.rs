@@ -1,9 +1,8 @@
 //! What the machine must have, and what to do where it has not.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use anyhow::{Result, bail, ensure};
+use crate::packages;
 
 /// Programs that the cluster takes from the system, and Debian's packages with them.
 const PROGRAMS: [(&str, &str); 6] = [
@@ -41,7 +40,7 @@ pub(super) fn ensure() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    install(&missing)?;
+    packages::install(&missing).context(ELSEWHERE)?;
     let missing = self::missing();
     ensure!(missing.is_empty(), "still missing after their packages were installed: {}", missing.join(" "));
     Ok(())
@@ -50,31 +49,7 @@ pub(super) fn ensure() -> Result<()> {
 /// Packages whose program is not found.
 fn missing() -> Vec<&'static str> {
     let mut packages: Vec<_> =
-        PROGRAMS.iter().filter(|(program, _)| !is_found(program)).map(|(_, package)| *package).collect();
+        PROGRAMS.iter().filter(|(program, _)| !packages::is_found(program)).map(|(_, package)| *package).collect();
     packages.dedup();
     packages
-}
-
-fn is_found(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // The last two are not in everybody's PATH, but in that of the cluster's processes.
-    let system = ["/usr/sbin", "/sbin"].map(Into::into);
-    std::env::split_paths(&path).chain(system).any(|folder| folder.join(program).is_file())
-}
-
-fn install(packages: &[&str]) -> Result<()> {
-    let list = packages.join(" ");
-    if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("missing, by Debian's package names: {list}. Install what your system calls them.\n{ELSEWHERE}");
-    }
-    eprintln!("  installing what is missing: apt-get install --no-install-recommends {list}");
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
-    // The list of packages may be older than the packages that it names.
-    ensure!(apt(&install) || (apt(&["update"]) && apt(&install)), "apt-get failed: its messages are above");
-    Ok(())
 }

@@ -48,7 +48,11 @@ const MEMBERS: [(&str, &[&str]); 12] = [
 const CAGED: [(&str, &[&str], &str); 8] = [
     ("wasmtime", &["host/plugin"], "everyone else reaches plugins through the trait of penstock-core"),
     ("wasmtime-wasi", &["host/plugin"], "everyone else reaches plugins through the trait of penstock-core"),
-    ("hyper", &["host/proxy", "host", "host/testing"], "HTTP is served by the proxy and by the binary's admin address"),
+    (
+        "hyper",
+        &["host/proxy", "host/plugin", "host", "host/testing"],
+        "HTTP is served by the proxy and by the binary's admin address, and spoken to registries by the plugin host",
+    ),
     ("kube", &["host/controller"], "the controller is the only Kubernetes client"),
     ("k8s-openapi", &["host/translate", "host/controller"], "only they look into Kubernetes types"),
     ("tokio", &["host/controller", "host/plugin", "host/proxy", "host", "host/testing"], "core and translate are pure"),

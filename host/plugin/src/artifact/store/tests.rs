@@ -10,7 +10,7 @@ use crate::{
 
 fn module(text: &str) -> Module {
     let bytes = wat::parse_str(text).unwrap();
-    Module { digest: Digest::of(&bytes), bytes: bytes.into() }
+    Module { digest: Digest::of(&bytes), bytes: bytes.into(), artifact: None }
 }
 
 fn a() -> Module {
