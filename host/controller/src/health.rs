@@ -5,6 +5,8 @@
 pub enum Health {
     /// As it should be.
     Good,
+    /// It works, and may not do what its owner expects.
+    Doubtful,
     /// Not known yet.
     Pending,
     /// Not as it should be.
@@ -12,8 +14,10 @@ pub enum Health {
 }
 
 /// Conditions that report a fault by being true.
-const NEGATIVE: [&str; 5] =
-    ["Conflicted", "Degraded", "OverlappingTLSConfig", "PartiallyInvalid", "InsecureFrontendValidationMode"];
+const NEGATIVE: [&str; 3] = ["Conflicted", "Degraded", "PartiallyInvalid"];
+
+/// Conditions that report something worth knowing by being true.
+const WARNINGS: [&str; 3] = ["RulesOverlap", "OverlappingTLSConfig", "InsecureFrontendValidationMode"];
 
 /// A condition that is false while something is on its way.
 const PENDING: &str = "Pending";
@@ -21,6 +25,9 @@ const PENDING: &str = "Pending";
 impl Health {
     /// What a condition with this type, `status` and reason means.
     pub fn of(type_: &str, status: &str, reason: &str) -> Self {
+        if WARNINGS.contains(&type_) {
+            return if status == "True" { Self::Doubtful } else { Self::Good };
+        }
         match (status, NEGATIVE.contains(&type_)) {
             ("False", false) if reason == PENDING => Self::Pending,
             ("True", false) | ("False", true) => Self::Good,
@@ -33,6 +40,7 @@ impl Health {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Good => "ok",
+            Self::Doubtful => "warning",
             Self::Pending => "pending",
             Self::Bad => "failed",
         }
@@ -50,6 +58,8 @@ mod tests {
         check("Accepted", "False", "NotAllowedByListeners", Health::Bad);
         check("Degraded", "True", "LastGoodServing", Health::Bad);
         check("Conflicted", "False", "NoConflicts", Health::Good);
+        check("RulesOverlap", "True", "OtherRuleWins", Health::Doubtful);
+        check("OverlappingTLSConfig", "False", "", Health::Good);
         check("Programmed", "False", "Pending", Health::Pending);
         check("Programmed", "Unknown", "Pending", Health::Pending);
         check("Degraded", "Unknown", "Pending", Health::Pending);
@@ -57,6 +67,6 @@ mod tests {
 
     #[test]
     fn the_worst_is_the_greatest() {
-        assert!(Health::Good < Health::Pending && Health::Pending < Health::Bad);
+        assert!(Health::Good < Health::Doubtful && Health::Doubtful < Health::Pending && Health::Pending < Health::Bad);
     }
 }

@@ -37,6 +37,15 @@ struct Finding {
     line: usize,
     column: usize,
     message: String,
+    severity: Severity,
+}
+
+/// Whether `run` would refuse it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Severity {
+    Problem,
+    /// It would serve, though not as its owner may expect.
+    Warning,
 }
 
 /// Read, translate, validate, print.
@@ -51,12 +60,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for finding in &findings {
         println!("{finding}");
     }
-    let files: BTreeSet<_> = findings.iter().map(|finding| &finding.file).collect();
-    if findings.is_empty() {
-        println!("ok: {}", counted(resources, "resource"));
+    let (problems, warnings): (Vec<_>, Vec<_>) =
+        findings.iter().partition(|finding| finding.severity == Severity::Problem);
+    let warnings = match warnings.len() {
+        0 => String::new(),
+        some => format!(", {}", counted(some, "warning")),
+    };
+    if problems.is_empty() {
+        println!("ok: {}{warnings}", counted(resources, "resource"));
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{} in {}", counted(findings.len(), "problem"), counted(files.len(), "file"));
+    let files: BTreeSet<_> = problems.iter().map(|finding| &finding.file).collect();
+    println!("{} in {}{warnings}", counted(problems.len(), "problem"), counted(files.len(), "file"));
     Ok(ExitCode::FAILURE)
 }
 
@@ -125,30 +140,32 @@ impl Finding {
             Some(resource) => format!("{resource}: {}", problem.message()),
             None => problem.message(),
         };
-        Self { file: problem.file.display().to_string(), line, column, message }
+        Self { file: problem.file.display().to_string(), line, column, message, severity: Severity::Problem }
     }
 
-    /// One for each condition that reports a fault, but without those that only follow from another one.
+    /// One for each condition that reports a fault or a doubt, but without faults that only follow from another one.
     fn of_status(resource: &ResourceRef, status: &Status, source: &FileSource) -> Vec<Self> {
         let follows = match status {
             Status::WasmPlugin(_) => "Degraded",
             Status::GatewayClass(_) | Status::Gateway(_) | Status::Route(_) => "Programmed",
         };
-        let bad = |(_, condition): &(_, &Condition)| {
-            Health::of(condition.type_, &format!("{:?}", condition.status), condition.reason) == Health::Bad
-        };
-        let (consequences, causes): (Vec<_>, Vec<_>) =
-            status.conditions().filter(bad).partition(|(_, condition)| condition.type_ == follows);
+        let health =
+            |condition: &Condition| Health::of(condition.type_, &format!("{:?}", condition.status), condition.reason);
+        let bad = status.conditions().filter(|(_, condition)| health(condition) == Health::Bad);
+        let (consequences, causes): (Vec<_>, Vec<_>) = bad.partition(|(_, condition)| condition.type_ == follows);
         let told = if causes.is_empty() { consequences } else { causes };
+        let doubtful = status.conditions().filter(|(_, condition)| health(condition) == Health::Doubtful);
         let (file, line) = source
             .place(resource)
             .map_or_else(|| (String::new(), 0), |(file, line)| (file.display().to_string(), line));
-        let finding = |(part, condition): (Cow<'_, str>, &Condition)| {
+        let finding = |severity: Severity, (part, condition): (Cow<'_, str>, &Condition)| {
+            let warning = if severity == Severity::Warning { "warning: " } else { "" };
             let part = if part.is_empty() { String::new() } else { format!("{part}: ") };
-            let message = format!("{resource}: {part}{}: {}", condition.reason, condition.message);
-            Self { file: file.clone(), line, column: 0, message }
+            let message = format!("{warning}{resource}: {part}{}: {}", condition.reason, condition.message);
+            Self { file: file.clone(), line, column: 0, message, severity }
         };
-        told.into_iter().map(finding).collect()
+        let told = told.into_iter().map(|told| finding(Severity::Problem, told));
+        told.chain(doubtful.map(|doubt| finding(Severity::Warning, doubt))).collect()
     }
 }
 

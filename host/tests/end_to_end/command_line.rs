@@ -57,6 +57,15 @@ fn check_reports_everything_at_once_with_places() {
 }
 
 #[test]
+fn check_warns_of_what_serves_but_not_as_expected() {
+    let (code, lines) = check_with("z.yaml", &route("younger", "/", ""));
+    assert_eq!(code, Some(0));
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].starts_with("z.yaml:1: warning: HTTPRoute/default/younger: gw: OtherRuleWins: "), "{}", lines[0]);
+    assert_eq!(lines[1], "ok: 5 resources, 1 warning");
+}
+
+#[test]
 fn check_puts_plugins_through_the_validator() {
     let (code, lines) = check_with("plugin.yaml", &plugin(guests::HEADER_RULES, "{rulez: []}"));
     assert_eq!(code, Some(1));

@@ -190,6 +190,13 @@ mod tests {
                 "observedGeneration": 2, "lastTransitionTime": "2026-11-21T13:00:00Z",
             })
         };
+        let shadowed = json!({
+            "parentRef": { "name": "gw" },
+            "conditions": [
+                condition("Accepted", "True", "Accepted", ""),
+                condition("RulesOverlap", "True", "OtherRuleWins", "HTTPRoute `default/old` takes the requests"),
+            ],
+        });
         let parent = json!({
             "parentRef": { "name": "gw", "sectionName": "http" },
             "conditions": [
@@ -209,6 +216,7 @@ mod tests {
             waiting_for: None,
             resources: vec![
                 resource("Gateway", "gw", json!({ "conditions": [condition("Programmed", "True", "Programmed", "")] })),
+                resource("HTTPRoute", "shadowed", json!({ "parents": [shadowed] })),
                 resource("HTTPRoute", "web", json!({ "parents": [parent] })),
                 resource("WasmPlugin", "headers", plugin),
             ],
@@ -230,10 +238,11 @@ mod tests {
 penstock 0.1.0, ready
 
 RESOURCES
-KIND        NAME             STATE   REASON            MESSAGE
-Gateway     default/gw       ok
-HTTPRoute   default/web      failed  BackendNotFound   gw#http: there is no Service `wbe`
-WasmPlugin  default/headers  failed  ConfigureTrapped  configure trapped: unreachable
+KIND        NAME              STATE    REASON            MESSAGE
+Gateway     default/gw        ok
+HTTPRoute   default/shadowed  warning  OtherRuleWins     gw: HTTPRoute `default/old` takes the requests
+HTTPRoute   default/web       failed   BackendNotFound   gw#http: there is no Service `wbe`
+WasmPlugin  default/headers   failed   ConfigureTrapped  configure trapped: unreachable
 
 PLUGINS
 NAME             ACTIVE                                           CANDIDATE                REASON            MESSAGE
