@@ -69,6 +69,7 @@ impl ControllerMetrics {
         let counts = [
             ("GatewayClass", resources.gateway_classes.len()),
             ("Gateway", resources.gateways.len()),
+            ("ListenerSet", resources.listener_sets.len()),
             ("HTTPRoute", resources.http_routes.len()),
             ("GRPCRoute", resources.grpc_routes.len()),
             ("BackendTLSPolicy", resources.backend_tls_policies.len()),

@@ -148,7 +148,7 @@ impl PathRewrite {
                     _ => absolute(replacement.trim_end_matches('/'), rest),
                 }
             }
-            (Self::Prefix(_), PathMatch::Exact(_) | PathMatch::Regex(_)) => path.to_owned(),
+            (Self::Prefix(_), PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Call(_)) => path.to_owned(),
         }
     }
 }

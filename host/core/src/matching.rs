@@ -1,7 +1,7 @@
 //! How a request finds its rule.
 //!
 //! Precedence on one listener (Gateway API): the route's own hostname (exact before wildcard, longer before shorter), then path
-//! (exact, regular expression, longer prefix), method, more headers, more query parameters, older route, `namespace/name`, order of the
+//! (exact, regular expression, longer prefix; of gRPC calls, who names the service before who names the method alone), method, more headers, more query parameters, older route, `namespace/name`, order of the
 //! rules. A hostname whose rules all decline passes the request on to the next less specific one.
 //!
 //! ```text
@@ -9,6 +9,8 @@
 //!     exact          ──► expressions ─► [entry, entry, …]
 //!     longer wildcard──► longest prefix ► [entry, entry, …]
 //!     …  any             … shortest prefix
+//!                    ──► gRPC calls with one half open ► [entry, entry, …]
+//!                    ──► the prefix that covers everything ► [entry, entry, …]
 //! ```
 //!
 //! Every step is a hash lookup; only entries with equal hosts and paths are tried one by one, so a lookup does not grow with the

@@ -208,6 +208,26 @@ pub enum PathMatch {
     Prefix(Arc<str>),
     /// Matches the whole path: made by [`compile_regex`].
     Regex(Regex),
+    /// A gRPC call of which one half is left open: tried after every prefix that says something.
+    Call(CallMatch),
+}
+
+/// A condition on one half of `/service/method`.
+#[derive(Debug, Clone)]
+pub struct CallMatch {
+    /// The half that is given.
+    pub part: CallPart,
+    /// Matches the whole path: made by [`compile_regex`].
+    pub path: Regex,
+}
+
+/// Which half of a gRPC call a condition is about. Ordered by precedence: who names the service knows more than who names the method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CallPart {
+    /// Any method of some services.
+    Service,
+    /// Some methods of any service.
+    Method,
 }
 
 impl PathMatch {
@@ -233,6 +253,14 @@ impl PathMatch {
     /// See [`compile_regex`].
     pub fn regex(pattern: &str) -> Result<Self, regex::Error> {
         compile_regex(pattern).map(Self::Regex)
+    }
+
+    /// One half of a gRPC call, as a regular expression over the whole path.
+    ///
+    /// # Errors
+    /// See [`compile_regex`].
+    pub fn call(part: CallPart, pattern: &str) -> Result<Self, regex::Error> {
+        Ok(Self::Call(CallMatch { part, path: compile_regex(pattern)? }))
     }
 }
 
@@ -264,7 +292,7 @@ impl fmt::Display for PathMatch {
         match self {
             Self::Exact(path) => write!(f, "= {path}"),
             Self::Prefix(path) => write!(f, "{path}/*"),
-            Self::Regex(regex) => write!(f, "~ {}", regex_source(regex)),
+            Self::Regex(regex) | Self::Call(CallMatch { path: regex, .. }) => write!(f, "~ {}", regex_source(regex)),
         }
     }
 }

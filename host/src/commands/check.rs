@@ -147,7 +147,11 @@ impl Finding {
     fn of_status(resource: &ResourceRef, status: &Status, source: &FileSource) -> Vec<Self> {
         let follows = match status {
             Status::WasmPlugin(_) => "Degraded",
-            Status::GatewayClass(_) | Status::Gateway(_) | Status::Route(_) => "Programmed",
+            Status::GatewayClass(_)
+            | Status::Gateway(_)
+            | Status::ListenerSet(_)
+            | Status::Route(_)
+            | Status::Policy(_) => "Programmed",
         };
         let health =
             |condition: &Condition| Health::of(condition.type_, &format!("{:?}", condition.status), condition.reason);

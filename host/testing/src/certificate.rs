@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -38,15 +38,18 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate: der, pem }
     }
 
-    /// Issue a server certificate for DNS names (also wildcards) and IP addresses.
+    /// Issue a server certificate for DNS names (also wildcards), IP addresses and URIs.
     ///
     /// # Panics
     /// When a name is not valid ASCII.
     #[must_use]
     pub fn issue(&self, names: &[&str]) -> Certificate {
+        let (uris, names): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains("://"));
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().expect("ring makes P-256 keys");
-        let params = CertificateParams::new(names).expect("names are DNS names or IP addresses");
+        let mut params = CertificateParams::new(names).expect("names are DNS names or IP addresses");
+        let uris = uris.into_iter().map(|uri| SanType::URI(uri.try_into().expect("URIs are ASCII")));
+        params.subject_alt_names.extend(uris);
         let certificate = params.signed_by(&key, &self.issuer).expect("parameters are complete");
         Certificate {
             certificate_pem: certificate.pem(),

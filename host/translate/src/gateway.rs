@@ -4,30 +4,40 @@ pub(crate) mod addresses;
 pub(crate) mod certificates;
 mod conflicts;
 mod listener;
+mod listener_set;
 mod status;
 
 use std::{cmp::Ordering, net::SocketAddr, sync::Arc};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use penstock_core::{
     Kind, ResourceRef,
     hostname::HostPattern,
     listener::{Certificate, SocketProtocol},
 };
 
-use self::{addresses::Addresses, certificates::CertificateCache};
-pub(crate) use self::{conflicts::resolve_between, status::status};
+use self::{
+    addresses::{Addresses, Assignments},
+    certificates::CertificateCache,
+};
+pub(crate) use self::{
+    conflicts::resolve_between,
+    listener_set::{lost, others},
+    status::{listener_set_status, status},
+};
 use crate::{
     ownership::{ClassState, Ownership},
     problem::Problem,
-    resources::Gateway,
+    resources::{Gateway, ListenerSet, gateway::Listener},
     status::SupportedKind,
 };
 
-/// A Gateway as routes see it.
+/// A Gateway or ListenerSet as routes see it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GatewayModel {
     pub(crate) id: ResourceRef,
+    /// The Gateway itself, or that of the ListenerSet.
+    pub(crate) gateway: ResourceRef,
     pub(crate) listeners: Vec<ListenerModel>,
 }
 
@@ -60,14 +70,16 @@ pub(crate) enum AllowedNamespaces {
     Nobody,
 }
 
-/// One of our Gateways, evaluated without its routes.
+/// One of our Gateways, or a ListenerSet of one, evaluated without its routes.
 pub(crate) struct GatewayState<'a> {
     pub(crate) id: ResourceRef,
     pub(crate) gateway: &'a Arc<Gateway>,
+    /// None if it is the Gateway itself.
+    pub(crate) set: Option<&'a Arc<ListenerSet>>,
     pub(crate) model: GatewayModel,
     pub(crate) listeners: Vec<ListenerState>,
     pub(crate) addresses: Addresses,
-    /// The Gateway as a whole cannot be accepted.
+    /// As a whole it cannot be accepted.
     pub(crate) refused: Option<Problem>,
     /// Fields that are well-formed and have no effect.
     pub(crate) notes: Vec<String>,
@@ -102,9 +114,24 @@ impl ListenerState {
 }
 
 impl GatewayState<'_> {
-    /// Older first, then by name.
+    /// Older Gateways first, then by name; each followed by its ListenerSets, likewise.
     fn by_seniority(&self, other: &Self) -> Ordering {
-        created(self.gateway).cmp(&created(other.gateway)).then_with(|| self.id.by_full_name(&other.id))
+        let age = |of: &Self| (created(&of.gateway.metadata), of.set.map(|set| created(&set.metadata)));
+        let ((own, own_set), (others, others_set)) = (age(self), age(other));
+        own.cmp(&others)
+            .then_with(|| self.model.gateway.by_full_name(&other.model.gateway))
+            .then_with(|| own_set.cmp(&others_set))
+            .then_with(|| self.id.by_full_name(&other.id))
+    }
+
+    /// The listeners as they are written.
+    pub(crate) fn specs(&self) -> &[Listener] {
+        self.set.map_or(&self.gateway.spec.listeners, |set| &set.spec.listeners)
+    }
+
+    /// The generation that its status speaks of.
+    pub(crate) fn generation(&self) -> i64 {
+        self.set.map_or(&self.gateway.metadata, |set| &set.metadata).generation.unwrap_or(0)
     }
 
     /// Where a listener accepts.
@@ -120,58 +147,82 @@ impl GatewayState<'_> {
 }
 
 /// Seconds since the epoch; 0 where the source has no time.
-fn created(gateway: &Gateway) -> i64 {
-    gateway.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+fn created(metadata: &ObjectMeta) -> i64 {
+    metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
 }
 
-/// Evaluate all Gateways that are ours, in order of their names.
+/// Evaluate all Gateways that are ours, in order of their names, then their ListenerSets.
 pub(crate) fn evaluate<'a>(ownership: Ownership<'a>, certificates: &mut CertificateCache) -> Vec<GatewayState<'a>> {
-    let mut states: Vec<_> = ownership
-        .resources
-        .gateways
-        .iter()
-        .filter_map(|(id, gateway)| {
-            let class = ownership.class_of(gateway);
-            (class != ClassState::Foreign).then(|| one(ownership, certificates, id, gateway, class))
-        })
+    let gateways = ownership.resources.gateways.iter();
+    let ours: Vec<(&ResourceRef, &Arc<Gateway>, ClassState)> = gateways
+        .map(|(id, gateway)| (id, gateway, ownership.class_of(gateway)))
+        .filter(|(_, _, class)| *class != ClassState::Foreign)
         .collect();
+    let assignments = assign(ownership, &ours);
+    let mut states: Vec<_> = ours
+        .into_iter()
+        .map(|(id, gateway, class)| one(ownership, certificates, &assignments, id, gateway, class))
+        .collect();
+    let sets = listener_set::evaluate(ownership, certificates, &states);
+    states.extend(sets);
     resolve_between(&mut states);
     states
+}
+
+fn assign(ownership: Ownership<'_>, ours: &[(&ResourceRef, &Arc<Gateway>, ClassState)]) -> Assignments {
+    let mut by_age: Vec<_> = ours.iter().filter(|(_, _, class)| *class == ClassState::Ours).collect();
+    by_age.sort_by(|(a, one, _), (b, other, _)| {
+        created(&one.metadata).cmp(&created(&other.metadata)).then_with(|| a.by_full_name(b))
+    });
+    Assignments::make(&ownership.settings.addresses, by_age.into_iter().map(|(id, gateway, _)| (*id, &***gateway)))
 }
 
 fn one<'a>(
     ownership: Ownership<'a>,
     certificates: &mut CertificateCache,
+    assignments: &Assignments,
     id: &ResourceRef,
     gateway: &'a Arc<Gateway>,
     class: ClassState,
 ) -> GatewayState<'a> {
     let mut notes = notes(gateway);
-    let mut models = Vec::new();
-    let mut listeners = Vec::new();
-    for (index, spec) in gateway.spec.listeners.iter().enumerate() {
-        let (mut model, mut state) = listener::evaluate(ownership, certificates, id, index, spec);
-        if models.iter().any(|earlier: &ListenerModel| *earlier.name == *spec.name) {
-            let message = format!("listeners[{index}].name: `{}` is used by an earlier listener", spec.name);
-            // Status is keyed by name and has no place for this one, so the Gateway itself says it.
-            notes.push(message.clone());
-            model.kinds.clear();
-            state.refused = Some(Problem::unsupported(message));
-        }
-        models.push(model);
-        listeners.push(state);
-    }
+    let (models, mut listeners, twice) = listeners(ownership, certificates, id, &gateway.spec.listeners);
+    notes.extend(twice);
     refuse_client_certificates(gateway, &mut listeners);
     conflicts::resolve_within(&models, &mut listeners);
     GatewayState {
         id: id.clone(),
         gateway,
-        model: GatewayModel { id: id.clone(), listeners: models },
+        set: None,
+        model: GatewayModel { id: id.clone(), gateway: id.clone(), listeners: models },
         listeners,
-        addresses: Addresses::of(gateway, &ownership.settings.default_addresses),
+        addresses: Addresses::of(id, gateway, &ownership.settings.addresses, assignments),
         refused: refusal(ownership, gateway, class),
         notes,
     }
+}
+
+/// The listeners by themselves, and a note for each whose name is taken.
+fn listeners(
+    ownership: Ownership<'_>,
+    certificates: &mut CertificateCache,
+    parent: &ResourceRef,
+    specs: &[Listener],
+) -> (Vec<ListenerModel>, Vec<ListenerState>, Vec<String>) {
+    let (mut models, mut states, mut twice) = (Vec::<ListenerModel>::new(), Vec::new(), Vec::new());
+    for (index, spec) in specs.iter().enumerate() {
+        let (mut model, mut state) = listener::evaluate(ownership, certificates, parent, index, spec);
+        if models.iter().any(|earlier| *earlier.name == *spec.name) {
+            let message = format!("listeners[{index}].name: `{}` is used by an earlier listener", spec.name);
+            // Status is keyed by name and has no place for this one, so the Gateway itself says it.
+            twice.push(message.clone());
+            model.kinds.clear();
+            state.refused = Some(Problem::unsupported(message));
+        }
+        models.push(model);
+        states.push(state);
+    }
+    (models, states, twice)
 }
 
 fn refusal(ownership: Ownership<'_>, gateway: &Gateway, class: ClassState) -> Option<Problem> {
@@ -213,7 +264,6 @@ fn refuse_client_certificates(gateway: &Gateway, listeners: &mut [ListenerState]
 /// Well-formed fields that this version does not act on: saying nothing would be a lie by omission.
 fn notes(gateway: &Gateway) -> Vec<String> {
     let fields = [
-        ("spec.allowedListeners", gateway.spec.allowed_listeners.is_some()),
         ("spec.tls.backend", gateway.spec.tls.as_ref().is_some_and(|tls| tls.get("backend").is_some())),
         ("spec.defaultScope", gateway.spec.default_scope.is_some()),
     ];

@@ -13,6 +13,7 @@
 //! * A broken rule answers; it never lets a less specific rule take its requests.
 //! * Incremental: what did not read anything that changed is not evaluated again, and keeps its allocation.
 
+mod backend_tls;
 mod class;
 mod endpoints;
 mod gateway;
@@ -23,6 +24,7 @@ mod plugin;
 mod problem;
 pub mod resources;
 mod route;
+mod selector;
 mod settings;
 mod sockets;
 pub mod status;
@@ -32,7 +34,8 @@ mod translator;
 mod view;
 mod world;
 
-pub use settings::Settings;
+pub use selector::{InvalidSelector, LabelSelector};
+pub use settings::{AddressRange, GatewayAddresses, InvalidAddressRange, Settings};
 pub use status::{Condition, ConditionStatus, Status, Statuses};
 pub use table::{Stamp, Table};
 pub use translation::{Needs, Translation};

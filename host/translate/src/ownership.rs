@@ -3,7 +3,7 @@
 use penstock_core::{Kind, ResourceRef};
 
 use crate::{
-    Resources, Settings,
+    LabelSelector, Resources, Settings,
     resources::{Gateway, GatewayClass},
 };
 
@@ -28,9 +28,20 @@ pub(crate) struct Ownership<'a> {
 }
 
 impl Ownership<'_> {
-    /// A class is ours if it names our controller.
+    /// A class is ours if it names our controller, and carries the labels that this installation was told to look for.
     pub(crate) fn owns_class(&self, class: &GatewayClass) -> bool {
+        let selected = |selector: &LabelSelector| selector.selects(class.metadata.labels.as_ref());
         class.spec.controller_name == *self.settings.controller_name
+            && self.settings.class_selector.as_ref().is_none_or(selected)
+    }
+
+    /// Whether another installation with our controller name owns the Gateway.
+    pub(crate) fn is_others(&self, gateway: &Gateway) -> bool {
+        let class = ResourceRef::new(Kind::GatewayClass, "", gateway.spec.gateway_class_name.as_str());
+        let class = self.resources.gateway_classes.get(&class);
+        class.is_some_and(|class| {
+            class.spec.controller_name == *self.settings.controller_name && !self.owns_class(class)
+        })
     }
 
     /// A Gateway belongs to whom its class belongs.

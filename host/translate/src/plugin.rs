@@ -105,6 +105,11 @@ impl PluginCache {
         }
     }
 
+    /// Secrets and ConfigMaps that were looked for.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = &ResourceRef> {
+        self.0.values().flat_map(|entry| entry.reads.contents())
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ResourceRef, &Arc<WasmPlugin>, &Arc<PluginEvaluation>)> {
         self.0.iter().map(|(id, entry)| (id, &entry.object, &entry.evaluation))
     }

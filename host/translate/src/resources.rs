@@ -8,6 +8,7 @@ pub mod common;
 pub mod filter;
 pub mod gateway;
 pub mod gateway_class;
+pub mod listener_set;
 mod macros;
 mod object;
 pub mod reference_grant;
@@ -21,6 +22,7 @@ pub use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
 };
+pub use listener_set::ListenerSet;
 pub use object::{InvalidObject, Object};
 pub use reference_grant::ReferenceGrant;
 pub use route::{GRPCRoute, HTTPRoute};

@@ -11,7 +11,7 @@ mod resolve;
 
 use std::{iter::Peekable, sync::Arc, vec};
 
-use penstock_core::{Kind, ResourceRef, backend::BackendKey, route::Route};
+use penstock_core::{ResourceRef, backend::BackendKey, route::Route};
 use rustc_hash::FxHashSet;
 
 use self::{
@@ -20,11 +20,12 @@ use self::{
 };
 use crate::{
     Status,
+    backend_tls::ServiceTls,
     endpoints::BackendRegistry,
     gateway::GatewayModel,
     plugin::{PluginModel, RouteUse},
     problem::Conditions,
-    resources::{GRPCRoute, HTTPRoute},
+    resources::{GRPCRoute, HTTPRoute, common::GATEWAY_GROUP},
     view::{Changed, Inputs, Reads},
 };
 
@@ -78,6 +79,10 @@ pub(crate) struct RouteOutput {
     pub(crate) plugins: Vec<(Arc<PluginModel>, Arc<GatewayModel>)>,
     /// Rules of it that have route plugins.
     pub(crate) route_plugins: Vec<RouteUse>,
+    /// Services with BackendTLSPolicies to which requests of a Gateway go.
+    pub(crate) tls: Vec<(Arc<ServiceTls>, Arc<GatewayModel>)>,
+    /// Secrets and ConfigMaps that were looked for.
+    pub(crate) contents: Vec<ResourceRef>,
 }
 
 /// A route at one listener.
@@ -189,7 +194,10 @@ impl Entry {
         let mut any = false;
         for parent in &mut route.parents {
             let namespace = parent.parent_ref.namespace.as_deref().unwrap_or(&id.namespace);
-            let gateway = ResourceRef::new(Kind::Gateway, namespace, parent.parent_ref.name.as_str());
+            let (group, kind) = (parent.parent_ref.group.as_deref(), parent.parent_ref.kind.as_deref());
+            let kind = attach::parent_kind(group.unwrap_or(GATEWAY_GROUP), kind.unwrap_or("Gateway"));
+            let Some(kind) = kind else { continue };
+            let gateway = ResourceRef::new(kind, namespace, parent.parent_ref.name.as_str());
             if let Some(problem) = overlaps.lost(id, self.draft.created, &gateway, &self.claims) {
                 any = true;
                 let mut conditions = Conditions::new(self.draft.generation);
@@ -243,5 +251,7 @@ fn evaluate(
         }
     }
     let claims = overlap::claims(&output);
-    Entry { object: object.to_owned(), draft, reads: view.into_reads(), output, claims, shown }
+    let reads = view.into_reads();
+    output.contents.extend(reads.contents().cloned());
+    Entry { object: object.to_owned(), draft, reads, output, claims, shown }
 }

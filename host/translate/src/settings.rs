@@ -1,20 +1,28 @@
 //! What the installation decides, as opposed to its resources.
 
+mod addresses;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
+
+pub use addresses::{AddressRange, GatewayAddresses, InvalidAddressRange};
+
+use crate::selector::LabelSelector;
 
 /// Settings of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The GatewayClasses with this `controllerName` are ours.
     pub controller_name: Arc<str>,
+    /// Of these only those that carry these labels, if given: several installations may share a controller name.
+    pub class_selector: Option<LabelSelector>,
     /// Standalone: a GatewayClass of this name is implied, and whatever is in the files is meant for us. A reference that leads nowhere is then
     /// reported by status, where in a cluster it might be somebody else's.
     pub implied_class: Option<Arc<str>>,
-    /// Where a Gateway without `spec.addresses` listens.
-    pub default_addresses: Vec<IpAddr>,
+    /// Where Gateways listen.
+    pub addresses: GatewayAddresses,
 }
 
 impl Settings {
@@ -25,8 +33,9 @@ impl Settings {
     pub fn standalone() -> Self {
         Self {
             controller_name: Self::CONTROLLER_NAME.into(),
+            class_selector: None,
             implied_class: Some("penstock".into()),
-            default_addresses: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+            addresses: GatewayAddresses::Shared(vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
         }
     }
 }

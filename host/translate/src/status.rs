@@ -19,11 +19,18 @@ pub enum Status {
     GatewayClass(GatewayClassStatus),
     /// Of a Gateway.
     Gateway(GatewayStatus),
+    /// Of a ListenerSet.
+    ListenerSet(ListenerSetStatus),
     /// Of an HTTPRoute or GRPCRoute: our entries only.
     Route(RouteStatus),
+    /// Of a BackendTLSPolicy: our entries only.
+    Policy(PolicyStatus),
     /// Of a WasmPlugin.
     WasmPlugin(WasmPluginStatus),
 }
+
+/// The limit of `status.ancestors` in Gateway API.
+pub const MAX_ANCESTORS: usize = 16;
 
 impl Status {
     /// Every condition in it, with the part of the resource that it speaks of (a listener, a parent; empty for the resource itself).
@@ -33,9 +40,11 @@ impl Status {
             Self::GatewayClass(status) => all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it))),
             Self::Gateway(status) => {
                 all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it)));
-                for listener in &status.listeners {
-                    all.extend(listener.conditions.iter().map(|it| (Cow::Borrowed(listener.name.as_str()), it)));
-                }
+                all.extend(of_listeners(&status.listeners));
+            }
+            Self::ListenerSet(status) => {
+                all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it)));
+                all.extend(of_listeners(&status.listeners));
             }
             Self::Route(status) => {
                 for parent in &status.parents {
@@ -45,14 +54,25 @@ impl Status {
             }
             Self::WasmPlugin(status) => {
                 all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it)));
-                for ancestor in &status.ancestors {
-                    let part = ancestor.ancestor_ref.to_string();
-                    all.extend(ancestor.conditions.iter().map(|it| (Cow::Owned(part.clone()), it)));
-                }
+                all.extend(of_ancestors(&status.ancestors));
             }
+            Self::Policy(status) => all.extend(of_ancestors(&status.ancestors)),
         }
         all.into_iter()
     }
+}
+
+fn of_listeners(listeners: &[ListenerStatus]) -> impl Iterator<Item = (Cow<'_, str>, &Condition)> {
+    listeners
+        .iter()
+        .flat_map(|listener| listener.conditions.iter().map(|it| (Cow::Borrowed(listener.name.as_str()), it)))
+}
+
+fn of_ancestors(ancestors: &[AncestorStatus]) -> impl Iterator<Item = (Cow<'_, str>, &Condition)> {
+    ancestors.iter().flat_map(|ancestor| {
+        let part = ancestor.ancestor_ref.to_string();
+        ancestor.conditions.iter().map(move |it| (Cow::Owned(part.clone()), it))
+    })
 }
 
 /// `namespace/name#section`, without what is not given.
@@ -121,6 +141,19 @@ pub struct SupportedFeature {
 pub struct GatewayStatus {
     /// Where it listens.
     pub addresses: Vec<GatewayStatusAddress>,
+    /// `Accepted`, `Programmed`.
+    pub conditions: Vec<Condition>,
+    /// In the order of the spec.
+    pub listeners: Vec<ListenerStatus>,
+    /// How many ListenerSets are accepted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attached_listener_sets: i32,
+}
+
+/// Status of a ListenerSet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerSetStatus {
     /// `Accepted`, `Programmed`.
     pub conditions: Vec<Condition>,
     /// In the order of the spec.
@@ -239,6 +272,14 @@ pub struct CandidateStatus {
     pub message: Option<String>,
 }
 
+/// Status of a policy: one entry for each Gateway of ours.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// By namespace and name, at most 16.
+    pub ancestors: Vec<AncestorStatus>,
+}
+
 /// What a policy is for one Gateway.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -248,8 +289,13 @@ pub struct AncestorStatus {
     /// Ours.
     #[serde(serialize_with = "text")]
     pub controller_name: Arc<str>,
-    /// `Accepted`.
+    /// `Accepted`, and for a BackendTLSPolicy `ResolvedRefs`.
     pub conditions: Vec<Condition>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {

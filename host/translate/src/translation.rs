@@ -1,6 +1,6 @@
 //! What translation yields.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use penstock_core::{
     ResourceRef, Snapshot,
@@ -20,6 +20,9 @@ pub struct Translation {
     pub endpoints: Vec<(Arc<EndpointCell>, Arc<EndpointSet>)>,
     /// The desired status of all that is ours. Unchanged ones are the same allocation as before.
     pub statuses: Statuses,
+    /// Gateways and ListenerSets of classes that name our controller, but lie outside of our label selector: another installation looks
+    /// after them and after what is said about them.
+    pub others: Arc<BTreeSet<ResourceRef>>,
     /// What others must provide.
     pub needs: Needs,
 }
@@ -33,6 +36,9 @@ pub struct Needs {
     pub kept_plugins: Vec<ResourceRef>,
     /// Files whose content identity should be observed.
     pub files: Vec<PathBuf>,
+    /// Secrets and ConfigMaps that are referred to, whether they are there or not: a source may leave out all others. The same allocation as
+    /// before if it is the same.
+    pub objects: Arc<BTreeSet<ResourceRef>>,
     /// Sockets that should be bound: those of the snapshot.
     pub sockets: Vec<SocketAddr>,
 }

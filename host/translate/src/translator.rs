@@ -9,7 +9,9 @@ use penstock_core::{ResourceRef, Snapshot, plugin::ModuleSource};
 use rustc_hash::FxHashSet;
 
 use crate::{
-    Needs, Resources, Settings, Status, Statuses, Table, Translation, class,
+    Needs, Resources, Settings, Status, Statuses, Table, Translation,
+    backend_tls::{self, PolicyCache, ServiceGateways, StatusInputs, TlsTargets},
+    class,
     endpoints::BackendRegistry,
     gateway::{self, GatewayModel, GatewayState, certificates::CertificateCache},
     ownership::Ownership,
@@ -29,6 +31,7 @@ pub struct Translator {
     stamps: Option<Stamps>,
     certificates: CertificateCache,
     plugins: PluginCache,
+    policies: PolicyCache,
     derived: Derived,
     routes: RouteCache,
     backends: BackendRegistry,
@@ -36,6 +39,9 @@ pub struct Translator {
     statuses: Statuses,
     /// Those in `statuses` that are no routes.
     not_routes: Vec<ResourceRef>,
+    others: Arc<BTreeSet<ResourceRef>>,
+    /// Secrets and ConfigMaps that are referred to.
+    objects: Arc<BTreeSet<ResourceRef>>,
 }
 
 /// What routes see of Gateways and plugins.
@@ -44,12 +50,20 @@ struct Derived {
     gateways: Table<GatewayModel>,
     plugins: Table<PluginModel>,
     attached: Table<AttachedPlugins>,
+    tls: TlsTargets,
 }
 
 impl Derived {
     fn inputs<'a>(&'a self, ownership: Ownership<'a>) -> Inputs<'a> {
         let Ownership { resources, settings } = ownership;
-        Inputs { resources, settings, gateways: &self.gateways, plugins: &self.plugins, attached: &self.attached }
+        Inputs {
+            resources,
+            settings,
+            gateways: &self.gateways,
+            plugins: &self.plugins,
+            attached: &self.attached,
+            service_tls: &self.tls.services,
+        }
     }
 }
 
@@ -60,7 +74,7 @@ impl Translator {
             *self = Self { settings: Some(settings.clone()), ..Self::default() };
         }
         let ownership = Ownership { resources, settings };
-        self.refresh_plugins(ownership);
+        self.refresh_policies(ownership);
         self.certificates.begin();
         let gateways = gateway::evaluate(ownership, &mut self.certificates);
         self.certificates.finish();
@@ -74,13 +88,19 @@ impl Translator {
         let others = self.other_statuses(ownership, &gateways, &attached, &ancestors);
         self.refresh_statuses(changes, others);
         let needs = self.needs(ownership, &snapshot, &ancestors);
-        Translation { snapshot, endpoints, statuses: self.statuses.clone(), needs }
+        let others = gateway::others(ownership);
+        if *self.others != others {
+            self.others = Arc::new(others);
+        }
+        Translation { snapshot, endpoints, statuses: self.statuses.clone(), others: self.others.clone(), needs }
     }
 
-    fn refresh_plugins(&mut self, ownership: Ownership<'_>) {
+    fn refresh_policies(&mut self, ownership: Ownership<'_>) {
         let inputs = self.derived.inputs(ownership);
         let changed = Changed::between(self.stamps, inputs.stamps());
         self.plugins.refresh(&inputs, &changed);
+        self.policies.refresh(&inputs, &changed);
+        self.derived.tls.refresh(&self.policies);
         self.derived.plugins.replace(plugin::models(ownership.resources));
         self.derived.attached.replace(plugin::attach(ownership.resources, &self.derived.plugins));
     }
@@ -106,7 +126,7 @@ impl Translator {
         for (plugin, gateway) in self.routes.outputs().flat_map(|output| &output.plugins) {
             // Thousands of routes name few plugins: names are compared once for each pair.
             if seen.insert((Arc::as_ptr(plugin), Arc::as_ptr(gateway))) {
-                ancestors.entry(plugin.id.clone()).or_default().insert(gateway.id.clone());
+                ancestors.entry(plugin.id.clone()).or_default().insert(gateway.gateway.clone());
             }
         }
         ancestors
@@ -134,9 +154,15 @@ impl Translator {
         class::translate(ownership, &mut statuses);
         for state in gateways {
             let counts = self.derived.gateways.get(&state.id).map(|model| attached.counts(model)).unwrap_or_default();
-            let status = Status::Gateway(gateway::status(state, &resources.facts, counts));
+            let sets = || gateways.iter().filter(|set| set.is_attached_to(&state.id)).count();
+            let status = match state.set {
+                Some(_) => Status::ListenerSet(gateway::listener_set_status(state, &resources.facts, counts)),
+                None => Status::Gateway(gateway::status(state, &resources.facts, counts, sets())),
+            };
             statuses.insert(state.id.clone(), Arc::new(status));
         }
+        gateway::lost(ownership, &mut statuses);
+        self.policy_statuses(ownership, &mut statuses);
         let (none, unshared) = (BTreeSet::new(), RouteShare::default());
         let shares = self.route_shares();
         for (id, object, evaluation) in self.plugins.iter() {
@@ -157,6 +183,23 @@ impl Translator {
         statuses
     }
 
+    fn policy_statuses(&self, ownership: Ownership<'_>, statuses: &mut Statuses) {
+        let Ownership { resources, settings } = ownership;
+        let mut gateways = ServiceGateways::new();
+        let mut seen = FxHashSet::default();
+        for (service, gateway) in self.routes.outputs().flat_map(|output| &output.tls) {
+            if seen.insert((Arc::as_ptr(service), Arc::as_ptr(gateway))) {
+                backend_tls::note(&mut gateways, service, &gateway.gateway);
+            }
+        }
+        let inputs = StatusInputs { resources, settings, targets: &self.derived.tls, gateways: &gateways };
+        for (id, policy, evaluation) in self.policies.iter() {
+            if let Some(status) = backend_tls::status(&inputs, id, policy, evaluation) {
+                statuses.insert(id.clone(), Arc::new(Status::Policy(status)));
+            }
+        }
+    }
+
     /// Bring the statuses up to date, keeping the allocation of what is equal.
     fn refresh_statuses(&mut self, routes: Vec<StatusChange>, others: Statuses) {
         for id in std::mem::replace(&mut self.not_routes, others.keys().cloned().collect()) {
@@ -173,7 +216,7 @@ impl Translator {
         }
     }
 
-    fn needs(&self, ownership: Ownership<'_>, snapshot: &Snapshot, ancestors: &Ancestors) -> Needs {
+    fn needs(&mut self, ownership: Ownership<'_>, snapshot: &Snapshot, ancestors: &Ancestors) -> Needs {
         let mut needs = Needs::default();
         for (id, _, evaluation) in self.plugins.iter() {
             // Without a cluster every plugin is validated, used or not: that is what its author wants to know.
@@ -190,6 +233,13 @@ impl Translator {
                 None => needs.kept_plugins.push(id.clone()),
             }
         }
+        let contents = self.plugins.contents().chain(self.policies.contents()).chain(self.certificates.wanted());
+        let contents = contents.chain(self.routes.outputs().flat_map(|output| &output.contents));
+        let objects: BTreeSet<ResourceRef> = contents.cloned().collect();
+        if *self.objects != objects {
+            self.objects = Arc::new(objects);
+        }
+        needs.objects = self.objects.clone();
         needs.files.sort_unstable();
         needs.files.dedup();
         needs.sockets = snapshot.sockets.iter().map(|socket| socket.address).collect();

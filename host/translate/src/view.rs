@@ -6,9 +6,10 @@ use penstock_core::ResourceRef;
 
 use crate::{
     Resources, Settings, Stamp, Table,
+    backend_tls::ServiceTls,
     gateway::GatewayModel,
     plugin::{AttachedPlugins, PluginModel},
-    resources::{BackendTLSPolicy, ConfigMap, Gateway, Namespace, ReferenceGrant, Secret, Service, XBackend},
+    resources::{ConfigMap, Gateway, ListenerSet, Namespace, ReferenceGrant, Secret, Service, XBackend},
 };
 
 /// The tables that memorised evaluations read.
@@ -19,17 +20,20 @@ pub(crate) enum Source {
     Namespaces,
     Secrets,
     ConfigMaps,
-    BackendTlsPolicies,
+    /// BackendTLSPolicies by Service.
+    ServiceTls,
     ReferenceGrants,
     /// Every Gateway, also those of others.
     AllGateways,
+    /// Every ListenerSet, also those of others.
+    AllListenerSets,
     /// Ours, as routes see them.
     Gateways,
     Plugins,
     Attached,
 }
 
-const SOURCES: usize = 11;
+const SOURCES: usize = 12;
 
 /// The present inputs of memorised evaluations.
 #[derive(Clone, Copy)]
@@ -39,6 +43,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) gateways: &'a Table<GatewayModel>,
     pub(crate) plugins: &'a Table<PluginModel>,
     pub(crate) attached: &'a Table<AttachedPlugins>,
+    pub(crate) service_tls: &'a Table<ServiceTls>,
 }
 
 /// One state of all sources.
@@ -54,9 +59,10 @@ impl<'a> Inputs<'a> {
             resources.namespaces.stamp(),
             resources.secrets.stamp(),
             resources.config_maps.stamp(),
-            resources.backend_tls_policies.stamp(),
+            self.service_tls.stamp(),
             resources.reference_grants.stamp(),
             resources.gateways.stamp(),
+            resources.listener_sets.stamp(),
             self.gateways.stamp(),
             self.plugins.stamp(),
             self.attached.stamp(),
@@ -74,9 +80,10 @@ impl<'a> Inputs<'a> {
             Source::Namespaces => of(&resources.namespaces, key),
             Source::Secrets => of(&resources.secrets, key),
             Source::ConfigMaps => of(&resources.config_maps, key),
-            Source::BackendTlsPolicies => of(&resources.backend_tls_policies, key),
+            Source::ServiceTls => of(self.service_tls, key),
             Source::ReferenceGrants => of(&resources.reference_grants, key),
             Source::AllGateways => of(&resources.gateways, key),
+            Source::AllListenerSets => of(&resources.listener_sets, key),
             Source::Gateways => of(self.gateways, key),
             Source::Plugins => of(self.plugins, key),
             Source::Attached => of(self.attached, key),
@@ -124,6 +131,14 @@ enum Read {
 }
 
 impl Reads {
+    /// Secrets and ConfigMaps that were looked for.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = &ResourceRef> {
+        self.0.iter().filter_map(|read| match read {
+            Read::One(Source::Secrets | Source::ConfigMaps, key, _) => Some(key),
+            Read::One(..) | Read::All(_) => None,
+        })
+    }
+
     /// Whether all of it is still the same.
     pub(crate) fn hold(&self, inputs: &Inputs<'_>, changed: &Changed) -> bool {
         !changed.any()
@@ -198,8 +213,8 @@ impl<'a> View<'a> {
         self.all(Source::ConfigMaps, &self.inputs.resources.config_maps)
     }
 
-    pub(crate) fn backend_tls_policies(&self) -> &'a Table<BackendTLSPolicy> {
-        self.all(Source::BackendTlsPolicies, &self.inputs.resources.backend_tls_policies)
+    pub(crate) fn service_tls(&self, key: &ResourceRef) -> Option<&'a Arc<ServiceTls>> {
+        self.one(Source::ServiceTls, self.inputs.service_tls, key)
     }
 
     pub(crate) fn reference_grants(&self) -> &'a Table<ReferenceGrant> {
@@ -208,6 +223,10 @@ impl<'a> View<'a> {
 
     pub(crate) fn all_gateways(&self) -> &'a Table<Gateway> {
         self.all(Source::AllGateways, &self.inputs.resources.gateways)
+    }
+
+    pub(crate) fn all_listener_sets(&self) -> &'a Table<ListenerSet> {
+        self.all(Source::AllListenerSets, &self.inputs.resources.listener_sets)
     }
 
     pub(crate) fn gateway(&self, key: &ResourceRef) -> Option<&'a Arc<GatewayModel>> {

@@ -15,8 +15,8 @@ use penstock_core::{
 
 use crate::{
     resources::{
-        BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Namespace, Object,
-        ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
+        BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet,
+        Namespace, Object, ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
     },
     table::Table,
 };
@@ -43,6 +43,7 @@ pub enum Change {
 pub struct Resources {
     pub gateway_classes: Table<GatewayClass>,
     pub gateways: Table<Gateway>,
+    pub listener_sets: Table<ListenerSet>,
     pub http_routes: Table<HTTPRoute>,
     pub grpc_routes: Table<GRPCRoute>,
     pub backend_tls_policies: Table<BackendTLSPolicy>,
@@ -118,6 +119,7 @@ impl Resources {
         match object {
             Object::GatewayClass(it) => self.gateway_classes.insert(key, it),
             Object::Gateway(it) => self.gateways.insert(key, it),
+            Object::ListenerSet(it) => self.listener_sets.insert(key, it),
             Object::HTTPRoute(it) => self.http_routes.insert(key, it),
             Object::GRPCRoute(it) => self.grpc_routes.insert(key, it),
             Object::BackendTLSPolicy(it) => self.backend_tls_policies.insert(key, it),
@@ -136,6 +138,7 @@ impl Resources {
         match key.kind {
             Kind::GatewayClass => self.gateway_classes.remove(key),
             Kind::Gateway => self.gateways.remove(key),
+            Kind::ListenerSet => self.listener_sets.remove(key),
             Kind::HTTPRoute => self.http_routes.remove(key),
             Kind::GRPCRoute => self.grpc_routes.remove(key),
             Kind::BackendTLSPolicy => self.backend_tls_policies.remove(key),
@@ -147,7 +150,7 @@ impl Resources {
             Kind::ConfigMap => self.config_maps.remove(key),
             Kind::Namespace => self.namespaces.remove(key),
             Kind::EndpointSlice => self.remove_slice(key),
-            Kind::ListenerSet | Kind::TLSRoute | Kind::TCPRoute | Kind::UDPRoute | Kind::Ingress => false,
+            Kind::TLSRoute | Kind::TCPRoute | Kind::UDPRoute | Kind::Ingress => false,
         }
     }
 

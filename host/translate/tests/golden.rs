@@ -4,7 +4,7 @@
 //!
 //! ```yaml
 //! kind: World
-//! settings: { impliedClass: null, controllerName: example.com/other, addresses: ["127.0.0.1"] }
+//! settings: { impliedClass: null, controllerName: example.com/other, classSelector: "lb=internal", addresses: ["127.0.0.1"] }   # or pool: ["10.0.0.0/24"]
 //! sockets: { "0.0.0.0:80": address in use, "0.0.0.0:81": pending }   # all others are bound
 //! plugins:
 //!   default/headers:
@@ -13,7 +13,7 @@
 //! files: { /plugins/headers.wasm: stamp }
 //! ```
 //!
-//! `@a.crt` as a value of `stringData` stands for the content of `golden/pki/a.crt`. `UPDATE_GOLDEN=1` writes what came out.
+//! `@a.crt` as a value of `stringData` or `data` stands for the content of `golden/pki/a.crt`. `UPDATE_GOLDEN=1` writes what came out.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 

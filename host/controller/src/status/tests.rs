@@ -27,7 +27,12 @@ fn gateway(conditions: &[Condition]) -> Statuses {
         attached_routes: 0,
         conditions: conditions.to_vec(),
     };
-    let status = GatewayStatus { addresses: vec![], conditions: conditions.to_vec(), listeners: vec![listener] };
+    let status = GatewayStatus {
+        addresses: vec![],
+        conditions: conditions.to_vec(),
+        listeners: vec![listener],
+        attached_listener_sets: 0,
+    };
     let gateway = ResourceRef::new(Kind::Gateway, "default", "gw");
     Statuses::from([(gateway, Arc::new(Status::Gateway(status)))])
 }

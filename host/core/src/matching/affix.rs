@@ -23,12 +23,14 @@ struct Affixes<V> {
 }
 
 impl<V> Prefixes<V> {
-    /// The values of all keys that cover the path, longest first.
+    /// The values of all keys that cover the path, longest first, but for the empty key, which covers every path.
     pub(super) fn covering(&self, path: &str) -> impl Iterator<Item = &V> {
         let map = &self.0.map;
-        self.0.lengths.iter().filter_map(move |&length| match path.as_bytes().get(length) {
-            None | Some(b'/') => map.get(path.get(..length)?),
-            _ => None,
+        self.0.lengths.iter().take_while(|length| **length > 0).filter_map(move |&length| {
+            match path.as_bytes().get(length) {
+                None | Some(b'/') => map.get(path.get(..length)?),
+                _ => None,
+            }
         })
     }
 

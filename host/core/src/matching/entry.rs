@@ -8,7 +8,7 @@ use std::{
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{RequestView, RuleMatched, query};
-use crate::route::{HeaderMatch, PathMatch, QueryMatch, Route, Rule, RuleMatch, ValueMatch};
+use crate::route::{CallMatch, HeaderMatch, PathMatch, QueryMatch, Route, Rule, RuleMatch, ValueMatch};
 
 /// A condition that, in its list, needs no more than its method, headers and query (and expression) checked.
 #[derive(Debug, Clone)]
@@ -63,7 +63,10 @@ impl Entry {
             && headers.iter().all(|condition| has_header(request, condition))
             && query.iter().all(|condition| has_parameter(request, condition))
             && match path {
-                PathMatch::Regex(regex) => regex.is_match(request.path), // Last, for it costs most.
+                // Last, for it costs most.
+                PathMatch::Regex(regex) | PathMatch::Call(CallMatch { path: regex, .. }) => {
+                    regex.is_match(request.path)
+                }
                 PathMatch::Exact(_) | PathMatch::Prefix(_) => true,
             }
     }
@@ -78,14 +81,19 @@ impl Entry {
     }
 
     fn specificity(&self) -> impl Ord {
-        let RuleMatch { method, headers, query, .. } = self.condition();
-        (method.is_none(), Reverse(headers.len()), Reverse(query.len()))
+        let RuleMatch { path, method, headers, query } = self.condition();
+        let part = match path {
+            PathMatch::Call(call) => Some(call.part),
+            PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Regex(_) => None,
+        };
+        (part, method.is_none(), Reverse(headers.len()), Reverse(query.len()))
     }
 }
 
 fn is_unconditional(condition: &RuleMatch) -> bool {
     let RuleMatch { path, method, headers, query } = condition;
-    method.is_none() && headers.is_empty() && query.is_empty() && !matches!(path, PathMatch::Regex(_))
+    let by_lookup = matches!(path, PathMatch::Exact(_) | PathMatch::Prefix(_));
+    method.is_none() && headers.is_empty() && query.is_empty() && by_lookup
 }
 
 fn has_header(request: &RequestView<'_>, condition: &HeaderMatch) -> bool {

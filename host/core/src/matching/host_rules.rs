@@ -18,6 +18,8 @@ pub(super) struct HostRules {
     /// Nothing is known about what expressions match, so all are tried.
     regex: Entries,
     prefix: Prefixes<Entries>,
+    /// gRPC calls of which one half is open. Few, and all are tried.
+    calls: Entries,
 }
 
 /// Which list an entry belongs to.
@@ -26,6 +28,7 @@ enum ListKey<'a> {
     Exact(&'a Arc<str>),
     Regex,
     Prefix(&'a Arc<str>),
+    Calls,
 }
 
 impl<'a> ListKey<'a> {
@@ -34,6 +37,7 @@ impl<'a> ListKey<'a> {
             PathMatch::Exact(path) => Self::Exact(path),
             PathMatch::Regex(_) => Self::Regex,
             PathMatch::Prefix(path) => Self::Prefix(path),
+            PathMatch::Call(_) => Self::Calls,
         }
     }
 }
@@ -43,7 +47,9 @@ impl HostRules {
         let first = |entries: &'_ [Entry]| entries.iter().position(|entry| entry.takes(request));
         let exact = self.exact.get(request.path);
         let lists = exact.into_iter().chain((!self.regex.is_empty()).then_some(&self.regex));
-        for entries in lists.chain(self.prefix.covering(request.path)) {
+        // The prefix that covers everything says nothing, so calls go before it.
+        let rest = (!self.calls.is_empty()).then_some(&self.calls).into_iter().chain(self.prefix.get(""));
+        for entries in lists.chain(self.prefix.covering(request.path)).chain(rest) {
             if let Some(at) = first(entries) {
                 return Some(entries[at].matched());
             }
@@ -52,7 +58,7 @@ impl HostRules {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.regex.is_empty() && self.prefix.is_empty()
+        self.exact.is_empty() && self.regex.is_empty() && self.prefix.is_empty() && self.calls.is_empty()
     }
 
     /// Remake the lists that the change touches; all others stay as they are.
@@ -81,6 +87,7 @@ impl HostRules {
             ListKey::Exact(path) => self.exact.get(path),
             ListKey::Regex => Some(&self.regex),
             ListKey::Prefix(path) => self.prefix.get(path),
+            ListKey::Calls => Some(&self.calls),
         };
         list.map_or(&[], |entries| entries)
     }
@@ -88,6 +95,7 @@ impl HostRules {
     fn set_list(&mut self, key: ListKey<'_>, entries: Vec<Entry>) {
         match key {
             ListKey::Regex => self.regex = entries.into(),
+            ListKey::Calls => self.calls = entries.into(),
             ListKey::Exact(path) if entries.is_empty() => drop(self.exact.remove(path)),
             ListKey::Exact(path) => drop(self.exact.insert(path.clone(), entries.into())),
             ListKey::Prefix(path) if entries.is_empty() => self.prefix.remove(path),
@@ -100,10 +108,12 @@ impl HostRules {
     fn in_order(&self) -> impl Iterator<Item = &Entry> {
         let mut exact: Vec<_> = self.exact.iter().collect();
         exact.sort_by_key(|(path, _)| *path);
-        let mut prefix: Vec<_> = self.prefix.iter().collect();
+        let mut prefix: Vec<_> = self.prefix.iter().filter(|(path, _)| !path.is_empty()).collect();
         prefix.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         let exact = exact.into_iter().flat_map(|(_, entries)| entries.iter());
-        exact.chain(self.regex.iter()).chain(prefix.into_iter().flat_map(|(_, entries)| entries.iter()))
+        let prefix = prefix.into_iter().flat_map(|(_, entries)| entries.iter());
+        let everything = self.prefix.get("").into_iter().flat_map(|entries| entries.iter());
+        exact.chain(self.regex.iter()).chain(prefix).chain(self.calls.iter()).chain(everything)
     }
 }
 

@@ -4,10 +4,12 @@ use super::*;
 use crate::{
     Kind, ResourceRef,
     reason::Reason,
-    route::{Action, Failure, HeaderMatch, QueryMatch, RuleId, RuleMatch, ValueMatch, compile_regex},
+    route::{
+        Action, CallMatch, CallPart, Failure, HeaderMatch, QueryMatch, RuleId, RuleMatch, ValueMatch, compile_regex,
+    },
 };
 
-/// `= /exact`, `~ expression`, or a prefix; then `METHOD`, `header:value`, `?name=value`, with `~` before a value that is an expression.
+/// `= /exact`, `~ expression`, `service` or `method` with an expression, or a prefix; then `METHOD`, `header:value`, `?name=value`, with `~` before a value that is an expression.
 pub(super) fn condition(text: &str) -> RuleMatch {
     let value = |text: &str| match text.strip_prefix('~') {
         Some(pattern) => ValueMatch::Regex(compile_regex(pattern).unwrap()),
@@ -17,6 +19,8 @@ pub(super) fn condition(text: &str) -> RuleMatch {
     let path = match words.next().unwrap() {
         "=" => PathMatch::exact(words.next().unwrap()),
         "~" => Ok(PathMatch::regex(words.next().unwrap()).unwrap()),
+        "service" => Ok(PathMatch::call(CallPart::Service, words.next().unwrap()).unwrap()),
+        "method" => Ok(PathMatch::call(CallPart::Method, words.next().unwrap()).unwrap()),
         prefix => PathMatch::prefix(prefix),
     };
     let mut condition = RuleMatch { path: path.unwrap(), method: None, headers: Vec::new(), query: Vec::new() };
@@ -110,6 +114,25 @@ fn hostname_wins_over_path_and_age() {
     check(&routes, "a.example.com /long/path", "new#0");
     check(&routes, "a.example.com /exact", "new#0");
     check(&routes[..1], "a.example.com /exact", "old#1");
+}
+
+/// Gateway API orders calls by the characters of a matching service, then of a matching method, whatever the age.
+#[test]
+fn the_service_of_a_call_goes_before_its_method() {
+    let routes = [
+        route("everything", 1, &[""], &[&["/ x:1"]]),
+        route("method", 2, &[""], &[&["method /[^/]+/Get x:1"], &["method /[^/]+/Get"]]),
+        route("services", 3, &[""], &[&["service /a[.].*/[^/]+"]]),
+        route("service", 4, &[""], &[&["/a.B"]]),
+        route("both", 5, &[""], &[&["= /a.B/Get"]]),
+    ];
+    check(&routes, "h /a.B/Get", "both#0");
+    check(&routes, "h /a.B/Put", "service#0");
+    check(&routes, "h /a.C/Get", "services#0");
+    check(&routes, "h /b.C/Get", "method#1");
+    check(&routes, "h /b.C/Get x:1", "method#0");
+    check(&routes, "h /b.C/Put x:1", "everything#0");
+    check(&routes, "h /b.C/Put", "none");
 }
 
 #[test]

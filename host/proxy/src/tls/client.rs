@@ -5,11 +5,13 @@ use std::{cell::RefCell, path::Path, sync::Arc};
 use penstock_core::backend::{BackendTls, SubjectAltName, Trust};
 use rustc_hash::FxHashMap;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
     },
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    server::ParsedCertificate,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
 
@@ -48,8 +50,6 @@ type Configs = FxHashMap<(Arc<BackendTls>, Alpn), Arc<ClientConfig>>;
 pub(crate) enum InvalidTrust {
     #[error("none of the trusted certificates can be used")]
     NoRoots,
-    #[error("the verifier refuses the trusted certificates")]
-    Verifier(#[from] rustls::client::VerifierBuilderError),
     #[error("no protocol version is possible")]
     Versions(#[from] Error),
 }
@@ -67,13 +67,13 @@ impl ClientTls {
 }
 
 fn build(tls: &BackendTls, alpn: Alpn) -> Result<ClientConfig, InvalidTrust> {
-    let roots = Arc::new(roots(&tls.trust)?);
+    let roots = roots(&tls.trust)?;
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let mut config = if tls.subject_alt_names.is_empty() {
         builder.with_root_certificates(roots).with_no_client_auth()
     } else {
-        let chain = WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?;
-        let verifier = NamesVerifier { chain, names: tls.subject_alt_names.clone() };
+        let algorithms = provider().signature_verification_algorithms;
+        let verifier = NamesVerifier { roots, algorithms, names: tls.subject_alt_names.clone() };
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
     };
     config.alpn_protocols = alpn.protocols();
@@ -108,8 +108,27 @@ fn system_roots() -> Vec<CertificateDer<'static>> {
 /// Verifies the chain as usual, and any of several names in place of the server name (Gateway API `subjectAltNames`).
 #[derive(Debug)]
 struct NamesVerifier {
-    chain: Arc<WebPkiServerVerifier>,
+    roots: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
     names: Vec<SubjectAltName>,
+}
+
+impl NamesVerifier {
+    /// A DNS name as a server name is compared, so that a wildcard of the certificate covers it; a wildcard that is asked for has to stand
+    /// there as it is. A URI is compared byte by byte: identities such as SPIFFE's have one spelling.
+    fn carries(end_entity: &CertificateDer<'_>, parsed: &ParsedCertificate<'_>, name: &SubjectAltName) -> bool {
+        let certificate = webpki::EndEntityCert::try_from(end_entity);
+        match name {
+            SubjectAltName::Dns(name) if name.starts_with("*.") => certificate
+                .is_ok_and(|certificate| certificate.valid_dns_names().any(|other| other.eq_ignore_ascii_case(name))),
+            SubjectAltName::Dns(name) => {
+                ServerName::try_from(&**name).is_ok_and(|name| verify_server_name(parsed, &name).is_ok())
+            }
+            SubjectAltName::Uri(uri) => {
+                certificate.is_ok_and(|certificate| certificate.valid_uri_names().any(|other| other == &**uri))
+            }
+        }
+    }
 }
 
 impl ServerCertVerifier for NamesVerifier {
@@ -118,20 +137,16 @@ impl ServerCertVerifier for NamesVerifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let mut refusal = Error::InvalidCertificate(rustls::CertificateError::NotValidForName);
-        for name in &self.names {
-            // A URI is no server name that the verifier could look for, so it never matches: refused rather than believed.
-            let SubjectAltName::Dns(name) = name else { continue };
-            let Ok(name) = ServerName::try_from(&**name) else { continue };
-            match self.chain.verify_server_cert(end_entity, intermediates, &name, ocsp_response, now) {
-                Ok(verified) => return Ok(verified),
-                Err(error) => refusal = error,
-            }
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        if self.names.iter().any(|name| Self::carries(end_entity, &parsed, name)) {
+            return Ok(ServerCertVerified::assertion());
         }
-        Err(refusal)
+        Err(Error::InvalidCertificate(CertificateError::NotValidForName))
     }
 
     fn verify_tls12_signature(
@@ -140,7 +155,7 @@ impl ServerCertVerifier for NamesVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -149,10 +164,10 @@ impl ServerCertVerifier for NamesVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }

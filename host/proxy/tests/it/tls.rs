@@ -165,7 +165,7 @@ fn to_tls(origin: &Origin, protocol: BackendProtocol, authority: &Authority, tls
 #[tokio::test]
 async fn tls_to_endpoints() {
     let authority = Authority::new();
-    let certificate = authority.issue(&["origin.example", "alt.example"]);
+    let certificate = authority.issue(&["origin.example", "alt.example", "*.wild.example", "spiffe://example/cart"]);
     let both = Origin::builder().tls(certificate.server(&["h2", "http/1.1"])).start();
     let old = Origin::builder().tls(certificate.server(&["http/1.1"])).start();
     let ask = async |rule: Rule| {
@@ -190,6 +190,18 @@ async fn tls_to_endpoints() {
     assert_eq!(ask(to_tls(&both, BackendProtocol::Http1, &authority, alternative)).await.status, 200);
     let other = |tls: &mut BackendTls| tls.subject_alt_names = vec![SubjectAltName::Dns("none.example".into())];
     assert_eq!(ask(to_tls(&both, BackendProtocol::Http1, &authority, other)).await.status, 502);
+    for (name, status) in [
+        (SubjectAltName::Uri("spiffe://example/cart".into()), 200),
+        (SubjectAltName::Uri("spiffe://example/cart/".into()), 502),
+        (SubjectAltName::Dns("a.wild.example".into()), 200),
+        (SubjectAltName::Dns("*.wild.example".into()), 200),
+        (SubjectAltName::Dns("*.example".into()), 502),
+    ] {
+        let by_name = |tls: &mut BackendTls| tls.subject_alt_names = vec![name.clone()];
+        assert_eq!(ask(to_tls(&both, BackendProtocol::Http1, &authority, by_name)).await.status, status, "{name:?}");
+        let strangers = ask(to_tls(&both, BackendProtocol::Http1, &stranger, by_name)).await;
+        assert_eq!(strangers.status, 502, "{name:?} of somebody else");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! TLS certificates from Secrets: read, checked against their key, and remembered per Secret.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use penstock_core::{
     ResourceRef,
@@ -15,6 +18,8 @@ use crate::resources::Secret;
 #[derive(Debug, Default)]
 pub(crate) struct CertificateCache {
     entries: BTreeMap<ResourceRef, Entry>,
+    /// Secrets that were asked for in this round, whether they are there or not.
+    wanted: BTreeSet<ResourceRef>,
     round: u64,
 }
 
@@ -52,6 +57,17 @@ impl CertificateCache {
     /// Begin a translation: what is not asked for until [`Self::finish`] is forgotten.
     pub(crate) fn begin(&mut self) {
         self.round += 1;
+        self.wanted.clear();
+    }
+
+    /// A reference leads here, and may.
+    pub(crate) fn want(&mut self, key: &ResourceRef) {
+        self.wanted.insert(key.clone());
+    }
+
+    /// Where references lead.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = &ResourceRef> {
+        self.wanted.iter()
     }
 
     pub(crate) fn finish(&mut self) {

@@ -86,7 +86,8 @@ struct Claim {
     hostnames: BTreeMap<HostPattern, String>,
 }
 
-/// Sockets are shared by Gateways that agree on the protocol and differ in hostnames; otherwise the older Gateway keeps the place.
+/// Sockets are shared by Gateways and ListenerSets that agree on the protocol and differ in hostnames; otherwise who goes first keeps the
+/// place: the older Gateway, and a Gateway before its ListenerSets.
 pub(crate) fn resolve_between(gateways: &mut [GatewayState<'_>]) {
     let mut by_age: Vec<usize> = (0..gateways.len()).collect();
     by_age.sort_by(|a, b| gateways[*a].by_seniority(&gateways[*b]));
@@ -111,19 +112,19 @@ fn claim(claims: &mut BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, a
         return None;
     }
     let sockets: BTreeSet<SocketAddr> = gateway.sockets(state).collect();
-    let me = format!("{}/{}", gateway.id.namespace, gateway.id.name);
+    let me = format!("{} `{}/{}`", gateway.id.kind, gateway.id.namespace, gateway.id.name);
     for address in &sockets {
         let Some(other) = claims.get(address) else { continue };
         if other.protocol != protocol {
             let message = format!(
-                "listeners[{at}].port: on {address}, the older Gateway `{}` speaks another protocol; use another port or address",
+                "listeners[{at}].port: on {address}, {}, which goes first, speaks another protocol; use another port or address",
                 other.holder
             );
             return Some(Problem::new("ProtocolConflict", message));
         }
         if let Some(holder) = other.hostnames.get(hostname).filter(|holder| **holder != me) {
             let message = format!(
-                "listeners[{at}].hostname: on {address}, the older Gateway `{holder}` has the hostname `{hostname}`; use another hostname, \
+                "listeners[{at}].hostname: on {address}, {holder}, which goes first, has the hostname `{hostname}`; use another hostname, \
                  port or address"
             );
             return Some(Problem::new("HostnameConflict", message));

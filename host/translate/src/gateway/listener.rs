@@ -30,7 +30,7 @@ const HTTP_KINDS: [SupportedKind; 2] = [
 pub(super) fn evaluate(
     ownership: Ownership<'_>,
     certificates: &mut CertificateCache,
-    gateway: &ResourceRef,
+    parent: &ResourceRef,
     index: usize,
     spec: &Listener,
 ) -> (ListenerModel, ListenerState) {
@@ -57,7 +57,7 @@ pub(super) fn evaluate(
         problems.push(Problem::unsupported(format!("{at}.filters: filters of listeners are not supported yet")));
     }
     let tls = match protocol {
-        Some(SocketProtocol::Https) => Tls::read(ownership, certificates, gateway, &at, spec),
+        Some(SocketProtocol::Https) => Tls::read(ownership, certificates, parent, &at, spec),
         _ => Tls::default(),
     };
     let model = ListenerModel {
@@ -180,7 +180,7 @@ impl Tls {
     fn read(
         ownership: Ownership<'_>,
         cache: &mut CertificateCache,
-        gateway: &ResourceRef,
+        parent: &ResourceRef,
         at: &str,
         spec: &Listener,
     ) -> Self {
@@ -196,7 +196,7 @@ impl Tls {
         let mut tls = Self::default();
         let mut problems = Vec::new();
         for (index, reference) in references.iter().enumerate() {
-            match certificate(ownership, cache, gateway, reference) {
+            match certificate(ownership, cache, parent, reference) {
                 Ok(certificate) => tls.certificates.push(certificate),
                 Err(problem) => problems.push(problem.within(format_args!("{at}.tls.certificateRefs[{index}]"))),
             }
@@ -215,7 +215,7 @@ impl Tls {
 fn certificate(
     ownership: Ownership<'_>,
     cache: &mut CertificateCache,
-    gateway: &ResourceRef,
+    parent: &ResourceRef,
     reference: &SecretObjectReference,
 ) -> Result<Arc<Certificate>, Problem> {
     let invalid = |message: String| Problem::new("InvalidCertificateRef", message);
@@ -225,8 +225,9 @@ fn certificate(
             "kind: `{group}/{kind}` cannot hold a certificate; only Secrets of the core group can"
         )));
     }
-    let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
-    let from = End { group: GATEWAY_GROUP, kind: "Gateway", namespace: &gateway.namespace };
+    let namespace = reference.namespace.as_deref().unwrap_or(&parent.namespace);
+    let referrer = parent.kind.to_string();
+    let from = End { group: GATEWAY_GROUP, kind: &referrer, namespace: &parent.namespace };
     let to = End { group: "", kind: "Secret", namespace };
     let resources = ownership.resources;
     if !grants::permitted(&resources.reference_grants, from, to, &reference.name) {
@@ -234,6 +235,7 @@ fn certificate(
         return Err(Problem::new("RefNotPermitted", message));
     }
     let key = ResourceRef::new(Kind::Secret, namespace, reference.name.as_str());
+    cache.want(&key);
     let Some(secret) = resources.secrets.get(&key) else {
         let hint = did_you_mean(&reference.name, resources.secrets.names_in(Kind::Secret, namespace));
         return Err(invalid(format!("name: there is no Secret `{namespace}/{}`{hint}", reference.name)));

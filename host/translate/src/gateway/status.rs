@@ -2,22 +2,91 @@
 
 use std::net::SocketAddr;
 
-use penstock_core::fact::SocketState;
+use penstock_core::{ResourceRef, fact::SocketState};
 
 use super::{GatewayState, ListenerState};
 use crate::{
     Condition, ConditionStatus, Facts,
     nearest::list,
     problem::{Conditions, Problem},
-    status::{GatewayStatus, GatewayStatusAddress, ListenerStatus},
+    status::{GatewayStatus, GatewayStatusAddress, ListenerSetStatus, ListenerStatus},
 };
 
-/// The status, with the number of accepted routes by listener.
-pub(crate) fn status(gateway: &GatewayState<'_>, facts: &Facts, attached: &[i32]) -> GatewayStatus {
-    let generation = gateway.gateway.metadata.generation.unwrap_or(0);
-    let places: Vec<Place> = gateway.listeners.iter().map(|listener| Place::of(gateway, listener, facts)).collect();
+/// The status of a Gateway, with the number of accepted routes by listener and the number of accepted ListenerSets.
+pub(crate) fn status(gateway: &GatewayState<'_>, facts: &Facts, attached: &[i32], sets: usize) -> GatewayStatus {
+    let places = places(gateway, facts);
+    let addresses = gateway.addresses.ips.iter();
+    let addresses = addresses.map(|ip| GatewayStatusAddress { type_: "IPAddress", value: ip.to_string() });
+    GatewayStatus {
+        addresses: if gateway.stands() { addresses.collect() } else { Vec::new() },
+        conditions: gateway_conditions(gateway, &places, facts),
+        listeners: listeners(gateway, &places, attached),
+        attached_listener_sets: i32::try_from(sets).unwrap_or(i32::MAX),
+    }
+}
+
+/// The status of a ListenerSet, with the number of accepted routes by listener.
+pub(crate) fn listener_set_status(set: &GatewayState<'_>, facts: &Facts, attached: &[i32]) -> ListenerSetStatus {
+    let places = places(set, facts);
+    let mut conditions = Conditions::new(set.generation());
+    let broken = names(set, |at| !set.listeners[at].serves());
+    let notes = set.notes.iter().map(|note| format!("; {note}")).collect::<String>();
+    let refused = set.refusal();
+    match &refused {
+        Some(problem) => conditions.no("Accepted", problem),
+        None if broken.is_empty() => conditions.yes("Accepted", "Accepted", format!("the ListenerSet is valid{notes}")),
+        None => {
+            let message = format!("listeners that are not valid: {}; see their conditions{notes}", list(broken));
+            conditions.yes("Accepted", "ListenersNotValid", message);
+        }
+    }
+    match set_programmed(set, &places, refused.as_ref()) {
+        Ok(()) => conditions.yes("Programmed", "Programmed", "listeners take connections"),
+        Err(problem) => conditions.no("Programmed", &problem),
+    }
+    ListenerSetStatus { conditions: conditions.finish(), listeners: listeners(set, &places, attached) }
+}
+
+fn set_programmed(set: &GatewayState<'_>, places: &[Place], refused: Option<&Problem>) -> Result<(), Problem> {
+    match refused {
+        Some(problem) if problem.reason == "ParentNotAccepted" => {
+            return Err(Problem::new("ParentNotProgrammed", problem.message.clone()));
+        }
+        Some(problem) => return Err(problem.clone()),
+        None => {}
+    }
+    if let Some(problem) = &set.addresses.unusable {
+        return Err(Problem::new("ParentNotProgrammed", problem.message.clone()));
+    }
+    if places.iter().any(|place| matches!(place, Place::Bound(_))) {
+        return Ok(());
+    }
+    let pending = places.iter().any(|place| matches!(place, Place::No(problem) if problem.reason == "Pending"));
+    let reason = if pending { "Pending" } else { "PortUnavailable" };
+    Err(Problem::new(reason, "no listener takes connections; see the conditions of the listeners"))
+}
+
+impl GatewayState<'_> {
+    /// Why a ListenerSet is not accepted.
+    fn refusal(&self) -> Option<Problem> {
+        let serves = self.listeners.iter().any(ListenerState::serves);
+        let invalid = || Problem::new("ListenersNotValid", "no listener is valid; see the conditions of the listeners");
+        self.refused.clone().or_else(|| (!serves).then(invalid))
+    }
+
+    /// Whether it is a ListenerSet of this Gateway, and accepted.
+    pub(crate) fn is_attached_to(&self, gateway: &ResourceRef) -> bool {
+        self.set.is_some() && self.model.gateway == *gateway && self.refusal().is_none()
+    }
+}
+
+fn places(gateway: &GatewayState<'_>, facts: &Facts) -> Vec<Place> {
+    gateway.listeners.iter().map(|listener| Place::of(gateway, listener, facts)).collect()
+}
+
+fn listeners(gateway: &GatewayState<'_>, places: &[Place], attached: &[i32]) -> Vec<ListenerStatus> {
     let mut listeners = Vec::<ListenerStatus>::new();
-    for (at, (listener, spec)) in gateway.listeners.iter().zip(&gateway.gateway.spec.listeners).enumerate() {
+    for (at, (listener, spec)) in gateway.listeners.iter().zip(gateway.specs()).enumerate() {
         if listeners.iter().any(|earlier| earlier.name == spec.name) {
             continue; // refused for its name; the list is keyed by name, so there is no place for it
         }
@@ -25,16 +94,10 @@ pub(crate) fn status(gateway: &GatewayState<'_>, facts: &Facts, attached: &[i32]
             name: spec.name.clone(),
             supported_kinds: listener.supported_kinds.clone(),
             attached_routes: attached.get(at).copied().unwrap_or_default(),
-            conditions: listener_conditions(listener, &places[at], generation),
+            conditions: listener_conditions(listener, &places[at], gateway.generation()),
         });
     }
-    let addresses = gateway.addresses.ips.iter();
-    let addresses = addresses.map(|ip| GatewayStatusAddress { type_: "IPAddress", value: ip.to_string() });
-    GatewayStatus {
-        addresses: if gateway.stands() { addresses.collect() } else { Vec::new() },
-        conditions: gateway_conditions(gateway, &places, facts, generation),
-        listeners,
-    }
+    listeners
 }
 
 /// How far a listener is from taking connections.
@@ -48,7 +111,12 @@ enum Place {
 impl Place {
     fn of(gateway: &GatewayState<'_>, listener: &ListenerState, facts: &Facts) -> Self {
         if let Some(problem) = listener.refused.as_ref().or(listener.conflict.as_ref()) {
-            return Self::No(Problem::new("Invalid", problem.message.clone()));
+            // A ListenerSet repeats the reason of a conflict, as Gateway API asks; a Gateway knows only one word here.
+            let reason = match &listener.conflict {
+                Some(conflict) if gateway.set.is_some() && listener.refused.is_none() => conflict.reason,
+                _ => "Invalid",
+            };
+            return Self::No(Problem::new(reason, problem.message.clone()));
         }
         if let Some(problem) = &listener.unusable {
             return Self::No(problem.clone());
@@ -97,8 +165,8 @@ fn listener_conditions(listener: &ListenerState, place: &Place, generation: i64)
     conditions.finish()
 }
 
-fn gateway_conditions(gateway: &GatewayState<'_>, places: &[Place], facts: &Facts, generation: i64) -> Vec<Condition> {
-    let mut conditions = Conditions::new(generation);
+fn gateway_conditions(gateway: &GatewayState<'_>, places: &[Place], facts: &Facts) -> Vec<Condition> {
+    let mut conditions = Conditions::new(gateway.generation());
     let refused = refusal(gateway);
     let notes = gateway.notes.iter().map(|note| format!("; {note}")).collect::<String>();
     let broken = names(gateway, |at| !gateway.listeners[at].stands());

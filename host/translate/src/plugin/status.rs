@@ -16,11 +16,8 @@ use crate::{
         common::{GATEWAY_GROUP, ParentReference},
         wasm_plugin::FailurePolicy,
     },
-    status::{ActiveStatus, AncestorStatus, CandidateStatus, WasmPluginStatus},
+    status::{ActiveStatus, AncestorStatus, CandidateStatus, MAX_ANCESTORS, WasmPluginStatus},
 };
-
-/// The limit of `status.ancestors` in Gateway API.
-const MAX_ANCESTORS: usize = 16;
 
 /// The status; `gateways` are ours whose traffic the plugin sees, `share` what a route plugin has of its rules.
 pub(crate) fn status(

@@ -33,13 +33,48 @@ pub struct GatewaySpec {
     pub infrastructure: Option<GatewayInfrastructure>,
     /// Which ListenerSets may attach.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allowed_listeners: Option<serde_json::Value>,
+    pub allowed_listeners: Option<AllowedListeners>,
     /// TLS of the Gateway as a whole: client certificates of both sides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<serde_json::Value>,
     /// Whether routes attach without naming this Gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_scope: Option<String>,
+}
+
+/// Which ListenerSets may attach.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedListeners {
+    /// From which namespaces; none if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<ListenerNamespaces>,
+}
+
+/// Namespaces of ListenerSets.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerNamespaces {
+    /// `None` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<FromListenerNamespaces>,
+    /// Labels of the namespaces, with `from: Selector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+open_enum! {
+    /// How namespaces of ListenerSets are chosen.
+    pub enum FromListenerNamespaces {
+        /// All of them.
+        All = "All",
+        /// By labels.
+        Selector = "Selector",
+        /// That of the Gateway.
+        Same = "Same",
+        /// No ListenerSet may attach.
+        Nobody = "None",
+    }
 }
 
 /// An address of a Gateway.

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Namespace, ReferenceGrant,
-    Secret, Service, WasmPlugin, XBackend,
+    BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet, Namespace,
+    ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
 };
 use crate::nearest::did_you_mean;
 
@@ -155,6 +155,7 @@ enum Scope {
 objects! {
     GatewayClass: Cluster ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
     Gateway: Namespaced ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
+    ListenerSet: Namespaced ["gateway.networking.k8s.io/v1"],
     HTTPRoute: Namespaced ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
     GRPCRoute: Namespaced ["gateway.networking.k8s.io/v1"],
     BackendTLSPolicy: Namespaced ["gateway.networking.k8s.io/v1"],
@@ -170,6 +171,7 @@ objects! {
 
 impl Readable for GatewayClass {}
 impl Readable for Gateway {}
+impl Readable for ListenerSet {}
 impl Readable for HTTPRoute {}
 impl Readable for GRPCRoute {}
 impl Readable for BackendTLSPolicy {}

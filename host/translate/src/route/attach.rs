@@ -1,8 +1,7 @@
 //! Which listeners a route attaches to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use penstock_core::{Kind, ResourceRef};
 
 use super::draft::RouteDraft;
@@ -11,11 +10,9 @@ use crate::{
     nearest::{did_you_mean, list},
     problem::Problem,
     resources::common::{GATEWAY_GROUP, ParentReference},
+    selector::{namespace_labels, selects},
     view::View,
 };
-
-/// The label that every namespace carries.
-const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// What a route is for one of its parents.
 pub(super) enum ParentOutcome {
@@ -35,16 +32,16 @@ pub(super) fn attach(
     let alone = view.settings().implied_class.is_some();
     let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
     let kind = parent.kind.as_deref().unwrap_or("Gateway");
-    if group != GATEWAY_GROUP || kind != "Gateway" {
-        let message =
-            format!("parentRefs[{index}].kind: `{group}/{kind}` cannot be a parent; `{GATEWAY_GROUP}/Gateway` can");
+    let Some(kind) = parent_kind(group, kind) else {
+        let message = format!(
+            "parentRefs[{index}].kind: `{group}/{kind}` cannot be a parent; Gateway and ListenerSet of `{GATEWAY_GROUP}` can"
+        );
         return alone.then(|| ParentOutcome::Refused(Problem::new("NoMatchingParent", message)));
-    }
+    };
     let namespace = parent.namespace.as_deref().unwrap_or(&route.id.namespace);
-    let key = ResourceRef::new(Kind::Gateway, namespace, parent.name.as_str());
+    let key = ResourceRef::new(kind, namespace, parent.name.as_str());
     let Some(gateway) = view.gateway(&key) else {
-        let lost = alone && view.all_gateways().get(&key).is_none();
-        return lost.then(|| ParentOutcome::Refused(missing(view, index, &key)));
+        return if alone { missing(view, index, &key).map(ParentOutcome::Refused) } else { None };
     };
     Some(match listeners(view, route, index, parent, gateway) {
         Ok(listeners) => ParentOutcome::Attached(gateway.clone(), listeners),
@@ -52,10 +49,29 @@ pub(super) fn attach(
     })
 }
 
-fn missing(view: &View<'_>, index: usize, key: &ResourceRef) -> Problem {
-    let hint = did_you_mean(&key.name, view.all_gateways().names_in(Kind::Gateway, &key.namespace));
-    let message = format!("parentRefs[{index}].name: there is no Gateway `{}/{}`{hint}", key.namespace, key.name);
-    Problem::new("NoMatchingParent", message)
+/// The kind of a parent; none if it cannot be one.
+pub(super) fn parent_kind(group: &str, kind: &str) -> Option<Kind> {
+    match (group, kind) {
+        (GATEWAY_GROUP, "Gateway") => Some(Kind::Gateway),
+        (GATEWAY_GROUP, "ListenerSet") => Some(Kind::ListenerSet),
+        _ => None,
+    }
+}
+
+/// None if it exists, and is somebody else's.
+fn missing(view: &View<'_>, index: usize, key: &ResourceRef) -> Option<Problem> {
+    let (exists, hint) = match key.kind {
+        Kind::ListenerSet => {
+            let sets = view.all_listener_sets();
+            (sets.get(key).is_some(), did_you_mean(&key.name, sets.names_in(key.kind, &key.namespace)))
+        }
+        _ => {
+            let gateways = view.all_gateways();
+            (gateways.get(key).is_some(), did_you_mean(&key.name, gateways.names_in(key.kind, &key.namespace)))
+        }
+    };
+    let message = format!("parentRefs[{index}].name: there is no {} `{}/{}`{hint}", key.kind, key.namespace, key.name);
+    (!exists).then(|| Problem::new("NoMatchingParent", message))
 }
 
 /// The narrowing steps, each with the reason that it gives if nothing is left.
@@ -75,14 +91,14 @@ fn listeners(
     }
     left.retain(|at| of(at).kinds.contains(&route.id.kind));
     if left.is_empty() {
-        let message = format!("parentRefs[{index}]: no listener of the Gateway allows {}s", route.id.kind);
+        let message = format!("parentRefs[{index}]: no listener of the {} allows {}s", gateway.id.kind, route.id.kind);
         return Err(Problem::new("NotAllowedByListeners", message));
     }
     left.retain(|at| namespace_allowed(view, route, gateway, of(at)));
     if left.is_empty() {
         let message = format!(
-            "parentRefs[{index}]: no listener of the Gateway allows routes of namespace `{}`; its allowedRoutes.namespaces decides",
-            route.id.namespace
+            "parentRefs[{index}]: no listener of the {} allows routes of namespace `{}`; its allowedRoutes.namespaces decides",
+            gateway.id.kind, route.id.namespace
         );
         return Err(Problem::new("NotAllowedByListeners", message));
     }
@@ -97,9 +113,10 @@ fn listeners(
     left.retain(|at| hostnames(of(at)));
     if left.is_empty() {
         let message = match before.as_slice() {
-            [] => "hostnames: the listener's own hostname is malformed; see the status of the Gateway".to_owned(),
+            [] => "hostnames: the listener's own hostname is malformed; see the status of its parent".to_owned(),
             _ => format!(
-                "hostnames: none of them is among those of the Gateway's listeners: {}",
+                "hostnames: none of them is among those of the {}'s listeners: {}",
+                gateway.id.kind,
                 list(before.iter().map(String::as_str))
             ),
         };
@@ -112,17 +129,17 @@ fn no_such_listener(index: usize, parent: &ParentReference, gateway: &GatewayMod
     let names = || gateway.listeners.iter().map(|listener| &*listener.name);
     let known = gateway.listeners.iter().map(|listener| format!("{}:{}", listener.name, listener.port));
     let known: Vec<String> = known.collect();
-    let known = list(known.iter().map(String::as_str));
+    let (known, kind) = (list(known.iter().map(String::as_str)), gateway.id.kind);
     let message = match (&parent.section_name, parent.port) {
         (Some(name), None) => {
             let hint = did_you_mean(name, names());
-            format!("sectionName: the Gateway has no listener `{name}`; it has {known}{hint}")
+            format!("sectionName: the {kind} has no listener `{name}`; it has {known}{hint}")
         }
-        (None, Some(port)) => format!("port: the Gateway has no listener on port {port}; it has {known}"),
+        (None, Some(port)) => format!("port: the {kind} has no listener on port {port}; it has {known}"),
         (Some(name), Some(port)) => {
-            format!("sectionName: the Gateway has no listener `{name}` on port {port}; it has {known}")
+            format!("sectionName: the {kind} has no listener `{name}` on port {port}; it has {known}")
         }
-        (None, None) => "name: the Gateway has no listeners".to_owned(),
+        (None, None) => format!("name: the {kind} has no listeners"),
     };
     Problem::new("NoMatchingParent", format!("parentRefs[{index}].{message}"))
 }
@@ -135,27 +152,8 @@ fn namespace_allowed(view: &View<'_>, route: &RouteDraft, gateway: &GatewayModel
         AllowedNamespaces::Nobody => false,
         AllowedNamespaces::Selector(selector) => {
             let object = view.namespace(&ResourceRef::new(Kind::Namespace, "", namespace.clone()));
-            let mut labels = object.and_then(|object| object.metadata.labels.clone()).unwrap_or_default();
-            // Every namespace of a cluster has it; files rarely spell their namespaces out.
-            labels.entry(NAME_LABEL.to_owned()).or_insert_with(|| namespace.to_string());
+            let labels = namespace_labels(namespace, object.map(|object| &**object));
             selects(selector, &labels)
         }
     }
-}
-
-/// Label selectors as Kubernetes defines them; an operator that is not known selects nothing.
-fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    equal
-        && selector.match_expressions.iter().flatten().all(|expression| {
-            let value = labels.get(&expression.key);
-            let values = expression.values.as_deref().unwrap_or_default();
-            match expression.operator.as_str() {
-                "In" => value.is_some_and(|value| values.contains(value)),
-                "NotIn" => value.is_none_or(|value| !values.contains(value)),
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
 }

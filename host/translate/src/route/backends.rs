@@ -5,36 +5,41 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ServicePort;
 use penstock_core::{
     Kind, ResourceRef,
-    backend::{BackendKey, BackendProtocol, BackendTls, SubjectAltName, Trust},
+    backend::{BackendKey, BackendProtocol, BackendTls},
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::draft::RouteDraft;
 use crate::{
+    backend_tls::{self, InvalidValidation, ServiceTls},
     endpoints::Origin,
     grants::{self, End},
     nearest::did_you_mean,
     problem::Problem,
     resources::{
-        BackendTLSPolicy, XBackend,
-        backend_tls::{
-            BackendTlsValidation, SubjectAltNameType, WellKnownCaCertificates, XBackendProtocol, XBackendTlsMode,
-            XBackendType,
-        },
+        XBackend,
+        backend_tls::{XBackendProtocol, XBackendTlsMode, XBackendType},
         common::{GATEWAY_GROUP, GATEWAY_X_GROUP},
         route::BackendRef,
     },
     view::View,
 };
 
-/// A backend and where its endpoints come from.
-pub(super) struct Found {
-    pub(super) key: BackendKey,
-    pub(super) origin: Origin,
+/// What a reference leads to.
+pub(super) enum Found {
+    /// A backend, and where its endpoints come from.
+    Backend(BackendKey, Origin),
+    /// A backend for which somebody demands TLS in a way that cannot be done: nothing is sent in clear instead.
+    Unsafe(Problem),
 }
 
-/// Find what a reference means. Whether it is granted is asked before whether it exists: the answer must not tell.
-pub(super) fn find(view: &View<'_>, route: &RouteDraft, reference: &BackendRef) -> Result<Found, Problem> {
+/// Find what a reference means. Whether it is granted is asked before whether it exists: the answer must not tell. Services with
+/// BackendTLSPolicies are added to `met`.
+pub(super) fn find(
+    view: &View<'_>,
+    route: &RouteDraft,
+    reference: &BackendRef,
+    met: &mut Vec<Arc<ServiceTls>>,
+) -> Result<Found, Problem> {
     let group = reference.group.as_deref().unwrap_or("");
     let kind = match (group, reference.kind.as_deref().unwrap_or("Service")) {
         ("", "Service") => Kind::Service,
@@ -61,17 +66,30 @@ pub(super) fn find(view: &View<'_>, route: &RouteDraft, reference: &BackendRef) 
     let key = ResourceRef::new(kind, namespace, reference.name.as_str());
     match kind {
         Kind::XBackend => x_backend(view, route, &key, reference),
-        _ => service(view, route, &key, reference),
+        _ => {
+            let policies = view.service_tls(&key);
+            if let Some(policies) = policies.filter(|policies| !met.iter().any(|known| Arc::ptr_eq(known, policies))) {
+                met.push(policies.clone());
+            }
+            service(view, route, &key, reference, policies)
+        }
     }
 }
 
-fn service(view: &View<'_>, route: &RouteDraft, key: &ResourceRef, reference: &BackendRef) -> Result<Found, Problem> {
+fn service(
+    view: &View<'_>,
+    route: &RouteDraft,
+    key: &ResourceRef,
+    reference: &BackendRef,
+    policies: Option<&Arc<ServiceTls>>,
+) -> Result<Found, Problem> {
     let missing = |message: String| Problem::new("BackendNotFound", message);
-    let Some(service) = view.service(key) else {
+    let service = key.clone();
+    let Some(object) = view.service(key) else {
         let hint = did_you_mean(&key.name, view.services().names_in(Kind::Service, &key.namespace));
         return Err(missing(format!("name: there is no Service `{}/{}`{hint}", key.namespace, key.name)));
     };
-    let spec = service.spec.as_ref();
+    let spec = object.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
         let message = format!(
             "name: Service `{}` is of type ExternalName, which could lead anywhere; use an XBackend with `ExternalHostname`",
@@ -88,55 +106,37 @@ fn service(view: &View<'_>, route: &RouteDraft, key: &ResourceRef, reference: &B
     let (Some(port), Ok(number)) = (found, u16::try_from(wanted)) else {
         return Err(missing(format!("port: Service `{}` has no TCP port {wanted}; it has {}", key.name, numbers())));
     };
-    let protocol = spoken(route, port).map_err(|message| {
+    let policy = policies.and_then(|policies| policies.port(port.name.as_deref()));
+    let protocol = spoken(route, port, policy.is_some()).map_err(|message| {
         Problem::new(
             "UnsupportedProtocol",
             format!("port: appProtocol of port {wanted} of Service `{}`: {message}", key.name),
         )
     })?;
-    refuse_tls(view, key, port)?;
-    let name = format!("{}/{}", key.namespace, key.name);
-    Ok(Found {
-        key: BackendKey { name: name.into(), port: number, protocol, tls: None },
-        origin: Origin::Service { service: key.clone(), port_name: port.name.clone().unwrap_or_default() },
-    })
-}
-
-/// A Service for which somebody demands TLS gets no request in clear.
-fn refuse_tls(view: &View<'_>, key: &ResourceRef, port: &ServicePort) -> Result<(), Problem> {
-    let policies = view.backend_tls_policies().in_namespace(Kind::BackendTLSPolicy, &key.namespace);
-    let targets = |policy: &BackendTLSPolicy| {
-        policy.spec.target_refs.iter().any(|target| {
-            let section = target.section_name.as_deref();
-            target.group.is_empty()
-                && target.kind == "Service"
-                && target.name == *key.name
-                && section.is_none_or(|section| Some(section) == port.name.as_deref())
-        })
+    let tls = match policy.map(|policy| (&policy.policy, &policy.tls)) {
+        None => None,
+        Some((_, Ok(tls))) => Some(tls.clone()),
+        Some((policy, Err(problem))) => {
+            let message = format!("name: BackendTLSPolicy `{}` demands TLS, but {}", policy.name, problem.message);
+            return Ok(Found::Unsafe(Problem::new(problem.reason, message)));
+        }
     };
-    match policies.into_iter().find(|(_, policy)| targets(policy)) {
-        None => Ok(()),
-        Some((policy, _)) => Err(Problem::new(
-            "UnsupportedProtocol",
-            format!(
-                "name: BackendTLSPolicy `{}` demands TLS towards Service `{}`, which is not supported yet; \
-                 nothing is sent in clear instead",
-                policy.name, key.name
-            ),
-        )),
-    }
+    let name = format!("{}/{}", key.namespace, key.name);
+    let key = BackendKey { name: name.into(), port: number, protocol, tls };
+    let port_name = port.name.clone().unwrap_or_default();
+    Ok(Found::Backend(key, Origin::Service { service, port_name }))
 }
 
 /// What is spoken to a port of a Service. Words that say nothing about HTTP do not forbid it.
-fn spoken(route: &RouteDraft, port: &ServicePort) -> Result<BackendProtocol, String> {
+fn spoken(route: &RouteDraft, port: &ServicePort, tls: bool) -> Result<BackendProtocol, String> {
     let default = if route.is_grpc() { BackendProtocol::Http2 } else { BackendProtocol::Http1 };
     match port.app_protocol.as_deref() {
         Some("kubernetes.io/h2c") => Ok(BackendProtocol::Http2),
         Some("kubernetes.io/ws") if !route.is_grpc() => Ok(BackendProtocol::Http1),
         Some("kubernetes.io/ws") => Err("`kubernetes.io/ws` does not go with a GRPCRoute".to_owned()),
+        Some("kubernetes.io/wss") if tls && !route.is_grpc() => Ok(BackendProtocol::Http1),
         Some("kubernetes.io/wss") => {
-            Err("`kubernetes.io/wss` needs TLS towards the Service, which is not supported yet; use `kubernetes.io/ws`"
-                .to_owned())
+            Err("`kubernetes.io/wss` needs a BackendTLSPolicy for the Service, and an HTTPRoute".to_owned())
         }
         Some(other) if other.starts_with("kubernetes.io/") => Err(format!("`{other}` is not supported")),
         _ => Ok(default),
@@ -159,10 +159,8 @@ fn x_backend(view: &View<'_>, route: &RouteDraft, key: &ResourceRef, reference: 
     let tls = x_tls(view, key, backend).map_err(invalid)?;
     let protocol = x_protocol(route, backend, tls.is_some()).map_err(invalid)?;
     let name = format!("XBackend/{}/{}", key.namespace, key.name);
-    Ok(Found {
-        key: BackendKey { name: name.into(), port, protocol, tls: tls.map(Arc::new) },
-        origin: Origin::Name(host, port),
-    })
+    let key = BackendKey { name: name.into(), port, protocol, tls: tls.map(Arc::new) };
+    Ok(Found::Backend(key, Origin::Name(host, port)))
 }
 
 type Wrong = (&'static str, String);
@@ -208,58 +206,15 @@ fn x_tls(view: &View<'_>, key: &ResourceRef, backend: &XBackend) -> Result<Optio
     match (&tls.mode, &tls.validation) {
         (XBackendTlsMode::None, _) => Ok(None),
         (XBackendTlsMode::ServerOnly, Some(validation)) => {
-            let trust = trust(view, key, validation)?;
-            let names =
-                validation.subject_alt_names.iter().map(|name| match (&name.type_, &name.hostname, &name.uri) {
-                    (SubjectAltNameType::Hostname, Some(host), _) => Ok(SubjectAltName::Dns(host.as_str().into())),
-                    (SubjectAltNameType::Uri, _, Some(uri)) => Ok(SubjectAltName::Uri(uri.as_str().into())),
-                    _ => Err((
-                        "UnsupportedValue",
-                        "spec.tls.validation.subjectAltNames: type and value do not fit".to_owned(),
-                    )),
-                });
-            let subject_alt_names = names.collect::<Result<_, _>>()?;
-            Ok(Some(BackendTls { server_name: validation.hostname.as_str().into(), trust, subject_alt_names }))
+            match backend_tls::read(view, &key.namespace, validation, "spec.tls.validation") {
+                Ok(read) => Ok(Some(read.tls)),
+                Err(InvalidValidation::Field(message)) => Err(("UnsupportedValue", message)),
+                Err(InvalidValidation::NoAuthority(problem)) => Err((problem.reason, problem.message)),
+            }
         }
         (XBackendTlsMode::ServerOnly, None) => {
             Err(("UnsupportedValue", "spec.tls.validation: is required with mode `ServerOnly`".to_owned()))
         }
         (mode, _) => Err(("UnsupportedValue", format!("spec.tls.mode: `{mode}` is not supported; use `ServerOnly`"))),
     }
-}
-
-fn trust(view: &View<'_>, key: &ResourceRef, validation: &BackendTlsValidation) -> Result<Trust, Wrong> {
-    let at = "spec.tls.validation";
-    match &validation.well_known_ca_certificates {
-        Some(WellKnownCaCertificates::System) => return Ok(Trust::System),
-        Some(WellKnownCaCertificates::Unknown(text)) => {
-            return Err((
-                "UnsupportedValue",
-                format!("{at}.wellKnownCACertificates: `{text}` is not known; use `System`"),
-            ));
-        }
-        None => {}
-    }
-    let mut roots = Vec::new();
-    for (index, reference) in validation.ca_certificate_refs.iter().enumerate() {
-        let invalid =
-            |message: String| ("InvalidCACertificateRef", format!("{at}.caCertificateRefs[{index}]: {message}"));
-        if !reference.group.is_empty() || reference.kind != "ConfigMap" {
-            return Err(invalid(format!(
-                "`{}/{}` holds no certificates; only ConfigMaps do",
-                reference.group, reference.kind
-            )));
-        }
-        let map = view.config_map(&ResourceRef::new(Kind::ConfigMap, key.namespace.clone(), reference.name.as_str()));
-        let pem = map.and_then(|map| map.data.as_ref()).and_then(|data| data.get("ca.crt"));
-        let pem = pem.ok_or_else(|| invalid(format!("there is no ConfigMap `{}` with `ca.crt`", reference.name)))?;
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|error| invalid(format!("`ca.crt` is malformed: {error}")))?;
-            roots.push(certificate.to_vec());
-        }
-    }
-    if roots.is_empty() {
-        return Err(("InvalidCACertificateRef", format!("{at}: names no certificate to trust")));
-    }
-    Ok(Trust::Roots(roots))
 }

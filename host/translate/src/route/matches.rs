@@ -1,7 +1,7 @@
 //! What rules match on, compiled.
 
 use http::{HeaderName, HeaderValue, Method};
-use penstock_core::route::{HeaderMatch, PathMatch, QueryMatch, RuleMatch, ValueMatch, compile_regex};
+use penstock_core::route::{CallPart, HeaderMatch, PathMatch, QueryMatch, RuleMatch, ValueMatch, compile_regex};
 
 use crate::{
     nearest::{did_you_mean, list},
@@ -84,7 +84,7 @@ fn http_path(path: &HttpPathMatch) -> Result<PathMatch, Problem> {
     }
 }
 
-/// `/service/method`; a service alone is a prefix, a method alone fits every service.
+/// `/service/method`; a service alone is a prefix, a method alone fits every service and goes after whoever names the service.
 fn grpc_path(path: &GrpcMethodMatch) -> Result<PathMatch, Problem> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (service, method) = (given(&path.service), given(&path.method));
@@ -114,8 +114,17 @@ fn grpc_path(path: &GrpcMethodMatch) -> Result<PathMatch, Problem> {
         Some(text) => format!("(?:{text})"),
         None => "[^/]+".to_owned(),
     };
+    let open = match (&service, &method) {
+        (Some(_), Some(_)) => None,
+        (Some(_), None) => Some(CallPart::Service),
+        (None, _) => Some(CallPart::Method),
+    };
     let pattern = format!("/{}/{}", part(service), part(method));
-    PathMatch::regex(&pattern).map_err(|error| bad_regex("service", &pattern, &error))
+    let compiled = match open {
+        None => PathMatch::regex(&pattern),
+        Some(given) => PathMatch::call(given, &pattern),
+    };
+    compiled.map_err(|error| bad_regex("service", &pattern, &error))
 }
 
 fn escape(text: &str) -> String {

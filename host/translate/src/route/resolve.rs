@@ -13,11 +13,12 @@ use penstock_core::{
 use super::{
     Attachment, RouteOutput,
     attach::{self, ParentOutcome},
-    backends,
+    backends::{self, Found},
     draft::{BackendDraft, MAX_WEIGHT, RouteDraft, RuleDraft},
 };
 use crate::{
     Condition, Status,
+    backend_tls::ServiceTls,
     endpoints::BackendRegistry,
     gateway::GatewayModel,
     nearest::{did_you_mean, list},
@@ -63,7 +64,9 @@ pub(super) fn resolve(view: &View<'_>, draft: &RouteDraft, registry: &mut Backen
     let mut unresolved = Vec::new();
     let attached = view.attached(&draft.id).map(|attached| attached.as_slice()).unwrap_or_default();
     let backends = &mut output.backends;
-    let mut resolver = Resolver { view, draft, attached, unresolved: &mut unresolved, backends, registry };
+    let mut tls = Vec::new();
+    let mut resolver =
+        Resolver { view, draft, attached, unresolved: &mut unresolved, backends, tls: &mut tls, registry };
     let rules: Vec<ResolvedRule<'_>> =
         draft.rules.iter().filter(|rule| !rule.matches.is_empty()).map(|rule| resolver.rule(rule)).collect();
     output.route_plugins = rules.iter().filter_map(|rule| route_use(draft, rule)).collect();
@@ -71,6 +74,7 @@ pub(super) fn resolve(view: &View<'_>, draft: &RouteDraft, registry: &mut Backen
     for (_, outcome) in &outcomes {
         if let ParentOutcome::Attached(gateway, listeners) = outcome {
             attach_to(view, draft, gateway, listeners, &rules, &mut routes, &mut output);
+            output.tls.extend(tls.iter().map(|service| (service.clone(), gateway.clone())));
         }
     }
     output.status = Some(Arc::new(Status::Route(status(view, draft, &outcomes, &unresolved))));
@@ -90,14 +94,16 @@ fn attach_to(
     if draft.hostnames.is_empty() {
         return; // all of them malformed: no host to take requests for
     }
-    let outer = view.attached(&gateway.id).map(|attached| attached.as_slice()).unwrap_or_default();
+    // Plugins of a Gateway apply to its ListenerSets too; those of one listener to that listener of the Gateway alone.
+    let outer = view.attached(&gateway.gateway).map(|attached| attached.as_slice()).unwrap_or_default();
     for &listener in listeners {
         let there = |it: &Attachment| Arc::ptr_eq(&it.gateway, gateway) && it.listener == listener;
         if output.attachments.iter().any(there) {
             continue; // by another parentRef
         }
+        let section = (gateway.id == gateway.gateway).then(|| gateway.listeners[listener].name.clone());
         let plugins: Vec<Arc<PluginModel>> =
-            of_section(outer, Some(&gateway.listeners[listener].name)).filter(|it| !it.is_route()).cloned().collect();
+            of_section(outer, section.as_deref()).filter(|it| !it.is_route()).cloned().collect();
         let known = routes.iter().find(|(others, _)| same(others, &plugins)).map(|(_, route)| route.clone());
         let route = known.unwrap_or_else(|| {
             let route = Arc::new(route(draft, rules, &plugins));
@@ -195,6 +201,8 @@ struct Resolver<'a, 'b, 'm> {
     unresolved: &'m mut Vec<Problem>,
     /// Each backend once.
     backends: &'m mut Vec<BackendKey>,
+    /// Services with BackendTLSPolicies, each once.
+    tls: &'m mut Vec<Arc<ServiceTls>>,
     registry: &'m mut BackendRegistry,
 }
 
@@ -277,13 +285,15 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
     }
 
     fn target(&mut self, at: &str, backend: &BackendDraft) -> Target {
-        match backends::find(self.view, self.draft, &backend.reference) {
-            Ok(found) => {
-                if !self.backends.contains(&found.key) {
-                    self.backends.push(found.key.clone());
+        match backends::find(self.view, self.draft, &backend.reference, self.tls) {
+            Ok(Found::Backend(key, origin)) => {
+                if !self.backends.contains(&key) {
+                    self.backends.push(key.clone());
                 }
-                Target::Backend(self.registry.get(found.key, found.origin))
+                Target::Backend(self.registry.get(key, origin))
             }
+            // The reference resolves, so the route is in order; the status of the policy says what is wrong.
+            Ok(Found::Unsafe(problem)) => Target::Fail(failure(Reason::InvalidBackend, &problem.within(at))),
             Err(problem) => {
                 let problem = problem.within(at);
                 self.unresolved.push(problem.clone());

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,7 +18,7 @@ use penstock_core::{
         ActiveRevision, Candidate, Hooks, HttpSource, ModuleSource, Phase, PluginSpec, PluginState, Rejection, Revision,
     },
 };
-use penstock_translate::{Change, Resources, Settings, Translation, resources::Object};
+use penstock_translate::{Change, GatewayAddresses, Resources, Settings, Translation, resources::Object};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -46,6 +46,8 @@ struct WorldSettings {
     controller_name: String,
     implied_class: Option<String>,
     addresses: Vec<IpAddr>,
+    pool: Vec<String>,
+    class_selector: Option<String>,
 }
 
 impl Default for WorldSettings {
@@ -54,7 +56,9 @@ impl Default for WorldSettings {
         Self {
             controller_name: settings.controller_name.to_string(),
             implied_class: settings.implied_class.as_deref().map(str::to_owned),
-            addresses: settings.default_addresses,
+            addresses: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+            pool: Vec::new(),
+            class_selector: None,
         }
     }
 }
@@ -165,16 +169,22 @@ pub(crate) fn load_all(paths: &[PathBuf]) -> Loaded {
     let settings = Settings {
         controller_name: world.settings.controller_name.into(),
         implied_class: world.settings.implied_class.map(Into::into),
-        default_addresses: world.settings.addresses,
+        class_selector: world.settings.class_selector.map(|text| text.parse().unwrap()),
+        addresses: match world.settings.pool.as_slice() {
+            [] => GatewayAddresses::Shared(world.settings.addresses),
+            pool => GatewayAddresses::Pool(pool.iter().map(|text| text.parse().unwrap()).collect()),
+        },
     };
     Loaded { resources, settings, sockets: world.sockets }
 }
 
 fn insert_pki(document: &mut Value, directory: &Path) {
-    let Some(fields) = document.get_mut("stringData").and_then(Value::as_object_mut) else { return };
-    for value in fields.values_mut() {
-        if let Some(file) = value.as_str().and_then(|text| text.strip_prefix('@')) {
-            *value = std::fs::read_to_string(directory.join("pki").join(file)).unwrap().into();
+    for part in ["stringData", "data"] {
+        let Some(fields) = document.get_mut(part).and_then(Value::as_object_mut) else { continue };
+        for value in fields.values_mut() {
+            if let Some(file) = value.as_str().and_then(|text| text.strip_prefix('@')) {
+                *value = std::fs::read_to_string(directory.join("pki").join(file)).unwrap().into();
+            }
         }
     }
 }
@@ -251,9 +261,13 @@ pub(crate) fn render(translation: &Translation) -> String {
         "plugins": translation.needs.plugins.iter().map(|spec| plugin(spec)).collect::<Vec<_>>(),
         "keptPlugins": translation.needs.kept_plugins,
         "files": translation.needs.files,
+        "objects": *translation.needs.objects,
         "sockets": translation.needs.sockets,
     });
     let mut whole = json!({ "snapshot": *translation.snapshot, "statuses": statuses, "needs": needs });
+    if !translation.others.is_empty() {
+        whole["others"] = json!(*translation.others);
+    }
     shorten(&mut whole);
     serde_yaml_ng::to_string(&whole).unwrap()
 }

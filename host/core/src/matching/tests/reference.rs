@@ -9,7 +9,7 @@ use super::*;
 fn matches(condition: &RuleMatch, request: &RequestView<'_>) -> bool {
     let path = match &condition.path {
         PathMatch::Exact(path) => **path == *request.path,
-        PathMatch::Regex(regex) => regex.is_match(request.path),
+        PathMatch::Regex(regex) | PathMatch::Call(CallMatch { path: regex, .. }) => regex.is_match(request.path),
         PathMatch::Prefix(prefix) => {
             let wanted: Vec<_> = prefix.split('/').collect();
             request.path.split('/').take(wanted.len()).eq(wanted)
@@ -43,7 +43,10 @@ fn precedence(hostname: &HostPattern, route: &Route, condition: &RuleMatch) -> i
     let (path_kind, path_length) = match &condition.path {
         PathMatch::Exact(_) => (0, 0),
         PathMatch::Regex(_) => (1, 0),
+        PathMatch::Prefix(prefix) if prefix.is_empty() => (5, 0),
         PathMatch::Prefix(prefix) => (2, prefix.len()),
+        PathMatch::Call(CallMatch { part: CallPart::Service, .. }) => (3, 0),
+        PathMatch::Call(CallMatch { part: CallPart::Method, .. }) => (4, 0),
     };
     let more = (Reverse(condition.headers.len()), Reverse(condition.query.len()));
     let id = format!("{}/{}", route.id.namespace, route.id.name);
@@ -69,8 +72,23 @@ fn find<'a>(routes: &'a [Arc<Route>], request: &RequestView<'_>) -> Option<RuleM
 const HOSTS: &[&str] = &["", "a.com", "b.a.com", "c.b.a.com", "x.org", "com"];
 const PATTERNS: &[&str] = &["", "*.com", "*.a.com", "a.com", "b.a.com", "*.b.a.com", "x.org"];
 const PATHS: &[&str] = &["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "/b/a"];
-const PATH_CONDITIONS: &[&str] =
-    &["/", "/a", "/a/b", "/a/b/c", "/ab", "/b", "= /", "= /a", "= /a/", "= /a/b", "~ /a.*", "~ /[ab]", "~ .*/b"];
+const PATH_CONDITIONS: &[&str] = &[
+    "/",
+    "/a",
+    "/a/b",
+    "/a/b/c",
+    "/ab",
+    "/b",
+    "= /",
+    "= /a",
+    "= /a/",
+    "= /a/b",
+    "~ /a.*",
+    "~ /[ab]",
+    "~ .*/b",
+    "service /a/[^/]+",
+    "method /[^/]+/b",
+];
 const OTHER_CONDITIONS: &[&str] =
     &["GET", "POST", "x:1", "x:2", "y:1", "y:~[12]", "z:1", "?q=1", "?q=2", "?r=1", "?r=~[12]"];
 const NAMES: &[&str] = &["n/a", "n/b", "n-m/a", "m/a", "m/ab"];
