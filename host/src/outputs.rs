@@ -1,23 +1,23 @@
 //! Where the controller's results go: the proxy and the plugin host.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use penstock_controller::Outputs;
 use penstock_core::{ResourceRef, Snapshot, plugin::PluginSpec};
-use penstock_plugin_host::PluginHost;
+use penstock_plugin_host::{Desired, PluginHost};
 use penstock_proxy::Proxy;
 
 /// The proxy and the plugin host of this process.
 pub(crate) struct GatewayOutputs {
     proxy: Arc<Proxy>,
     plugins: PluginHost,
-    /// What was last required of each plugin.
-    required: BTreeMap<ResourceRef, Arc<PluginSpec>>,
+    /// What was last required.
+    required: Option<Desired>,
 }
 
 impl GatewayOutputs {
     pub(crate) fn new(proxy: Arc<Proxy>, plugins: PluginHost) -> Self {
-        Self { proxy, plugins, required: BTreeMap::new() }
+        Self { proxy, plugins, required: None }
     }
 }
 
@@ -26,16 +26,16 @@ impl Outputs for GatewayOutputs {
         self.proxy.publish(Arc::clone(snapshot));
     }
 
-    /// A plugin that cannot be specified now keeps what was last required of it.
     fn require(&mut self, plugins: &[Arc<PluginSpec>], kept: &[ResourceRef]) {
-        let kept = kept.iter().filter_map(|plugin| self.required.get(plugin));
-        let wanted: BTreeMap<_, _> =
-            plugins.iter().chain(kept).map(|spec| (spec.plugin.clone(), Arc::clone(spec))).collect();
-        let same = wanted.len() == self.required.len()
-            && wanted.values().zip(self.required.values()).all(|(new, old)| Arc::ptr_eq(new, old));
+        let same = self.required.as_ref().is_some_and(|required| {
+            required.kept == kept
+                && required.plugins.len() == plugins.len()
+                && required.plugins.iter().zip(plugins).all(|(old, new)| Arc::ptr_eq(old, new))
+        });
         if !same {
-            self.plugins.apply(wanted.values().cloned().collect());
-            self.required = wanted;
+            let desired = Desired { plugins: plugins.to_vec(), kept: kept.to_vec() };
+            self.plugins.apply(desired.clone());
+            self.required = Some(desired);
         }
     }
 }

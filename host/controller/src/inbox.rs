@@ -150,6 +150,10 @@ impl FactSink for Inbox {
     fn report(&self, fact: Fact) {
         self.send([Event::Changed(vec![Change::Observe(fact)])]);
     }
+
+    fn report_all(&self, facts: Vec<Fact>) {
+        self.send([Event::Changed(facts.into_iter().map(Change::Observe).collect())]);
+    }
 }
 
 #[cfg(test)]

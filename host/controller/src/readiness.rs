@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use penstock_core::ResourceRef;
+use penstock_core::{ResourceRef, plugin::Phase};
 use penstock_translate::{Facts, Needs};
 
 use crate::event::SourceId;
@@ -49,7 +49,9 @@ pub(crate) fn unready(needs: &Needs, facts: &Facts) -> Option<Unready> {
     let undecided = |plugin: &ResourceRef| match facts.plugins.get(plugin) {
         None => true,
         Some(state) => {
-            let pending = state.candidate.as_ref().is_none_or(|it| it.phase.rejection().is_none());
+            // One that is ready and waits for others of its group has its verdict; those others are waited for on their own account.
+            let settled = |phase: &Phase| phase.rejection().is_some() || matches!(phase, Phase::Waiting(_));
+            let pending = state.candidate.as_ref().is_none_or(|it| !settled(&it.phase));
             state.active.is_none() && pending
         }
     };
@@ -64,7 +66,7 @@ mod tests {
     use penstock_core::{
         Kind,
         fact::SocketState,
-        plugin::{ActiveRevision, Candidate, Hooks, ModuleSource, Phase, PluginSpec, PluginState, Rejection, Revision},
+        plugin::{ActiveRevision, Candidate, Hooks, ModuleSource, PluginSpec, PluginState, Rejection, Revision},
     };
 
     use super::*;
@@ -79,8 +81,10 @@ mod tests {
             generation: 1,
             source: ModuleSource::Inline(Default::default()),
             config: Arc::default(),
+            secrets: vec![],
             capabilities: Default::default(),
             limits: Default::default(),
+            rollout: Default::default(),
         };
         Needs { plugins: vec![Arc::new(spec)], sockets: vec![([127, 0, 0, 1], 80).into()], ..Needs::default() }
     }
@@ -104,7 +108,7 @@ mod tests {
             artifact: None,
         };
         let candidate = candidate.map(|phase| Candidate { generation: 1, digest: None, artifact: None, phase });
-        PluginState { active: serves.then_some(active), candidate }
+        PluginState { active: serves.then_some(active), candidate, ..PluginState::default() }
     }
 
     #[test]
@@ -131,5 +135,6 @@ mod tests {
             None,
         );
         check(bound(), Some(state(false, Some(Phase::Rejected(rejection)))), None);
+        check(bound(), Some(state(false, Some(Phase::Waiting(vec![])))), None);
     }
 }

@@ -28,4 +28,9 @@ pub enum SocketState {
 pub trait FactSink: Send + Sync {
     /// Report a fact. The latest one about the same thing wins.
     fn report(&self, fact: Fact);
+
+    /// Report facts that belong together: where they are acted upon, whoever acts on one of them knows all of them.
+    fn report_all(&self, facts: Vec<Fact>) {
+        facts.into_iter().for_each(|fact| self.report(fact));
+    }
 }

@@ -17,9 +17,12 @@ pub use self::{
         Verdict,
     },
     exchange::{BodyVerdict, Chunk, Direction, HeldHead, Message, PolicyExchange, Summary, TrailersVerdict},
-    rate_limit::{RateAlgorithm, RateLimit, RateWindow},
+    rate_limit::{InvalidWindow, RateAlgorithm, RateLimit, RateWindow},
     reference::{InvalidReference, OciReference, OciVersion},
     registry_login::{DockerConfig, InvalidDockerConfig, Redacted, RegistryLogin},
+    rollout::{
+        ActivationGroup, Awaited, Hold, LastGoodState, OnProbation, Probation, RevisionName, Rollout, SecretPlace,
+    },
     route::{Choice, ResponseEdits, RouteCall},
     source::{HttpSource, InvalidSha256, InvalidUrl, ModuleSource, ModuleUrl, OciSource, PullSecret, Sha256},
 };
@@ -30,6 +33,7 @@ mod exchange;
 mod rate_limit;
 mod reference;
 mod registry_login;
+mod rollout;
 mod route;
 mod source;
 
@@ -187,13 +191,17 @@ pub struct PluginSpec {
     pub source: ModuleSource,
     /// `spec.config` with secrets substituted. `Null` counts as `{}`.
     pub config: Arc<serde_json::Value>,
+    /// Which parts of `config` are values of Secrets.
+    pub secrets: Vec<SecretPlace>,
     /// Granted capabilities.
     pub capabilities: Capabilities,
     /// Limits.
     pub limits: PluginLimits,
+    /// How a new revision comes into effect. No part of the revision itself.
+    pub rollout: Rollout,
 }
 
-/// Interfaces granted to a plugin. `exchange-info` is always there.
+/// Interfaces granted to a plugin. `exchange-info` is always there. What is kept on disk may be of another version, which knew fewer of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
@@ -262,6 +270,10 @@ pub struct PluginState {
     pub active: Option<ActiveRevision>,
     /// The revision on its way or rejected; none once it became active.
     pub candidate: Option<Candidate>,
+    /// `active` is new, and watched.
+    pub probation: Option<OnProbation>,
+    /// How it stands with the last good set on disk.
+    pub last_good: LastGoodState,
 }
 
 /// The revision that serves.
@@ -312,6 +324,8 @@ pub enum Phase {
     },
     /// Being validated.
     Validating,
+    /// Ready, and held back by other members of its activation group.
+    Waiting(Vec<Awaited>),
     /// Refused. Changes nothing but status.
     Rejected(Rejection),
 }
@@ -320,7 +334,7 @@ impl Phase {
     /// Why it does not serve, if that is known by now.
     pub fn rejection(&self) -> Option<&Rejection> {
         match self {
-            Self::Fetching | Self::Validating => None,
+            Self::Fetching | Self::Validating | Self::Waiting(_) => None,
             Self::Retrying { rejection, .. } | Self::Rejected(rejection) => Some(rejection),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! apply(desired) ──► owner thread ──jobs──► examiners (own threads) ──results──► owner thread ──► Fact::Plugin
+//!                         │  │ ▲                                                      ▲
+//!                         │  ▼ └── keeper (own thread): the last good set on disk     │
 //!                         │  ▲                                                        ▲
 //!                         ▼  └── worker started, spare taken ──── workers             │
 //!                    restocking thread (spare instances) ─────────────────────────────┘ shares the revisions
@@ -11,8 +13,13 @@
 //! where the owner finds it, so it never waits, and of several sets only the latest counts.
 
 mod authoring;
+mod counts;
+mod entry;
+mod group;
 mod jobs;
+mod keeper;
 mod owner;
+mod restore;
 mod retry;
 
 use std::{
@@ -23,10 +30,11 @@ use std::{
         atomic::AtomicU64,
         mpsc::{self, Sender},
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use penstock_core::{
+    ResourceRef,
     fact::FactSink,
     plugin::{Hooks, PluginSpec, PolicyRuntime, Rejection},
 };
@@ -34,8 +42,11 @@ use prometheus_client::registry::Registry;
 
 pub use self::authoring::{Described, InstanceCost, Outline, PlanReport};
 use self::{
+    counts::{LifeCounts, StoreCounts},
     jobs::{Finished, Identity, Shared},
-    owner::Owner,
+    keeper::{Keeper, Unkept},
+    owner::{Owner, Parts},
+    restore::Restored,
 };
 use crate::{
     artifact::{ArtifactCache, StoreError},
@@ -43,6 +54,7 @@ use crate::{
     engine::{EngineError, TickingEngine},
     examine::OutOfProcess,
     fetch::{FetchMetrics, Fetcher},
+    last_good::{Blobs, LastGood, OpenError},
     metrics::PluginMetrics,
     revision::{Loaded, RevisionTable},
     validator::{Validator, ValidatorSettings},
@@ -56,8 +68,25 @@ pub struct PluginSettings {
     pub cache: Option<PathBuf>,
     /// Directory for modules that were downloaded, private to the host. None: they are downloaded anew at each start.
     pub downloads: Option<PathBuf>,
+    /// Directory for the last good revision of each plugin, used by this host alone. None: after a restart every plugin begins anew.
+    pub last_good: Option<PathBuf>,
     /// The process that validates candidates.
     pub validator: ValidatorSettings,
+}
+
+/// What should run, complete.
+#[derive(Debug, Clone, Default)]
+pub struct Desired {
+    /// These, as they say.
+    pub plugins: Vec<Arc<PluginSpec>>,
+    /// Whatever runs of these: their resources exist, and do not say now what to run.
+    pub kept: Vec<ResourceRef>,
+}
+
+impl From<Vec<Arc<PluginSpec>>> for Desired {
+    fn from(plugins: Vec<Arc<PluginSpec>>) -> Self {
+        Self { plugins, kept: Vec::new() }
+    }
 }
 
 /// Why the host did not start.
@@ -77,6 +106,9 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The directory of last good revisions cannot be used.
+    #[error(transparent)]
+    LastGood(#[from] OpenError),
     /// A thread was refused.
     #[error("the threads of the plugin host cannot be started")]
     Thread(#[source] io::Error),
@@ -111,6 +143,12 @@ pub(crate) enum Message {
     Finished(Finished),
     /// A worker will need instances of its own.
     WorkerStarted,
+    /// What is on disk of a plugin was restored, or not.
+    Restored { job: JobId, restored: Restored },
+    /// The revision with this number faulted more often than its probation accepts.
+    TooManyFaults(u64),
+    /// The last good set is on disk; or why a part of it is not.
+    Kept(Option<Unkept>),
     /// A worker took a spare instance.
     Restock(Weak<Loaded>),
     /// The host is gone.
@@ -123,10 +161,12 @@ pub(crate) struct JobId(u64);
 
 /// Runs plugins. Dropping it ends its threads; revisions that snapshots hold go on serving.
 pub struct PluginHost {
-    desired: Arc<Mutex<Option<Vec<Arc<PluginSpec>>>>>,
+    desired: Arc<Mutex<Option<Desired>>>,
     owner: Sender<Message>,
     shared: Arc<Shared>,
     unloaded: Arc<AtomicU64>,
+    /// The owner, then the keeper, which ends when the owner has.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl PluginHost {
@@ -143,19 +183,33 @@ impl PluginHost {
         let stores = capability::Registry::default();
         registry.register_collector(Box::new(stores.exporter()));
         let fetcher = start_fetcher(settings.downloads.clone(), registry)?;
-        let shared = Arc::new(Shared::new(settings, fetcher, PluginMetrics::register(registry), stores)?);
-        let desired = Arc::new(Mutex::new(None));
-        let unloaded = Arc::clone(&shared.unloaded);
-        let jobs = jobs::start(&shared, &owner).map_err(StartError::Thread)?;
-        let restock = jobs::start_restocking().map_err(StartError::Thread)?;
-        let state = Owner::new(Arc::clone(&desired), Arc::clone(&shared), facts, jobs, restock);
-        spawn("plugin-host", move || state.run(&inbox)).map_err(StartError::Thread)?;
-        Ok(Self { desired, owner, shared, unloaded })
+        let store = settings.last_good.as_deref().map(LastGood::open).transpose()?;
+        let kept = store.iter().flat_map(LastGood::plugins).collect();
+        let blobs = store.as_ref().map(|store| Arc::clone(store.blobs()));
+        let metrics = PluginMetrics::register(registry);
+        let shared = Arc::new(Shared::new(settings, fetcher, metrics, stores, blobs)?);
+        let (desired, unloaded) = (Arc::new(Mutex::new(None)), Arc::clone(&shared.unloaded));
+        let keeping = store.map(|store| Keeper::start(store, StoreCounts::register(registry), owner.clone()));
+        let (keeper, writer) = keeping.transpose().map_err(StartError::Thread)?.unzip();
+        let state = Owner::new(Parts {
+            desired: Arc::clone(&desired),
+            jobs: jobs::start(&shared, &owner).map_err(StartError::Thread)?,
+            restock: jobs::start_restocking().map_err(StartError::Thread)?,
+            counts: LifeCounts::register(registry),
+            shared: Arc::clone(&shared),
+            facts,
+            keeper,
+            kept,
+        });
+        let run = thread::Builder::new().name("plugin-host".into()).spawn(move || state.run(&inbox));
+        let threads = [run.map_err(StartError::Thread)?].into_iter().chain(writer).collect();
+        Ok(Self { desired, owner, shared, unloaded, threads })
     }
 
-    /// This is what should run, and nothing else. Never waits; of several sets the latest counts.
-    pub fn apply(&self, desired: Vec<Arc<PluginSpec>>) {
-        let earlier = self.desired.lock().unwrap_or_else(PoisonError::into_inner).replace(desired);
+    /// This is what should run, and nothing else. Never waits; of several sets the latest counts. The first one ends what was kept of plugins
+    /// that are not in it.
+    pub fn apply(&self, desired: impl Into<Desired>) {
+        let earlier = self.desired.lock().unwrap_or_else(PoisonError::into_inner).replace(desired.into());
         if earlier.is_none() {
             let _ = self.owner.send(Message::Applied);
         }
@@ -177,9 +231,14 @@ impl PluginHost {
     }
 }
 
+/// Waits until the last good set is written and its directory free for others.
 impl Drop for PluginHost {
     fn drop(&mut self) {
         let _ = self.owner.send(Message::Stop);
+        for thread in self.threads.drain(..) {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -189,9 +248,10 @@ impl Shared {
         fetcher: Fetcher,
         metrics: Arc<PluginMetrics>,
         stores: capability::Registry,
+        blobs: Option<Arc<Blobs>>,
     ) -> Result<Self, StartError> {
         let engine = TickingEngine::start()?;
-        let PluginSettings { cache, validator, downloads: _ } = settings;
+        let PluginSettings { cache, validator, downloads: _, last_good: _ } = settings;
         let artifacts = ArtifactCache::open(engine.engine().clone(), cache.as_deref(), Arc::clone(&metrics))?;
         let validator = Validator::new(validator);
         Ok(Self {
@@ -200,6 +260,7 @@ impl Shared {
             metrics,
             revisions: Mutex::new(RevisionTable::default()),
             stores,
+            blobs,
             unloaded: Arc::default(),
             workers: Default::default(),
         })

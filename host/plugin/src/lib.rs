@@ -35,6 +35,7 @@ mod hooks;
 mod host;
 mod imports;
 mod instance;
+mod last_good;
 mod metrics;
 mod module;
 mod names;
@@ -46,10 +47,14 @@ mod revision;
 mod samples;
 mod sandbox;
 mod static_check;
+mod tally;
 pub mod validator;
 mod worker;
 
 pub use artifact::StoreError;
 pub use engine::EngineError;
 pub use fetch::{Artifact, PulledModule, RegistryClient, RegistryError};
-pub use host::{Described, InstanceCost, Outline, PlanReport, PluginHost, PluginSettings, StartError, Validated};
+pub use host::{
+    Described, Desired, InstanceCost, Outline, PlanReport, PluginHost, PluginSettings, StartError, Validated,
+};
+pub use last_good::OpenError;

@@ -226,7 +226,8 @@ impl Hook {
     }
 }
 
-const FAULTS: [FaultKind; 6] = [
+/// Kinds of faults.
+pub(crate) const FAULTS: [FaultKind; 6] = [
     FaultKind::Trap,
     FaultKind::Deadline,
     FaultKind::Memory,

@@ -83,6 +83,8 @@ reasons! {
     TIME_LIMIT = "TimeLimitExceeded";
     /// A step needed more than `limits.memory`.
     MEMORY_LIMIT = "MemoryLimitExceeded";
+    /// The revision served, and faulted more often than `spec.probation.maxFaults` while it was on probation.
+    FAULTS_IN_PROBATION = "FaultsInProbation";
     /// The process that validates candidates cannot be started. The host tries again by itself.
     VALIDATOR_UNAVAILABLE = "ValidatorUnavailable";
     /// The process that validated the candidate crashed on it.

@@ -25,10 +25,12 @@ use crate::{
     capability::Stores,
     examine::Examined,
     instance::{Instance, InstanceState, InstantiateError, Template},
+    last_good::Keepable,
     metrics::{CallMetrics, Counted},
     module::Digest,
     plan::Plan,
     static_check::Imports,
+    tally::FaultTally,
 };
 
 /// Revisions that nobody wants are kept up to this number, so that a plugin that was deleted by mistake comes back at once.
@@ -72,6 +74,9 @@ pub(crate) struct Loaded {
     pub(crate) imports: Imports,
     pub(crate) breaker: Breaker,
     pub(crate) metrics: Arc<CallMetrics>,
+    pub(crate) faults: FaultTally,
+    /// What is written when the revision turns out to be good; none if nothing is kept on disk.
+    pub(crate) keepable: Option<Arc<Keepable>>,
     template: Template,
     stores: Arc<Stores>,
     spares: Mutex<Vec<Warm>>,
@@ -98,6 +103,7 @@ impl Loaded {
         metrics: Arc<CallMetrics>,
         stores: Stores,
         unloaded: Arc<AtomicU64>,
+        keepable: Option<Arc<Keepable>>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -109,6 +115,8 @@ impl Loaded {
             imports: examined.imports,
             breaker: Breaker::new(Instant::now()),
             metrics,
+            faults: FaultTally::default(),
+            keepable,
             template: examined.template,
             stores: Arc::new(stores),
             spares: Mutex::default(),
@@ -118,6 +126,11 @@ impl Loaded {
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The WasmPlugin that it belongs to.
+    pub(crate) fn plugin(&self) -> &ResourceRef {
+        &self.key.plugin
     }
 
     pub(crate) fn digest(&self) -> Digest {

@@ -140,7 +140,7 @@ impl Instances {
         run: impl FnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
     ) -> Result<T, PluginFault> {
         let revision = loaded(named)?;
-        let live = counted(revision, hook, self.admitted(named, revision))?;
+        let live = self.counted(revision, hook, self.admitted(named, revision))?;
         self.run(revision, &live, hook, run)
     }
 
@@ -203,9 +203,27 @@ impl Instances {
             revision.breaker.succeeded();
         }
         if let Err(fault) = &result {
-            revision.metrics.faulted(hook, fault.kind);
+            self.faulted(revision, hook, fault.kind);
         }
         result
+    }
+
+    /// Count a call that was never made.
+    fn counted<T>(&self, revision: &Loaded, hook: Hook, result: Result<T, PluginFault>) -> Result<T, PluginFault> {
+        result.inspect_err(|fault| {
+            revision.metrics.called(hook);
+            self.faulted(revision, hook, fault.kind);
+        })
+    }
+
+    #[cold]
+    fn faulted(&self, revision: &Loaded, hook: Hook, kind: FaultKind) {
+        revision.metrics.faulted(hook, kind);
+        // An exchange that was lost is one more victim of a fault that is counted already.
+        if kind != FaultKind::Lost && revision.faults.count(kind) {
+            // If the host is gone, nothing is on probation.
+            let _ = self.host.send(Message::TooManyFaults(revision.id()));
+        }
     }
 
     /// New calls get another instance. The store goes with the last exchange that holds it.
@@ -292,7 +310,7 @@ impl PolicyWorker for Worker {
 
     fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
         let revision = shared(&call.revision)?;
-        let live = counted(&revision, Hook::Begin, self.0.for_exchange(&call.revision, &revision))?;
+        let live = self.0.counted(&revision, Hook::Begin, self.0.for_exchange(&call.revision, &revision))?;
         Ok(Rc::new(OpenExchange::begin(&self.0, revision, live)?))
     }
 
@@ -307,7 +325,7 @@ impl PolicyWorker for Worker {
             choose::choose(instance, hook, exchange, Choosing { number: call.rule, rule }, head)
         });
         if let (Ok(Choice::Misfit(fault)), Ok(revision)) = (&choice, loaded(&call.revision)) {
-            revision.metrics.faulted(Hook::Choose, fault.kind);
+            self.0.faulted(revision, Hook::Choose, fault.kind);
         }
         choice.into()
     }
@@ -319,14 +337,6 @@ fn loaded(revision: &Revision) -> Result<&Loaded, PluginFault> {
 
 fn shared(revision: &Revision) -> Result<Arc<Loaded>, PluginFault> {
     Arc::clone(revision.loaded()).downcast::<Loaded>().map_err(|_| strange())
-}
-
-/// Count a call that was never made.
-fn counted<T>(revision: &Loaded, hook: Hook, result: Result<T, PluginFault>) -> Result<T, PluginFault> {
-    result.inspect_err(|fault| {
-        revision.metrics.called(hook);
-        revision.metrics.faulted(hook, fault.kind);
-    })
 }
 
 #[cold]

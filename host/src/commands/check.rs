@@ -114,13 +114,13 @@ fn validate(host: &PluginHost, spec: &PluginSpec) -> PluginState {
                 hooks: valid.hooks,
                 artifact: valid.artifact,
             }),
-            candidate: None,
+            ..PluginState::default()
         },
         Err(rejection) => {
             let phase = Phase::Rejected(rejection);
             PluginState {
-                active: None,
                 candidate: Some(Candidate { generation: spec.generation, digest: None, artifact: None, phase }),
+                ..PluginState::default()
             }
         }
     }

@@ -61,7 +61,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER")]
     workers: Option<NonZeroUsize>,
 
-    /// Directory for compiled plugins, so that the next start need not compile them again
+    /// Directory of this gateway alone: compiled plugins, and the last good revision of each, with which the next start serves at once
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 
@@ -115,7 +115,8 @@ impl Args {
 
     fn plugin_settings(&self) -> PluginSettings {
         let directory = |name| self.data_dir.as_ref().map(|directory| directory.join(name));
-        PluginSettings { cache: directory("modules"), downloads: directory("downloads"), ..PluginSettings::default() }
+        let (cache, downloads, last_good) = (directory("modules"), directory("downloads"), directory("last-good"));
+        PluginSettings { cache, downloads, last_good, ..PluginSettings::default() }
     }
 }
 

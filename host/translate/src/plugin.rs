@@ -3,6 +3,7 @@
 mod pointer;
 mod quantity;
 mod rate_limits;
+mod rollout;
 mod route;
 mod source;
 mod spec;
@@ -19,6 +20,7 @@ use penstock_core::{
 };
 
 pub(crate) use self::{
+    rollout::{name_unspecified, named_group},
     route::{RouteShare, RouteUse},
     status::status,
     targets::attach,

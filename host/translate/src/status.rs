@@ -1,7 +1,7 @@
 //! Status as it should be, complete and without time stamps: the writer compares with what is there and sets `lastTransitionTime` where a
 //! condition's `status` flipped.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, ops::Not, sync::Arc};
 
 use penstock_core::ResourceRef;
 use serde::{Serialize, Serializer};
@@ -226,6 +226,9 @@ pub struct WasmPluginStatus {
     /// What does not serve, or not yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<CandidateStatus>,
+    /// What serves is new, and is being watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation: Option<Box<ProbationStatus>>,
     /// The Gateways whose traffic it sees, at most 16.
     pub ancestors: Vec<AncestorStatus>,
 }
@@ -248,6 +251,21 @@ pub struct ActiveStatus {
     /// The artifact in a registry that the module came from, by digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Arc<str>>,
+    /// It was restored from disk when the gateway started, and nothing newer is ready.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub restored: bool,
+}
+
+/// What serves is new, and is being watched.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbationStatus {
+    /// When it is over, in UTC.
+    pub until: String,
+    /// Faults that are accepted until then.
+    pub max_faults: u32,
+    /// The last good revision, which comes back after too many.
+    pub fallback: ActiveStatus,
 }
 
 /// The revision that does not serve, or not yet.
@@ -262,12 +280,12 @@ pub struct CandidateStatus {
     /// The artifact in a registry that the module came from, by digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Arc<str>>,
-    /// `Fetching`, `Validating` or `Rejected`.
+    /// `Fetching`, `Validating`, `Waiting` or `Rejected`.
     pub phase: &'static str,
-    /// Why it was refused, in one word.
+    /// Why it was refused or waits, in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    /// Why it was refused, for people.
+    /// Why it was refused or waits, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use penstock_core::{ResourceRef, Snapshot, plugin::ModuleSource};
+use penstock_core::{
+    ResourceRef, Snapshot,
+    plugin::{ModuleSource, PluginSpec},
+};
 use rustc_hash::FxHashSet;
 
 use crate::{
@@ -32,6 +35,8 @@ pub struct Translator {
     certificates: CertificateCache,
     plugins: PluginCache,
     policies: PolicyCache,
+    /// What was last required of plugins.
+    required: Vec<Arc<PluginSpec>>,
     derived: Derived,
     routes: RouteCache,
     backends: BackendRegistry,
@@ -88,6 +93,7 @@ impl Translator {
         let others = self.other_statuses(ownership, &gateways, &attached, &ancestors);
         self.refresh_statuses(changes, others);
         let needs = self.needs(ownership, &snapshot, &ancestors);
+        self.required.clone_from(&needs.plugins);
         let others = gateway::others(ownership);
         if *self.others != others {
             self.others = Arc::new(others);
@@ -218,7 +224,8 @@ impl Translator {
 
     fn needs(&mut self, ownership: Ownership<'_>, snapshot: &Snapshot, ancestors: &Ancestors) -> Needs {
         let mut needs = Needs::default();
-        for (id, _, evaluation) in self.plugins.iter() {
+        let mut unspecified = Vec::new();
+        for (id, object, evaluation) in self.plugins.iter() {
             // Without a cluster every plugin is validated, used or not: that is what its author wants to know.
             if !ancestors.contains_key(id) && !ownership.alone() {
                 continue;
@@ -230,9 +237,13 @@ impl Translator {
                     }
                     needs.plugins.push(spec.clone());
                 }
-                None => needs.kept_plugins.push(id.clone()),
+                None => {
+                    unspecified.extend(plugin::named_group(object).map(|group| (id.clone(), group)));
+                    needs.kept_plugins.push(id.clone());
+                }
             }
         }
+        plugin::name_unspecified(&mut needs.plugins, &unspecified, &self.required);
         let contents = self.plugins.contents().chain(self.policies.contents()).chain(self.certificates.wanted());
         let contents = contents.chain(self.routes.outputs().flat_map(|output| &output.contents));
         let objects: BTreeSet<ResourceRef> = contents.cloned().collect();

@@ -82,7 +82,7 @@ fn random_state(rng: &mut Rng) -> PluginState {
         _ => Phase::Rejected(Rejection { reason: "Trapped", message: "it trapped".to_owned() }),
     };
     let candidate = rng.bool().then_some(Candidate { generation, digest: None, artifact: None, phase });
-    PluginState { active, candidate }
+    PluginState { active, candidate, ..PluginState::default() }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize, de};
+use serde::{Deserialize, Serialize};
 
 /// A bucket: how much is allowed in which time, for each key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,7 +39,8 @@ pub enum RateAlgorithm {
 }
 
 /// The time that a limit is for: not zero, and not so long that counting in nanoseconds could overflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Duration")]
 pub struct RateWindow(Duration);
 
 impl RateWindow {
@@ -61,10 +62,16 @@ impl RateWindow {
     }
 }
 
-impl<'de> Deserialize<'de> for RateWindow {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let window = Duration::deserialize(deserializer)?;
-        Self::new(window).ok_or_else(|| de::Error::custom(format_args!("{window:?} is no window of a rate limit")))
+/// A window that is shorter or longer than what can be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a window of {0:?} is shorter than 1ms or longer than 31 days")]
+pub struct InvalidWindow(Duration);
+
+impl TryFrom<Duration> for RateWindow {
+    type Error = InvalidWindow;
+
+    fn try_from(window: Duration) -> Result<Self, InvalidWindow> {
+        Self::new(window).ok_or(InvalidWindow(window))
     }
 }
 

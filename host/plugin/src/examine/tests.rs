@@ -23,6 +23,8 @@ fn spec() -> PluginSpec {
         config: Arc::new(serde_json::Value::Null),
         capabilities: Capabilities::default(),
         limits: PluginLimits::default(),
+        secrets: Vec::new(),
+        rollout: Default::default(),
     }
 }
 

@@ -65,6 +65,8 @@ fn spec(source: ModuleSource) -> PluginSpec {
         config: Arc::default(),
         capabilities: Capabilities::default(),
         limits: PluginLimits { module_size: 1000, ..PluginLimits::default() },
+        secrets: Vec::new(),
+        rollout: Default::default(),
     }
 }
 

@@ -13,11 +13,16 @@ use std::{
 
 use penstock_core::plugin::{PluginSpec, Rejection};
 
-use super::{JobId, Message, PlanReport, Validated, spawn};
+use super::{
+    JobId, Message, PlanReport, Validated,
+    restore::{Restore, Restored},
+    spawn,
+};
 use crate::{
     capability::{Nanos, Registry},
     examine::{Examine, Examined},
     fetch::{Fetch, FetchError, Fetcher, Resolve},
+    last_good::{Blobs, Keepable},
     metrics::PluginMetrics,
     module::{Digest, Module, is_local},
     reason::{self, Step, faulted, rejection},
@@ -36,20 +41,19 @@ pub(super) struct Shared {
     pub(super) revisions: Mutex<RevisionTable>,
     /// Outlives the revisions.
     pub(super) stores: Registry,
+    /// Where last good revisions are; none if nothing is kept on disk.
+    pub(super) blobs: Option<Arc<Blobs>>,
     pub(super) unloaded: Arc<AtomicU64>,
     /// How many workers were started.
     pub(super) workers: AtomicUsize,
 }
 
-/// One candidate to examine.
+/// Something to do for one plugin.
 pub(super) struct Job {
     pub(super) id: JobId,
-    pub(super) spec: Arc<PluginSpec>,
+    pub(super) task: Task,
     /// The latest job for this plugin: this one is skipped if it was superseded while it waited.
     pub(super) latest: Arc<AtomicU64>,
-    /// What was fetched; none yet, or never for a source that is read where it is examined.
-    pub(super) module: Option<Result<Module, FetchError>>,
-    pub(super) resolve: Resolve,
 }
 
 /// Which module a candidate is of.
@@ -59,6 +63,22 @@ pub(crate) struct Identity {
     pub(super) digest: Arc<str>,
     /// The artifact in a registry that it came from, by digest.
     pub(super) artifact: Option<Arc<str>>,
+}
+
+/// What to do.
+pub(super) enum Task {
+    /// Make a revision of what is wanted.
+    Examine(Examination),
+    /// Make one of what is on disk.
+    Restore(Restore),
+}
+
+/// One candidate to examine.
+pub(super) struct Examination {
+    pub(super) spec: Arc<PluginSpec>,
+    /// What was fetched; none yet, or never for a source that is read where it is examined.
+    pub(super) module: Option<Result<Module, FetchError>>,
+    pub(super) resolve: Resolve,
 }
 
 /// What became of a candidate.
@@ -95,17 +115,23 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Fetch the module if need be, then examine it. Dropping what this answers ends a fetch that is still under way.
+    /// Fetch the module if need be, then do it. Dropping what this answers ends a fetch that is still under way.
     pub(super) fn begin(&self, job: Job) -> Option<Fetch> {
         let examiners = self.examiners.clone();
-        if is_local(&job.spec.source) {
-            let _ = examiners.send(job);
-            return None;
+        let Job { id, task, latest } = job;
+        match task {
+            Task::Examine(Examination { spec, resolve, .. }) if !is_local(&spec.source) => {
+                let source = Arc::clone(&spec);
+                Some(self.shared.fetcher.begin(source, resolve, move |module| {
+                    let task = Task::Examine(Examination { spec, module: Some(module), resolve });
+                    let _ = examiners.send(Job { id, task, latest });
+                }))
+            }
+            task => {
+                let _ = examiners.send(Job { id, task, latest });
+                None
+            }
         }
-        let spec = Arc::clone(&job.spec);
-        Some(self.shared.fetcher.begin(spec, job.resolve, move |module| {
-            let _ = examiners.send(Job { module: Some(module), ..job });
-        }))
     }
 }
 
@@ -131,26 +157,50 @@ fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
 }
 
 fn run(shared: &Shared, owner: &Sender<Message>, job: Job) -> Message {
-    let Job { id, spec, module, .. } = job;
+    let Job { id, task, .. } = job;
+    match task {
+        Task::Examine(candidate) => examine(shared, owner, id, candidate),
+        Task::Restore(wanted) => {
+            let restored = shared.blobs.as_deref().map(|blobs| {
+                catch_unwind(AssertUnwindSafe(|| shared.restore(blobs, &wanted))).unwrap_or_else(|_| {
+                    tracing::error!(plugin = %wanted.plugin, "a defect of the gateway: restoring the plugin panicked");
+                    Restored::failed("restoring it failed by a defect of the gateway; see its log")
+                })
+            });
+            Message::Restored { job: id, restored: restored.unwrap_or_default() }
+        }
+    }
+}
+
+fn examine(shared: &Shared, owner: &Sender<Message>, job: JobId, candidate: Examination) -> Message {
+    let Examination { spec, module, .. } = candidate;
     let mut known = None;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let module = module.unwrap_or_else(|| Module::read(&spec.source, spec.limits.module_size))?;
         let identity = Identity { digest: module.digest.label(), artifact: module.artifact.clone() };
         known = Some(identity.clone());
-        shared.load(&spec, &module, || drop(owner.send(Message::Validating { job: id, identity })))
+        shared.load(&spec, &module, || drop(owner.send(Message::Validating { job, identity })))
     }));
     let result = result.unwrap_or_else(|_| {
         tracing::error!(plugin = %spec.plugin, "a defect of the gateway: validating the plugin panicked");
         Err(rejection(reason::INTERNAL, "validating the plugin failed by a defect of the gateway; see its log").into())
     });
-    Message::Finished(Finished { job: id, identity: known, result })
+    Message::Finished(Finished { job, identity: known, result })
 }
 
 impl Shared {
     /// The revision of a spec: the one that is loaded already, or a new one.
-    fn load(&self, spec: &PluginSpec, module: &Module, examining: impl FnOnce()) -> Result<Arc<Loaded>, Refused> {
+    pub(super) fn load(
+        &self,
+        spec: &PluginSpec,
+        module: &Module,
+        examining: impl FnOnce(),
+    ) -> Result<Arc<Loaded>, Refused> {
         let key = RevisionKey::new(spec, module.digest);
         if let Some(loaded) = self.revisions().find(&key) {
+            if let Some(keepable) = &loaded.keepable {
+                keepable.remember_module(module);
+            }
             return Ok(loaded);
         }
         examining();
@@ -160,7 +210,8 @@ impl Shared {
         tracing::info!(%plugin, %digest, seconds, "a candidate passed validation");
         let metrics = self.metrics.plugin(&spec.plugin);
         let stores = self.stores.open(spec, &examined.manifest.name, Nanos::now());
-        let loaded = Loaded::new(key, examined, metrics, stores, Arc::clone(&self.unloaded));
+        let keepable = self.blobs.as_ref().map(|_| Arc::new(Keepable::new(spec, module)));
+        let loaded = Loaded::new(key, examined, metrics, stores, Arc::clone(&self.unloaded), keepable);
         // One for each worker that will need one, and one for the first that loses its own.
         loaded.stock(self.wanted_spares()).map_err(|fault| faulted(Step::Configure, &fault))?;
         Ok(self.revisions().insert(loaded))

@@ -1,10 +1,13 @@
 //! The one thread that owns the state of all plugins.
+//!
+//! Each message is handled in three steps: entries change, circles of plugins that may have become ready switch, and what has changed is
+//! told. All facts of one message are told together, so a group of plugins that switch is in one snapshot.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::Instant,
@@ -13,56 +16,70 @@ use std::{
 use penstock_core::{
     ResourceRef,
     fact::{Fact, FactSink},
-    plugin::{ActiveRevision, Candidate, Phase, PluginSpec, PluginState, Rejection},
+    plugin::{Awaited, Hold, PluginSpec, Rejection},
 };
 
 use super::{
-    JobId, Message,
-    jobs::{Finished, Identity, Job, Jobs, Refused, Restock, Shared},
-    retry::Retry,
+    Desired, JobId, Message,
+    counts::LifeCounts,
+    entry::{Entry, Settlement},
+    group::{self, Circle, Standing},
+    jobs::{Examination, Finished, Identity, Job, Jobs, Refused, Restock, Shared, Task},
+    keeper::{Keeper, Unkept},
+    restore::{Restore, Restored},
 };
 use crate::{
-    fetch::{Fetch, Resolve},
-    metrics::{CallMetrics, Outcome},
-    revision::Loaded,
+    fetch::Resolve,
+    last_good::{GoodSet, Kept},
+    metrics::Outcome,
 };
 
 /// All plugins.
 pub(super) struct Owner {
-    desired: Arc<Mutex<Option<Vec<Arc<PluginSpec>>>>>,
+    desired: Arc<Mutex<Option<Desired>>>,
     shared: Arc<Shared>,
     facts: Arc<dyn FactSink>,
     jobs: Jobs,
     restock: Sender<Restock>,
+    counts: LifeCounts,
+    /// None: nothing is kept on disk.
+    keeper: Option<Keeper>,
+    /// What was kept by the process before this one, until the plugin is applied.
+    kept: HashMap<ResourceRef, Kept>,
     plugins: HashMap<ResourceRef, Entry>,
     next_job: u64,
+    pending: Work,
 }
 
-/// One plugin.
-struct Entry {
-    spec: Arc<PluginSpec>,
-    state: PluginState,
-    reported: Option<Arc<PluginState>>,
-    /// The job whose result counts.
-    job: Arc<AtomicU64>,
-    /// Ends the fetch of that job when it is replaced or dropped.
-    fetch: Option<Fetch>,
-    retry: Option<Retry>,
-    /// How that job took tags, and when to look again what they mean.
-    resolve: Resolve,
-    poll: Option<Instant>,
-    metrics: Arc<CallMetrics>,
+/// What the current message made necessary.
+#[derive(Default)]
+struct Work {
+    /// Whose members may be ready to switch.
+    circles: BTreeSet<Circle>,
+    /// Whose state may be another one.
+    touched: BTreeSet<ResourceRef>,
+    gone: Vec<ResourceRef>,
+    /// The last good set may be another one.
+    good: bool,
+}
+
+/// What the owner works with.
+pub(super) struct Parts {
+    pub(super) desired: Arc<Mutex<Option<Desired>>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) facts: Arc<dyn FactSink>,
+    pub(super) jobs: Jobs,
+    pub(super) restock: Sender<Restock>,
+    pub(super) counts: LifeCounts,
+    pub(super) keeper: Option<Keeper>,
+    pub(super) kept: HashMap<ResourceRef, Kept>,
 }
 
 impl Owner {
-    pub(super) fn new(
-        desired: Arc<Mutex<Option<Vec<Arc<PluginSpec>>>>>,
-        shared: Arc<Shared>,
-        facts: Arc<dyn FactSink>,
-        jobs: Jobs,
-        restock: Sender<Restock>,
-    ) -> Self {
-        Self { desired, shared, facts, jobs, restock, plugins: HashMap::new(), next_job: 1 }
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { desired, shared, facts, jobs, restock, counts, keeper, kept } = parts;
+        let (plugins, pending) = (HashMap::new(), Work::default());
+        Self { desired, shared, facts, jobs, restock, counts, keeper, kept, plugins, next_job: 1, pending }
     }
 
     /// Until the host is dropped.
@@ -72,16 +89,21 @@ impl Owner {
                 Ok(Message::Applied) => self.apply(),
                 Ok(Message::Validating { job, identity }) => self.validating(job, identity),
                 Ok(Message::Finished(finished)) => self.finished(finished),
+                Ok(Message::Restored { job, restored }) => self.restored(job, restored),
+                Ok(Message::TooManyFaults(revision)) => self.roll_back(revision, Instant::now()),
+                Ok(Message::Kept(unkept)) => self.unkept(unkept.as_ref()),
                 Ok(Message::WorkerStarted) => self.worker_started(),
                 Ok(Message::Restock(revision)) => drop(self.restock.send(Restock { revision, spares: 1 })),
-                Err(RecvTimeoutError::Timeout) => self.retry(Instant::now()),
+                Err(RecvTimeoutError::Timeout) => self.elapsed(Instant::now()),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.settle(Instant::now());
+            self.tell();
         }
     }
 
     fn wait(&self, inbox: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
-        match self.plugins.values().filter_map(Entry::next).min() {
+        match self.plugins.values().filter_map(Entry::due).min() {
             Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -89,62 +111,98 @@ impl Owner {
 
     fn apply(&mut self) {
         let Some(desired) = self.desired.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let wanted: HashMap<&ResourceRef, &Arc<PluginSpec>> = desired.iter().map(|spec| (&spec.plugin, spec)).collect();
-        let gone: Vec<ResourceRef> =
-            self.plugins.keys().filter(|plugin| !wanted.contains_key(plugin)).cloned().collect();
-        for plugin in gone {
-            self.plugins.remove(&plugin);
-            self.shared.fetcher.forget(&plugin);
-            self.facts.report(Fact::Plugin(plugin, Arc::default()));
-        }
-        for spec in wanted.into_values() {
+        let specs = desired.plugins.iter().map(|spec| &spec.plugin);
+        let exist: HashSet<&ResourceRef> = specs.chain(&desired.kept).collect();
+        let gone: Vec<ResourceRef> = self.plugins.keys().filter(|plugin| !exist.contains(plugin)).cloned().collect();
+        gone.into_iter().for_each(|plugin| self.remove(plugin));
+        // Later for what was there before and is not any more: a deleted plugin is not restored.
+        self.pending.good = true;
+        for spec in &desired.plugins {
             self.want(spec);
         }
+        for plugin in &desired.kept {
+            if !self.plugins.contains_key(plugin) {
+                self.add(plugin, None);
+            }
+        }
+        self.kept.clear();
+    }
+
+    fn remove(&mut self, plugin: ResourceRef) {
+        if let Some(entry) = self.plugins.remove(&plugin) {
+            let group = entry.wanted.as_ref().and_then(|spec| spec.rollout.group.as_ref());
+            self.pending.circles.insert(Circle::of(&plugin, group));
+        }
+        self.shared.fetcher.forget(&plugin);
+        self.counts.forget(&plugin);
+        self.pending.gone.push(plugin);
     }
 
     fn want(&mut self, spec: &Arc<PluginSpec>) {
-        let Some(entry) = self.plugins.get_mut(&spec.plugin) else {
-            self.plugins
-                .insert(spec.plugin.clone(), Entry::new(Arc::clone(spec), self.shared.metrics.plugin(&spec.plugin)));
-            return self.start(&spec.plugin, Some(Phase::Fetching), Resolve::Known);
+        let plugin = &spec.plugin;
+        let Some(entry) = self.plugins.get_mut(plugin) else {
+            return self.add(plugin, Some(Arc::clone(spec)));
         };
-        if entry.spec == *spec {
+        if entry.wanted.as_ref().is_some_and(|wanted| wanted == spec) {
             return;
         }
-        let same = entry.is_same_revision(spec);
-        entry.spec = Arc::clone(spec);
-        if same {
-            entry.move_to(spec.generation);
-            self.report(&spec.plugin);
-        } else {
-            self.start(&spec.plugin, Some(Phase::Fetching), Resolve::Known);
+        let left = entry.wanted.as_ref().map(|spec| Circle::of(plugin, spec.rollout.group.as_ref()));
+        let other = entry.want(spec);
+        if other {
+            entry.begin();
+        }
+        // The attempt of one that is being restored begins when that is done.
+        let start = other && !entry.restoring;
+        self.pending.circles.extend(left);
+        self.pending.good = true;
+        self.touch(plugin);
+        if start {
+            self.start(plugin, true, Resolve::Known);
         }
     }
 
-    /// Begin an attempt; `phase` is what the status says meanwhile, or nothing new.
-    fn start(&mut self, plugin: &ResourceRef, phase: Option<Phase>, resolve: Resolve) {
+    /// A plugin that was not there. What the process before this one kept of it serves first.
+    fn add(&mut self, plugin: &ResourceRef, wanted: Option<Arc<PluginSpec>>) {
+        let kept = self.kept.remove(plugin);
+        let slots: Vec<_> = kept.iter().flat_map(Kept::slots).cloned().collect();
+        let mut entry = Entry::new(wanted.clone(), kept.as_ref(), self.shared.metrics.plugin(plugin));
+        entry.begin();
+        entry.restoring = !slots.is_empty();
+        self.plugins.insert(plugin.clone(), entry);
+        if slots.is_empty() {
+            return self.start(plugin, true, Resolve::Known);
+        }
+        let restore = Restore { plugin: plugin.clone(), slots, provider: wanted };
+        self.send(plugin, Task::Restore(restore));
+        self.touch(plugin);
+    }
+
+    /// Begin an attempt; only a new candidate shows in the status.
+    fn start(&mut self, plugin: &ResourceRef, new: bool, resolve: Resolve) {
         let Some(entry) = self.plugins.get_mut(plugin) else { return };
-        let id = self.next_job;
-        self.next_job += 1;
-        entry.job.store(id, Ordering::Release);
-        if let Some(phase) = phase {
-            entry.retry = None;
-            entry.state.candidate = Some(entry.candidate(None, phase));
+        let Some(spec) = entry.wanted.clone() else { return };
+        if new {
+            entry.begin();
         }
         (entry.resolve, entry.poll) = (resolve, None);
-        let (spec, latest) = (Arc::clone(&entry.spec), Arc::clone(&entry.job));
-        entry.fetch = self.jobs.begin(Job { id: JobId(id), spec, latest, module: None, resolve });
-        self.report(plugin);
+        self.send(plugin, Task::Examine(Examination { spec, module: None, resolve }));
+        self.touch(plugin);
+    }
+
+    /// Hand out a job. Its result is the one that counts from now on.
+    fn send(&mut self, plugin: &ResourceRef, task: Task) {
+        let Some(entry) = self.plugins.get_mut(plugin) else { return };
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        entry.job.store(id.0, Ordering::Release);
+        entry.fetch = self.jobs.begin(Job { id, task, latest: Arc::clone(&entry.job) });
     }
 
     fn validating(&mut self, job: JobId, identity: Identity) {
         let Some(plugin) = self.plugin_of(job) else { return };
         let Some(entry) = self.plugins.get_mut(&plugin) else { return };
-        // Looking again at what was refused is no news.
-        if !entry.has_refused(Some(&identity)) {
-            entry.state.candidate = Some(entry.candidate(Some(identity), Phase::Validating));
-            self.report(&plugin);
-        }
+        entry.validating(identity);
+        self.touch(&plugin);
     }
 
     fn finished(&mut self, finished: Finished) {
@@ -152,30 +210,78 @@ impl Owner {
         let Some(entry) = self.plugins.get_mut(&plugin) else { return };
         match finished.result {
             Ok(loaded) => {
-                if !entry.runs(&loaded) {
-                    entry.metrics.candidate(Outcome::Ready);
-                    let (name, version) = (&*loaded.name, &*loaded.version);
-                    tracing::info!(%plugin, name, version, digest = %loaded.digest(), "a plugin is ready");
+                let (name, version, digest) = (loaded.name.clone(), loaded.version.clone(), loaded.digest());
+                match entry.ready(loaded, finished.identity) {
+                    Settlement::Same => {}
+                    Settlement::Condemned => {
+                        tracing::warn!(%plugin, %digest, "a plugin that was rolled back is not tried again");
+                    }
+                    Settlement::Ready => {
+                        entry.metrics.candidate(Outcome::Ready);
+                        tracing::info!(%plugin, name = &*name, version = &*version, %digest, "a plugin is ready");
+                    }
                 }
-                entry.activate(&loaded, finished.identity);
+                self.pending.good = true;
             }
             Err(Refused { rejection, .. }) if entry.resolve == Resolve::Anew && finished.identity.is_none() => {
                 let Rejection { reason, message } = &rejection;
                 tracing::warn!(%plugin, reason, message, "cannot look what the tag of a plugin means by now; what serves stays");
             }
             Err(refused) => {
+                let Rejection { reason, message } = refused.rejection.clone();
                 // Another attempt at the same candidate is not another candidate.
-                if entry.retry.is_none() && !entry.has_refused(finished.identity.as_ref()) {
+                if entry.reject(finished.identity, refused) {
                     entry.metrics.candidate(Outcome::Rejected);
-                    let Rejection { reason, message } = &refused.rejection;
-                    let serving = entry.state.active.as_ref().map(|active| tracing::field::display(&active.digest));
+                    let serving =
+                        entry.serving.as_ref().map(|serving| tracing::field::display(serving.loaded.digest()));
                     tracing::warn!(%plugin, reason, message, serving, "a plugin was refused; what serves stays");
                 }
-                entry.reject(finished.identity, refused);
             }
         }
-        entry.poll = entry.spec.source.poll_interval().map(|interval| Instant::now() + interval);
-        self.report(&plugin);
+        let interval = entry.wanted.as_ref().and_then(|spec| spec.source.poll_interval());
+        entry.poll = interval.map(|interval| Instant::now() + interval);
+        self.touch(&plugin);
+    }
+
+    fn restored(&mut self, job: JobId, restored: Restored) {
+        let Some(plugin) = self.plugin_of(job) else { return };
+        let Some(entry) = self.plugins.get_mut(&plugin) else { return };
+        self.counts.restored(&restored);
+        if let Some((loaded, slot)) = &restored.revision {
+            tracing::info!(%plugin, generation = slot.generation, digest = %loaded.digest(), "a last good plugin was restored");
+        }
+        entry.restored(restored);
+        self.pending.good = true;
+        self.start(&plugin, true, Resolve::Known);
+        self.touch(&plugin);
+    }
+
+    /// A revision on probation had too many faults. It goes, and with it what switched together with it.
+    fn roll_back(&mut self, revision: u64, now: Instant) {
+        let faulty = self.plugins.iter().find(|(_, entry)| entry.has_too_many_faults(revision));
+        let Some(faulty) = faulty.map(|(plugin, _)| plugin.clone()) else { return };
+        for plugin in self.members(&self.circle(&faulty)) {
+            let Some(entry) = self.plugins.get_mut(&plugin).filter(|entry| entry.is_on_probation()) else { continue };
+            if plugin == faulty {
+                let why = entry.condemn(now).unwrap_or_default();
+                self.counts.rolled_back(&plugin);
+                tracing::error!(%plugin, why, "a plugin was rolled back to its last good revision");
+            } else {
+                entry.step_back();
+                tracing::warn!(%plugin, because = %faulty, "a plugin went back with another one of its activation group");
+            }
+            self.counts.on_probation(&plugin, false);
+            self.pending.good = true;
+            self.touch(&plugin);
+        }
+    }
+
+    fn unkept(&mut self, unkept: Option<&Unkept>) {
+        for (plugin, entry) in &mut self.plugins {
+            let why = unkept.filter(|unkept| unkept.plugins.contains(plugin)).map(|unkept| Arc::clone(&unkept.why));
+            entry.set_not_kept(why);
+            self.pending.touched.insert(plugin.clone());
+        }
     }
 
     fn worker_started(&self) {
@@ -186,123 +292,112 @@ impl Owner {
         }
     }
 
-    fn retry(&mut self, now: Instant) {
-        let due = |(_, entry): &(&ResourceRef, &mut Entry)| entry.next().is_some_and(|at| at <= now);
-        let plugins: Vec<(ResourceRef, Resolve)> = self
-            .plugins
-            .iter_mut()
-            .filter(due)
-            .map(|(plugin, entry)| match &mut entry.retry {
-                Some(retry) => {
-                    retry.begin();
-                    (plugin.clone(), entry.resolve)
-                }
-                None => (plugin.clone(), Resolve::Anew),
-            })
-            .collect();
-        for (plugin, resolve) in plugins {
-            self.start(&plugin, None, resolve);
+    /// Something was due.
+    fn elapsed(&mut self, now: Instant) {
+        let mut again = Vec::new();
+        for (plugin, entry) in &mut self.plugins {
+            if entry.pass(now) {
+                tracing::info!(%plugin, "a plugin passed its probation");
+                self.counts.on_probation(plugin, false);
+                self.pending.good = true;
+                self.pending.touched.insert(plugin.clone());
+            }
+            again.extend(entry.retries(now).map(|resolve| (plugin.clone(), resolve)));
         }
+        for (plugin, resolve) in again {
+            self.start(&plugin, false, resolve);
+        }
+    }
+
+    /// Switch what is ready, or say for whom it waits.
+    fn settle(&mut self, now: Instant) {
+        for circle in std::mem::take(&mut self.pending.circles) {
+            let members = self.members(&circle);
+            if members.iter().all(|plugin| self.plugins[plugin].candidate().is_none()) {
+                continue;
+            }
+            let awaited = self.awaited(&members);
+            if awaited.is_empty() {
+                self.switch(&members, now);
+            } else {
+                for plugin in members {
+                    self.plugins.entry(plugin.clone()).and_modify(|entry| entry.hold(&awaited));
+                    self.pending.touched.insert(plugin);
+                }
+            }
+        }
+    }
+
+    fn switch(&mut self, members: &[ResourceRef], now: Instant) {
+        let ready = |plugin: &&ResourceRef| self.plugins[*plugin].candidate().is_some();
+        let ready: Vec<ResourceRef> = members.iter().filter(ready).cloned().collect();
+        // They go back together, so they are watched together.
+        let period = ready.iter().map(|plugin| self.plugins[plugin].probation()).max().unwrap_or_default();
+        for plugin in ready {
+            let Some(entry) = self.plugins.get_mut(&plugin) else { continue };
+            entry.switch(period, now);
+            self.counts.on_probation(&plugin, entry.is_on_probation());
+            self.pending.good = true;
+            self.pending.touched.insert(plugin);
+        }
+    }
+
+    fn awaited(&self, members: &[ResourceRef]) -> Vec<Awaited> {
+        let standing = members.iter().map(|plugin| (plugin, self.plugins[plugin].standing()));
+        let groups = members.iter().filter_map(|plugin| self.plugins[plugin].wanted.as_ref()?.rollout.group.as_ref());
+        let unspecified = groups.flat_map(|group| &group.unspecified);
+        group::awaited(standing.chain(unspecified.map(|plugin| (plugin, Standing::Held(Hold::Unspecified)))))
+    }
+
+    fn circle(&self, plugin: &ResourceRef) -> Circle {
+        let wanted = self.plugins.get(plugin).and_then(|entry| entry.wanted.as_ref());
+        Circle::of(plugin, wanted.and_then(|spec| spec.rollout.group.as_ref()))
+    }
+
+    fn members(&self, circle: &Circle) -> Vec<ResourceRef> {
+        match circle {
+            Circle::Alone(plugin) => self.plugins.contains_key(plugin).then(|| plugin.clone()).into_iter().collect(),
+            Circle::Group(..) => self.plugins.keys().filter(|plugin| self.circle(plugin) == *circle).cloned().collect(),
+        }
+    }
+
+    fn touch(&mut self, plugin: &ResourceRef) {
+        let circle = self.circle(plugin);
+        self.pending.circles.insert(circle);
+        self.pending.touched.insert(plugin.clone());
     }
 
     /// The plugin whose current attempt this is.
     fn plugin_of(&self, job: JobId) -> Option<ResourceRef> {
-        let current = |entry: &Entry| entry.job.load(Ordering::Acquire) == job.0;
-        self.plugins.iter().find(|(_, entry)| current(entry)).map(|(plugin, _)| plugin.clone())
+        self.plugins.iter().find(|(_, entry)| entry.is_current(job)).map(|(plugin, _)| plugin.clone())
     }
 
-    /// Tell what has changed, if anything.
-    fn report(&mut self, plugin: &ResourceRef) {
-        let Some(entry) = self.plugins.get_mut(plugin) else { return };
-        if entry.reported.as_deref() == Some(&entry.state) {
-            return;
+    /// Tell what has changed, if anything, and keep what is good.
+    fn tell(&mut self) {
+        let Work { touched, gone, good, .. } = std::mem::take(&mut self.pending);
+        let mut facts: Vec<Fact> = gone.into_iter().map(|plugin| Fact::Plugin(plugin, Arc::default())).collect();
+        for plugin in touched {
+            let Some(entry) = self.plugins.get_mut(&plugin) else { continue };
+            let state = Arc::new(entry.state());
+            if entry.reported.as_ref() != Some(&state) {
+                entry.reported = Some(Arc::clone(&state));
+                facts.push(Fact::Plugin(plugin, state));
+            }
         }
-        let state = Arc::new(entry.state.clone());
-        entry.reported = Some(Arc::clone(&state));
-        self.facts.report(Fact::Plugin(plugin.clone(), state));
-    }
-}
-
-impl Entry {
-    fn new(spec: Arc<PluginSpec>, metrics: Arc<CallMetrics>) -> Self {
-        Self {
-            spec,
-            state: PluginState::default(),
-            reported: None,
-            job: Arc::default(),
-            fetch: None,
-            retry: None,
-            resolve: Resolve::Known,
-            poll: None,
-            metrics,
+        if !facts.is_empty() {
+            self.facts.report_all(facts);
+        }
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| good) {
+            keeper.keep(self.good_set());
         }
     }
 
-    /// When there is something to do without being told.
-    fn next(&self) -> Option<Instant> {
-        match self.retry {
-            Some(retry) => retry.at(),
-            None => self.poll,
+    fn good_set(&self) -> GoodSet {
+        let condemned = |(plugin, entry): (&ResourceRef, &Entry)| Some((plugin.clone(), entry.condemned()?));
+        GoodSet {
+            plugins: self.plugins.keys().cloned().collect(),
+            good: self.plugins.values().filter_map(|entry| entry.good()?.to_keep()).collect(),
+            condemned: self.plugins.iter().filter_map(condemned).collect(),
         }
-    }
-
-    /// Whether that is what runs already.
-    fn runs(&self, loaded: &Arc<Loaded>) -> bool {
-        let is_it =
-            |active: &ActiveRevision| active.revision == loaded.revision() && active.generation == self.spec.generation;
-        self.state.active.as_ref().is_some_and(is_it)
-    }
-
-    /// Whether that module was refused already, for this generation.
-    fn has_refused(&self, identity: Option<&Identity>) -> bool {
-        let Some((candidate, identity)) = self.state.candidate.as_ref().zip(identity) else { return false };
-        let is_it = candidate.digest.as_ref() == Some(&identity.digest) && candidate.generation == self.spec.generation;
-        is_it && matches!(candidate.phase, Phase::Rejected(_))
-    }
-
-    /// Whether only the generation differs, and the outcome is known: then it is known for the new generation too.
-    fn is_same_revision(&self, spec: &PluginSpec) -> bool {
-        let pending = self.state.candidate.as_ref().is_some_and(|candidate| candidate.phase.rejection().is_none());
-        let generation = self.spec.generation;
-        !pending && *self.spec == PluginSpec { generation, ..spec.clone() }
-    }
-
-    fn move_to(&mut self, generation: i64) {
-        match (&mut self.state.candidate, &mut self.state.active) {
-            (Some(candidate), _) => candidate.generation = generation,
-            (None, Some(active)) => active.generation = generation,
-            (None, None) => {}
-        }
-    }
-
-    fn candidate(&self, identity: Option<Identity>, phase: Phase) -> Candidate {
-        let (digest, artifact) = identity.map_or((None, None), |it| (Some(it.digest), it.artifact));
-        Candidate { generation: self.spec.generation, digest, artifact, phase }
-    }
-
-    fn activate(&mut self, loaded: &Arc<Loaded>, identity: Option<Identity>) {
-        self.retry = None;
-        self.state = PluginState {
-            active: Some(ActiveRevision {
-                revision: loaded.revision(),
-                generation: self.spec.generation,
-                digest: loaded.digest().label(),
-                name: Arc::clone(&loaded.name),
-                version: Arc::clone(&loaded.version),
-                hooks: loaded.plan.hooks(),
-                artifact: identity.and_then(|identity| identity.artifact),
-            }),
-            candidate: None,
-        };
-    }
-
-    fn reject(&mut self, identity: Option<Identity>, refused: Refused) {
-        let Refused { rejection, retry } = refused;
-        self.retry = retry.then(|| Retry::after(self.retry, &self.spec.source));
-        let phase = match self.retry {
-            Some(retry) => retry.phase(rejection),
-            None => Phase::Rejected(rejection),
-        };
-        self.state.candidate = Some(self.candidate(identity, phase));
     }
 }

@@ -73,6 +73,8 @@ impl Request {
             config: std::sync::Arc::new(serde_json::from_str(&self.config)?),
             capabilities: self.capabilities.clone(),
             limits: self.limits.clone(),
+            secrets: Vec::new(),
+            rollout: Default::default(),
         })
     }
 }

@@ -12,7 +12,7 @@ use penstock_core::plugin::{
     Proceed, Summary, TrailersVerdict, Verdict,
 };
 
-use super::{Instances, Live, counted, fault};
+use super::{Instances, Live, fault};
 use crate::{
     hooks::{self, Behind, BodyCall, HookContext, Known},
     instance::{ExchangeHandle, Instance},
@@ -55,7 +55,7 @@ impl OpenExchange {
         hook: Hook,
         run: impl FnOnce(&mut Instance, HookContext<'_>, ExchangeHandle) -> Result<T, PluginFault>,
     ) -> Result<T, PluginFault> {
-        let handle = counted(&self.revision, hook, self.state())?;
+        let handle = self.instances.counted(&self.revision, hook, self.state())?;
         self.instances.run(&self.revision, &self.live, hook, |instance, context| run(instance, context, handle))
     }
 

@@ -12,10 +12,10 @@ use penstock_core::{
     fact::{Fact, FactSink},
     plugin::{
         ActiveRevision, BodyOverflow, Capabilities, FailurePolicy, ModuleSource, Phase, PluginLimits, PluginSpec,
-        PluginState, PolicyCall, Rejection,
+        PluginState, PolicyCall, Probation, Rejection, Rollout,
     },
 };
-use penstock_plugin_host::{PluginHost, PluginSettings, validator::ValidatorSettings};
+use penstock_plugin_host::{Desired, PluginHost, PluginSettings, validator::ValidatorSettings};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 /// A hang becomes a failure; no measure of speed.
@@ -25,14 +25,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Facts {
     states: Mutex<(HashMap<ResourceRef, Arc<PluginState>>, usize)>,
+    /// What was told together.
+    told: Mutex<Vec<Vec<ResourceRef>>>,
     changed: Condvar,
 }
 
 impl FactSink for Facts {
     fn report(&self, fact: Fact) {
-        let Fact::Plugin(plugin, state) = fact else { panic!("{fact:?}") };
+        self.report_all(vec![fact]);
+    }
+
+    fn report_all(&self, facts: Vec<Fact>) {
         let mut states = self.states.lock().unwrap();
-        states.0.insert(plugin, state);
+        let mut told = Vec::new();
+        for fact in facts {
+            let Fact::Plugin(plugin, state) = fact else { panic!("{fact:?}") };
+            told.push(plugin.clone());
+            states.0.insert(plugin, state);
+        }
+        self.told.lock().unwrap().push(told);
         states.1 += 1;
         self.changed.notify_all();
     }
@@ -41,6 +52,16 @@ impl FactSink for Facts {
 impl Facts {
     pub fn count(&self) -> usize {
         self.states.lock().unwrap().1
+    }
+
+    /// The plugins that were told of together, in order.
+    pub fn told(&self) -> Vec<Vec<ResourceRef>> {
+        self.told.lock().unwrap().clone()
+    }
+
+    /// The latest state.
+    pub fn state(&self, plugin: &ResourceRef) -> PluginState {
+        self.states.lock().unwrap().0.get(plugin).map(|state| PluginState::clone(state)).unwrap_or_default()
     }
 
     /// Wait until the state of `plugin` is as wanted.
@@ -98,7 +119,13 @@ impl Host {
     }
 
     pub fn apply(&self, specs: &[&PluginSpec]) {
-        self.host.apply(specs.iter().map(|spec| Arc::new((*spec).clone())).collect());
+        self.apply_keeping(specs, &[]);
+    }
+
+    /// Apply, with plugins whose resources do not say what to run.
+    pub fn apply_keeping(&self, specs: &[&PluginSpec], kept: &[ResourceRef]) {
+        let plugins = specs.iter().map(|spec| Arc::new((*spec).clone())).collect();
+        self.host.apply(Desired { plugins, kept: kept.to_vec() });
     }
 
     /// Apply, and wait until it is active.
@@ -141,8 +168,10 @@ pub fn spec(name: &str, module: Vec<u8>) -> PluginSpec {
         generation: 1,
         source: ModuleSource::Inline(Bytes::from(module)),
         config: Arc::new(serde_json::Value::Null),
+        secrets: vec![],
         capabilities: Capabilities::default(),
         limits: PluginLimits { configure_time: Duration::from_millis(200), ..PluginLimits::default() },
+        rollout: Rollout { group: None, probation: Probation { period: Duration::ZERO, ..Probation::default() } },
     }
 }
 

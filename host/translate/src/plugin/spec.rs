@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::ByteString;
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{Capabilities, PluginLimits, PluginSpec},
+    plugin::{Capabilities, PluginLimits, PluginSpec, SecretPlace},
 };
 use serde_json::Value;
 
 use super::{
-    PluginEvaluation, pointer, quantity, rate_limits,
+    PluginEvaluation, pointer, quantity, rate_limits, rollout,
     source::{self, SourceProblem},
 };
 use crate::{
@@ -55,6 +55,8 @@ pub(super) fn evaluate(
     }
     let capabilities = capabilities(spec, &mut refused);
     let config = config(view, id, spec, &mut refused, &mut unresolved);
+    let rollout = rollout::evaluate(spec, &mut refused);
+    let secrets = spec.secret_refs.iter().map(place).collect();
     let whole = refused.is_empty() && unresolved.is_empty();
     let spec = source.filter(|_| whole).map(|source| {
         Arc::new(PluginSpec {
@@ -62,8 +64,10 @@ pub(super) fn evaluate(
             generation: object.metadata.generation.unwrap_or(0),
             source,
             config: Arc::new(config),
+            secrets,
             capabilities,
             limits,
+            rollout,
         })
     });
     let merged = |problems: &[Problem]| problems.first().map(|first| Problem::new(first.reason, sentences(problems)));
@@ -131,6 +135,11 @@ fn config(
         }
     }
     config
+}
+
+fn place(reference: &PluginSecretReference) -> SecretPlace {
+    let PluginSecretReference { name, key, pointer } = reference;
+    SecretPlace { pointer: pointer.as_str().into(), secret: name.as_str().into(), key: key.as_str().into() }
 }
 
 fn secret_text(view: &View<'_>, id: &ResourceRef, reference: &PluginSecretReference) -> Result<String, Problem> {

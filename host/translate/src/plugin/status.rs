@@ -1,10 +1,11 @@
 //! The status of a WasmPlugin: what it should be, what runs of it, whom it serves.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
+use k8s_openapi::jiff::{Timestamp, Unit};
 use penstock_core::{
     ResourceRef,
-    plugin::{ActiveRevision, Candidate, Phase, PluginState},
+    plugin::{ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginState, RevisionName},
 };
 
 use super::{PluginEvaluation, RouteShare, targets};
@@ -16,7 +17,7 @@ use crate::{
         common::{GATEWAY_GROUP, ParentReference},
         wasm_plugin::FailurePolicy,
     },
-    status::{ActiveStatus, AncestorStatus, CandidateStatus, MAX_ANCESTORS, WasmPluginStatus},
+    status::{ActiveStatus, AncestorStatus, CandidateStatus, MAX_ANCESTORS, ProbationStatus, WasmPluginStatus},
 };
 
 /// The status; `gateways` are ours whose traffic the plugin sees, `share` what a route plugin has of its rules.
@@ -42,8 +43,9 @@ pub(crate) fn status(
     let ancestors = ancestors.map(|gateway| ancestor(settings, gateway, generation, conflict.as_ref()));
     WasmPluginStatus {
         conditions: conditions.finish(),
-        active: state.and_then(|state| state.active.as_ref()).map(active_status),
+        active: state.and_then(|state| Some(active_status(state.active.as_ref()?, state.last_good.restored))),
         candidate: state.and_then(|state| state.candidate.as_ref()).map(candidate_status),
+        probation: state.and_then(|state| state.probation.as_ref()).map(probation_status),
         ancestors: ancestors.collect(),
     }
 }
@@ -80,6 +82,8 @@ fn accepted(
 /// Where a plugin is between its resource and traffic.
 struct Life<'a> {
     active: Option<&'a ActiveRevision>,
+    probation: Option<&'a OnProbation>,
+    last_good: Option<&'a LastGoodState>,
     stage: Stage<'a>,
 }
 
@@ -92,6 +96,8 @@ enum Stage<'a> {
     Candidate(&'a Candidate, &'static str),
     /// Not there yet, for a reason that may pass.
     Retrying(&'a Candidate, &'static str, String),
+    /// Ready, and held back by others of its group.
+    Held(&'a Candidate, &'a [Awaited]),
     /// Refused.
     Rejected(&'a Candidate, &'static str, &'a str),
     /// It serves.
@@ -111,22 +117,36 @@ impl<'a> Life<'a> {
                 Phase::Retrying { rejection, .. } => {
                     Stage::Retrying(candidate, rejection.reason, retrying(&candidate.phase))
                 }
+                Phase::Waiting(awaited) => Stage::Held(candidate, awaited),
                 Phase::Rejected(rejection) => Stage::Rejected(candidate, rejection.reason, &rejection.message),
             },
             (None, None, Some(active)) if active.generation >= generation => Stage::Serving,
             (None, None, _) => Stage::Waiting,
         };
-        Self { active, stage }
+        let probation = state.and_then(|state| state.probation.as_ref());
+        Self { active, probation, last_good: state.map(|state| &state.last_good), stage }
     }
 
     fn serving(&self) -> String {
-        match self.active {
-            Some(active) => format!(
-                "{} {} of generation {} serves ({})",
-                active.name, active.version, active.generation, active.digest
-            ),
-            None => "nothing serves".to_owned(),
-        }
+        let Some(active) = self.active else { return "nothing serves".to_owned() };
+        let restored = if self.last_good.is_some_and(|it| it.restored) { ", restored from disk" } else { "" };
+        let probation = self.probation.map_or_else(String::new, |probation| {
+            let (until, fallback) = (rfc3339(probation.until), probation.fallback.generation);
+            format!(
+                ", on probation until {until}: after more than {} faults generation {fallback} comes back",
+                probation.max_faults
+            )
+        });
+        let ActiveRevision { name, version, generation, digest, .. } = active;
+        format!("{name} {version} of generation {generation} serves ({digest}){restored}{probation}")
+    }
+
+    /// What an operator should know of the last good set on disk, behind what else is said.
+    fn kept(&self) -> String {
+        let Some(state) = self.last_good else { return String::new() };
+        let restored = state.not_restored.as_ref().map(|why| format!("; not restored from disk: {why}"));
+        let kept = state.not_kept.as_ref().map(|why| format!("; a restart could not restore it: {why}"));
+        restored.into_iter().chain(kept).collect()
     }
 
     fn programmed(&self, conditions: &mut Conditions) {
@@ -137,6 +157,11 @@ impl<'a> Life<'a> {
             Stage::Candidate(candidate, doing) => {
                 let message = format!("generation {} is being {doing}; {serving}", candidate.generation);
                 conditions.set("Programmed", ConditionStatus::Unknown, "Pending", message);
+            }
+            Stage::Held(candidate, awaited) => {
+                let message =
+                    format!("generation {} is ready, and {}; {serving}", candidate.generation, waits(awaited));
+                conditions.set("Programmed", ConditionStatus::Unknown, WAITING, message);
             }
             Stage::Unspecified(problem) => {
                 let message = format!("this generation cannot run: {}; {serving}", problem.message);
@@ -159,38 +184,71 @@ impl<'a> Life<'a> {
             Some(FailurePolicy::Open) => "requests go on without the plugin (failurePolicy Open)",
             _ => "requests get 503 (failurePolicy Closed)",
         };
+        let kept = self.kept();
+        let not_kept = self.last_good.is_some_and(|it| it.not_kept.is_some());
         match (&self.stage, self.active) {
-            (Stage::Serving, _) => conditions.set("Degraded", ConditionStatus::False, "AsExpected", ""),
-            (Stage::Waiting | Stage::Candidate(..), Some(_)) => {
-                conditions.set("Degraded", ConditionStatus::False, "AsExpected", self.serving());
-            }
-            (Stage::Waiting | Stage::Candidate(..), None) => {
-                conditions.set(
-                    "Degraded",
-                    ConditionStatus::Unknown,
-                    "Pending",
-                    format!("nothing serves yet; {instead}"),
-                );
-            }
             (Stage::Unspecified(_) | Stage::Retrying(..) | Stage::Rejected(..), Some(_)) => {
-                let message = format!("the last good revision is in use: {}", self.serving());
+                let message = format!("the last good revision is in use: {}{kept}", self.serving());
                 conditions.yes("Degraded", "LastGoodServing", message);
             }
             (Stage::Unspecified(_) | Stage::Retrying(..) | Stage::Rejected(..), None) => {
-                conditions.yes("Degraded", "NothingServes", format!("there is no good revision; {instead}"));
+                let message = format!("there is no good revision; {instead}{kept}");
+                conditions.yes("Degraded", "NothingServes", message);
+            }
+            (Stage::Held(_, awaited), _) if awaited.iter().any(|it| it.because != Hold::Pending) => {
+                conditions.yes("Degraded", "GroupHeldBack", format!("{}; {}{kept}", waits(awaited), self.serving()));
+            }
+            (_, Some(_)) if not_kept => conditions.yes("Degraded", "NotKept", format!("{}{kept}", self.serving())),
+            (Stage::Serving, _) => conditions.set("Degraded", ConditionStatus::False, "AsExpected", ""),
+            (_, Some(_)) => {
+                let message = format!("{}{kept}", self.serving());
+                conditions.set("Degraded", ConditionStatus::False, "AsExpected", message);
+            }
+            (_, None) => {
+                let message = format!("nothing serves yet; {instead}{kept}");
+                conditions.set("Degraded", ConditionStatus::Unknown, "Pending", message);
             }
         }
     }
 }
 
-fn active_status(active: &ActiveRevision) -> ActiveStatus {
+/// The reason of a candidate that is ready and waits for others.
+const WAITING: &str = "WaitingForGroup";
+
+/// For whom a candidate waits.
+fn waits(awaited: &[Awaited]) -> String {
+    let member = |it: &Awaited| {
+        let why = match it.because {
+            Hold::Unspecified => "whose resource does not say what to run",
+            Hold::Rejected => "which was refused",
+            Hold::Pending => "which is on its way",
+        };
+        format!("{} ({why})", it.plugin.name)
+    };
+    let members: Vec<String> = awaited.iter().map(member).collect();
+    format!("waits for the other members of its activation group: {}", members.join(", "))
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    // Only a clock that is wrong by millennia is beyond what can be written.
+    Timestamp::try_from(time).unwrap_or(Timestamp::MAX).round(Unit::Second).unwrap_or(Timestamp::MAX).to_string()
+}
+
+fn active_status(active: &ActiveRevision, restored: bool) -> ActiveStatus {
     ActiveStatus {
         generation: active.generation,
         digest: Arc::clone(&active.digest),
         name: Arc::clone(&active.name),
         version: Arc::clone(&active.version),
         artifact: active.artifact.clone(),
+        restored,
     }
+}
+
+fn probation_status(probation: &OnProbation) -> Box<ProbationStatus> {
+    let RevisionName { generation, digest, name, version } = probation.fallback.clone();
+    let fallback = ActiveStatus { generation, digest, name, version, artifact: None, restored: false };
+    Box::new(ProbationStatus { until: rfc3339(probation.until), max_faults: probation.max_faults, fallback })
 }
 
 fn candidate_status(candidate: &Candidate) -> CandidateStatus {
@@ -198,19 +256,21 @@ fn candidate_status(candidate: &Candidate) -> CandidateStatus {
         Phase::Retrying { .. } if candidate.digest.is_some() => "Validating",
         Phase::Fetching | Phase::Retrying { .. } => "Fetching",
         Phase::Validating => "Validating",
+        Phase::Waiting(_) => "Waiting",
         Phase::Rejected(_) => "Rejected",
     };
-    let message = match &candidate.phase {
-        Phase::Fetching | Phase::Validating => None,
-        Phase::Retrying { .. } => Some(retrying(&candidate.phase)),
-        Phase::Rejected(rejection) => Some(rejection.message.clone()),
+    let (reason, message) = match &candidate.phase {
+        Phase::Fetching | Phase::Validating => (None, None),
+        Phase::Waiting(awaited) => (Some(WAITING), Some(waits(awaited))),
+        Phase::Retrying { rejection, .. } => (Some(rejection.reason), Some(retrying(&candidate.phase))),
+        Phase::Rejected(rejection) => (Some(rejection.reason), Some(rejection.message.clone())),
     };
     CandidateStatus {
         generation: candidate.generation,
         digest: candidate.digest.clone(),
         artifact: candidate.artifact.clone(),
         phase,
-        reason: candidate.phase.rejection().map(|rejection| rejection.reason),
+        reason,
         message,
     }
 }

@@ -46,6 +46,25 @@ pub struct WasmPluginSpec {
     /// (it goes on, and the plugin does not see it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_overflow: Option<BodyOverflow>,
+    /// Plugins of one namespace that name the same group switch to new revisions together: all of them at the same moment, or none. A change of
+    /// several members is one switch when it is applied at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation_group: Option<String>,
+    /// How long a new revision is watched after it began to serve. When it faults too often, the last good one comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probation: Option<PluginProbation>,
+}
+
+/// How long a new revision is watched, and how many faults are too many.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginProbation {
+    /// Time from the switch, such as `30s` (the default), at most `24h`; `0s` turns it off.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub period: Option<String>,
+    /// Faults within it that are accepted; 5 if not given. One more, and the last good revision comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_faults: Option<u32>,
 }
 
 /// Where a module comes from: exactly one of the fields.

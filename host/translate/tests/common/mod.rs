@@ -8,14 +8,15 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use penstock_core::{
     Kind, ResourceRef,
     fact::{Fact, SocketState},
     plugin::{
-        ActiveRevision, Candidate, Hooks, HttpSource, ModuleSource, Phase, PluginSpec, PluginState, Rejection, Revision,
+        ActiveRevision, Awaited, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource, OnProbation, Phase,
+        PluginSpec, PluginState, Rejection, Revision, RevisionName, Rollout,
     },
 };
 use penstock_translate::{Change, GatewayAddresses, Resources, Settings, Translation, resources::Object};
@@ -68,6 +69,19 @@ impl Default for WorldSettings {
 struct WorldPlugin {
     active: Option<WorldActive>,
     candidate: Option<WorldCandidate>,
+    probation: Option<WorldProbation>,
+    restored: bool,
+    not_restored: Option<String>,
+    not_kept: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WorldProbation {
+    /// Seconds after 1970.
+    until: u64,
+    max_faults: u32,
+    fallback: WorldActive,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,6 +89,7 @@ struct WorldPlugin {
 struct WorldActive {
     generation: i64,
     digest: String,
+    #[serde(default)]
     hooks: Vec<String>,
     #[serde(default)]
     artifact: Option<String>,
@@ -94,6 +109,9 @@ struct WorldCandidate {
     reason: String,
     #[serde(default)]
     message: String,
+    /// Members of the group that are waited for, and why.
+    #[serde(default)]
+    awaited: BTreeMap<String, String>,
 }
 
 /// What is in a directory, in order of the names.
@@ -116,7 +134,7 @@ pub(crate) fn run_all_plugins(resources: &mut Resources) {
     for plugin in plugins {
         let hooks = vec!["request".to_owned(), "response".to_owned()];
         let active = WorldActive { generation: 0, digest: "sha256:example".to_owned(), hooks, artifact: None };
-        let state = state(&WorldPlugin { active: Some(active), candidate: None });
+        let state = state(&WorldPlugin { active: Some(active), ..WorldPlugin::default() });
         resources.apply(Change::Observe(Fact::Plugin(plugin, Arc::new(state))));
     }
 }
@@ -210,7 +228,32 @@ fn state(plugin: &WorldPlugin) -> PluginState {
         artifact: candidate.artifact.as_deref().map(Into::into),
         phase: phase(candidate),
     });
-    PluginState { active, candidate }
+    let probation = plugin.probation.as_ref().map(|probation| OnProbation {
+        until: SystemTime::UNIX_EPOCH + Duration::from_secs(probation.until),
+        max_faults: probation.max_faults,
+        fallback: RevisionName {
+            generation: probation.fallback.generation,
+            digest: probation.fallback.digest.as_str().into(),
+            name: "test-plugin".into(),
+            version: "0.9.0".into(),
+        },
+    });
+    let last_good = LastGoodState {
+        restored: plugin.restored,
+        not_restored: plugin.not_restored.as_deref().map(Into::into),
+        not_kept: plugin.not_kept.as_deref().map(Into::into),
+    };
+    PluginState { active, candidate, probation, last_good }
+}
+
+fn awaited((name, because): (&String, &String)) -> Awaited {
+    let (namespace, name) = name.split_once('/').expect("namespace/name");
+    let because = match because.as_str() {
+        "Unspecified" => Hold::Unspecified,
+        "Rejected" => Hold::Rejected,
+        _ => Hold::Pending,
+    };
+    Awaited { plugin: ResourceRef::new(Kind::WasmPlugin, namespace, name), because }
 }
 
 fn phase(candidate: &WorldCandidate) -> Phase {
@@ -224,6 +267,7 @@ fn phase(candidate: &WorldCandidate) -> Phase {
             Phase::Retrying { rejection: rejection(), attempts, pause: Duration::from_millis(250) * attempts }
         }
         ("Validating", _) => Phase::Validating,
+        ("Waiting", _) => Phase::Waiting(candidate.awaited.iter().map(awaited).collect()),
         _ => Phase::Rejected(rejection()),
     }
 }
@@ -302,7 +346,7 @@ fn plugin(spec: &PluginSpec) -> Value {
         ModuleSource::Http(HttpSource { url, sha256 }) => format!("{url} ({sha256})"),
         ModuleSource::Oci(source) => format!("{source:?}"),
     };
-    json!({
+    let mut shown = json!({
         "plugin": spec.plugin,
         "generation": spec.generation,
         "source": source,
@@ -312,5 +356,12 @@ fn plugin(spec: &PluginSpec) -> Value {
             "{:?} {:?} {} {} {}",
             spec.limits.hook_time, spec.limits.configure_time, spec.limits.memory, spec.limits.module_size, spec.limits.log_lines
         ),
-    })
+    });
+    if spec.rollout != Rollout::default() {
+        let Rollout { group, probation } = &spec.rollout;
+        let group = group.as_ref().map(|group| json!({ "name": group.name, "unspecified": group.unspecified }));
+        shown["group"] = group.into();
+        shown["probation"] = format!("{:?} {}", probation.period, probation.max_faults).into();
+    }
+    shown
 }

@@ -21,8 +21,10 @@ fn spec(plugin: &str, limits: &[(&str, u32)]) -> PluginSpec {
         generation: 1,
         source: ModuleSource::Inline(Bytes::new()),
         config: Arc::default(),
+        secrets: vec![],
         capabilities: Capabilities { rate_limits: limits.iter().map(limit).collect(), ..Capabilities::default() },
         limits: PluginLimits::default(),
+        rollout: Default::default(),
     }
 }
 

@@ -1,0 +1,82 @@
+//! Bringing the last good revision back after a restart.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use penstock_core::{
+    ResourceRef,
+    plugin::{PluginSpec, Rejection},
+};
+
+use super::jobs::{Refused, Shared};
+use crate::{
+    last_good::{Blobs, Damage, MissingSecret, Record, Slot},
+    module::{Digest, Module},
+    revision::Loaded,
+};
+
+/// What to restore.
+pub(super) struct Restore {
+    pub(super) plugin: ResourceRef,
+    /// The last good revision, then the one before it.
+    pub(super) slots: Vec<Slot>,
+    /// Has the values of Secrets.
+    pub(super) provider: Option<Arc<PluginSpec>>,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(crate) struct Restored {
+    /// With what is known of where it came from.
+    pub(super) revision: Option<(Arc<Loaded>, Slot)>,
+    /// Why it is not the newest one, or none at all.
+    pub(super) failure: Option<Arc<str>>,
+}
+
+impl Restored {
+    pub(super) fn failed(why: &str) -> Self {
+        Self { revision: None, failure: Some(why.into()) }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RestoreError {
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    #[error("its record cannot be read: {0}")]
+    Record(#[from] serde_json::Error),
+    #[error(transparent)]
+    Secret(#[from] MissingSecret),
+    #[error("{}: {}", .0.reason, .0.message)]
+    Refused(Rejection),
+}
+
+impl Shared {
+    /// The newest revision of `wanted` that can be made.
+    pub(super) fn restore(&self, blobs: &Blobs, wanted: &Restore) -> Restored {
+        let mut restored = Restored::default();
+        let mut failures = Vec::new();
+        for slot in &wanted.slots {
+            match self.restore_slot(blobs, wanted, slot) {
+                Ok(loaded) => {
+                    restored.revision = Some((loaded, slot.clone()));
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(plugin = %wanted.plugin, generation = slot.generation, %error, "a last good plugin cannot be restored");
+                    failures.push(format!("generation {}: {error}", slot.generation));
+                }
+            }
+        }
+        restored.failure = (!failures.is_empty()).then(|| failures.join("; ").into());
+        restored
+    }
+
+    fn restore_slot(&self, blobs: &Blobs, wanted: &Restore, slot: &Slot) -> Result<Arc<Loaded>, RestoreError> {
+        let record = Record::parse(&blobs.get(&slot.record)?)?;
+        let bytes = Bytes::from(blobs.get(&slot.module)?);
+        let module = Module { digest: Digest::of(&bytes), bytes, artifact: slot.artifact.clone() };
+        let spec = record.spec(&wanted.plugin, slot.generation, module.bytes.clone(), wanted.provider.as_deref())?;
+        self.load(&spec, &module, || {}).map_err(|Refused { rejection, .. }| RestoreError::Refused(rejection))
+    }
+}
