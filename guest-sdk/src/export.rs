@@ -209,22 +209,20 @@ impl<P: Policy + Singleton> header::Guest for Header<P> {
 impl<P: Policy> Loaded<P> {
     pub(crate) fn on_request(&self, fields: Vec<wire::Field>) -> wire::Verdict {
         let request = Request::new(&self.plan, fields);
-        let verdict = self.plugin.on_request(&request);
-        header_verdict(verdict, request.into_edits())
+        match self.plugin.on_request(&request) {
+            Verdict::Proceed => wire::Verdict::Proceed(request.into_proceed(0)),
+            Verdict::ProceedWith(token) => wire::Verdict::Proceed(request.into_proceed(token)),
+            Verdict::Reply(reply) => wire::Verdict::Reply(reply.into_wire()),
+        }
     }
 
     pub(crate) fn on_response(&self, token: u64, status: u16, fields: Vec<wire::Field>) -> wire::Verdict {
         let response = Response::new(&self.plan, token, status, fields);
-        let verdict = self.plugin.on_response(&response);
-        header_verdict(verdict, response.into_edits())
-    }
-}
-
-fn header_verdict(verdict: Verdict, edits: Vec<wire::Edit>) -> wire::Verdict {
-    match verdict {
-        Verdict::Proceed => wire::Verdict::Proceed(wire::Proceed { edits, token: 0 }),
-        Verdict::ProceedWith(token) => wire::Verdict::Proceed(wire::Proceed { edits, token }),
-        Verdict::Reply(reply) => wire::Verdict::Reply(reply.into_wire()),
+        match self.plugin.on_response(&response) {
+            // Nothing comes behind the response hook that a token could reach.
+            Verdict::Proceed | Verdict::ProceedWith(_) => wire::Verdict::Proceed(response.into_proceed()),
+            Verdict::Reply(reply) => wire::Verdict::Reply(reply.into_wire()),
+        }
     }
 }
 
@@ -306,7 +304,7 @@ impl<P: StreamingPolicy> Loaded<P> {
     pub(crate) fn head_request(&self, exchange: &mut P::Exchange, fields: Vec<wire::Field>) -> wire::Verdict {
         let request = Request::new(&self.plan, fields);
         let verdict = exchange.on_request(&self.plugin, &request);
-        head_verdict(verdict, request.into_edits())
+        head_verdict(verdict, || request.into_proceed(0))
     }
 
     pub(crate) fn head_response(
@@ -317,13 +315,13 @@ impl<P: StreamingPolicy> Loaded<P> {
     ) -> wire::Verdict {
         let response = Response::new(&self.plan, 0, status, fields);
         let verdict = exchange.on_response(&self.plugin, &response);
-        head_verdict(verdict, response.into_edits())
+        head_verdict(verdict, || response.into_proceed())
     }
 }
 
-fn head_verdict(verdict: HeadVerdict, edits: Vec<wire::Edit>) -> wire::Verdict {
+fn head_verdict(verdict: HeadVerdict, proceed: impl FnOnce() -> wire::Proceed) -> wire::Verdict {
     match verdict {
-        HeadVerdict::Proceed => wire::Verdict::Proceed(wire::Proceed { edits, token: 0 }),
+        HeadVerdict::Proceed => wire::Verdict::Proceed(proceed()),
         HeadVerdict::Reply(reply) => wire::Verdict::Reply(reply.into_wire()),
         HeadVerdict::Hold => wire::Verdict::Hold,
     }

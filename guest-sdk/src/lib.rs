@@ -48,8 +48,9 @@ pub use wire::Summary;
 /// What most plugins need: `use penstock_plugin::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        BodyMode, BodyVerdict, Choice, Chunk, Edits, Exchange, HeadVerdict, Plan, Pointer, Policy, Problems, Release,
-        Reply, Request, Response, Route, RouteRequest, StreamingPolicy, Summary, Trailers, Values, Verdict, plugin,
+        BodyMode, BodyVerdict, Choice, Chunk, Edits, Exchange, HeadVerdict, Hooks, Plan, Pointer, Policy, Problems,
+        Release, Reply, Request, Response, Route, RouteRequest, StreamingPolicy, Summary, Trailers, Values, Verdict,
+        plugin,
     };
     pub use schemars::JsonSchema;
     pub use serde::Deserialize;

@@ -1,12 +1,16 @@
 //! The messages that hooks see.
 
-use std::{borrow::Cow, cell::RefCell, ops::Deref};
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    ops::Deref,
+};
 
 use crate::{
     edit::Recorder,
     header::{Direction, Values, canonical},
     imports::exchange_info,
-    plan::{Plan, position},
+    plan::{Hooks, Plan, position},
     wire,
 };
 
@@ -18,15 +22,23 @@ pub struct Request<'p> {
     plan: &'p Plan,
     fields: Vec<wire::Field>,
     edits: Recorder<'p>,
+    skip: Cell<Hooks>,
 }
 
 impl<'p> Request<'p> {
     pub(crate) fn new(plan: &'p Plan, fields: Vec<wire::Field>) -> Self {
-        Self { plan, fields, edits: Recorder::new(plan.writes(Direction::Request)) }
+        let edits = Recorder::new(plan.writes(Direction::Request));
+        Self { plan, fields, edits, skip: Cell::new(Hooks::empty()) }
     }
 
-    pub(crate) fn into_edits(self) -> Vec<wire::Edit> {
-        self.edits.into_edits()
+    pub(crate) fn into_proceed(self, token: u64) -> wire::Proceed {
+        wire::Proceed { edits: self.edits.into_edits(), token, skip: self.skip.get() }
+    }
+
+    /// Hooks of the plan that this exchange does not need, such as `Hooks::all()` when the plugin has nothing to do with it. They are not called any
+    /// more; skipped body hooks leave the body untouched.
+    pub fn skip(&self, hooks: Hooks) {
+        self.skip.set(self.skip.get() | hooks);
     }
 
     /// All values of a header or pseudo-header.
@@ -99,15 +111,22 @@ pub struct Response<'p> {
     status: u16,
     fields: Vec<wire::Field>,
     edits: Recorder<'p>,
+    skip: Cell<Hooks>,
 }
 
 impl<'p> Response<'p> {
     pub(crate) fn new(plan: &'p Plan, token: u64, status: u16, fields: Vec<wire::Field>) -> Self {
-        Self { plan, token, status, fields, edits: Recorder::new(plan.writes(Direction::Response)) }
+        let edits = Recorder::new(plan.writes(Direction::Response));
+        Self { plan, token, status, fields, edits, skip: Cell::new(Hooks::empty()) }
     }
 
-    pub(crate) fn into_edits(self) -> Vec<wire::Edit> {
-        self.edits.into_edits()
+    pub(crate) fn into_proceed(self) -> wire::Proceed {
+        wire::Proceed { edits: self.edits.into_edits(), token: 0, skip: self.skip.get() }
+    }
+
+    /// As [`Request::skip`].
+    pub fn skip(&self, hooks: Hooks) {
+        self.skip.set(self.skip.get() | hooks);
     }
 
     /// Such as 200.

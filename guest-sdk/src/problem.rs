@@ -113,13 +113,20 @@ impl<'a> IntoIterator for &'a Problems {
     }
 }
 
-/// One line a mistake: pointer, colon, message.
+/// Pointer, colon, message.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pointer = if self.pointer.as_str().is_empty() { "/" } else { self.pointer.as_str() };
+        write!(f, "{pointer}: {}", self.message)
+    }
+}
+
+/// One line a mistake.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Problem { pointer, message }) in self.iter().enumerate() {
+        for (index, problem) in self.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            let pointer = if pointer.as_str().is_empty() { "/" } else { pointer.as_str() };
-            write!(f, "{separator}{pointer}: {message}")?;
+            write!(f, "{separator}{problem}")?;
         }
         Ok(())
     }

@@ -91,7 +91,15 @@ impl<'h, P: Policy> RequestBuilder<'h, P> {
     /// When the gateway would refuse the answer.
     pub fn try_run(self) -> Result<Sent<'h, P>, Fault> {
         let Self { stage, message } = self;
-        let mut sent = Sent { stage, arrived: message.clone(), message, edits: Vec::new(), token: 0, reply: None };
+        let mut sent = Sent {
+            stage,
+            arrived: message.clone(),
+            message,
+            edits: Vec::new(),
+            token: 0,
+            skipped: Hooks::empty(),
+            reply: None,
+        };
         let loaded = &stage.loaded;
         if !loaded.plan.hooks().contains(Hooks::REQUEST_HEADERS) {
             return Ok(sent);
@@ -103,6 +111,7 @@ impl<'h, P: Policy> RequestBuilder<'h, P> {
                 let message = &mut sent.message;
                 sent.edits = apply::apply(message, proceed.edits, &loaded.plan, Direction::Request, Part::Head)?;
                 sent.token = proceed.token;
+                sent.skipped = proceed.skip;
             }
             wire::Verdict::Reply(reply) => sent.reply = Some(Received::replied(reply)?),
             wire::Verdict::Hold => return Err(Fault::InvalidHold),
@@ -118,6 +127,7 @@ pub struct Sent<'h, P: Policy> {
     message: Message,
     edits: Vec<Edit>,
     token: u64,
+    skipped: Hooks,
     reply: Option<Received>,
 }
 
@@ -141,6 +151,7 @@ impl<'h, P: Policy> Sent<'h, P> {
             stage: self.stage,
             arrived: &self.arrived,
             token: self.token,
+            skipped: self.skipped,
             message: Message::response(status),
         }
     }
@@ -159,6 +170,7 @@ pub struct ResponseBuilder<'h, P: Policy> {
     stage: &'h Stage<Header<P>>,
     arrived: &'h Message,
     token: u64,
+    skipped: Hooks,
     message: Message,
 }
 
@@ -184,10 +196,10 @@ impl<P: Policy> ResponseBuilder<'_, P> {
     /// # Errors
     /// When the gateway would refuse the answer.
     pub fn try_run(self) -> Result<Received, Fault> {
-        let Self { stage, arrived, token, mut message } = self;
+        let Self { stage, arrived, token, skipped, mut message } = self;
         let loaded = &stage.loaded;
         let plan = loaded.plan.wire();
-        if !plan.hooks.contains(Hooks::RESPONSE_HEADERS) {
+        if !(plan.hooks - skipped).contains(Hooks::RESPONSE_HEADERS) {
             return Ok(Received { message, edits: Vec::new(), body: None });
         }
         let mut fields = message.read(&plan.response_reads);

@@ -89,6 +89,7 @@ impl<'h, P: StreamingPolicy> ExchangeBuilder<'h, P> {
             arrived: self.message.clone(),
             request: Side::new(self.message, plan.request_body),
             response: Side::new(Message::default(), plan.response_body),
+            skipped: Hooks::empty(),
             ended: Ended::No,
         };
         if plan.hooks.contains(Hooks::REQUEST_HEADERS) {
@@ -108,6 +109,8 @@ pub struct Live<'h, P: StreamingPolicy> {
     arrived: Message,
     request: Side,
     response: Side,
+    /// What the policy does not need of this exchange.
+    skipped: Hooks,
     ended: Ended,
 }
 
@@ -163,7 +166,7 @@ impl<P: StreamingPolicy> Live<'_, P> {
         }
         let loaded = &self.stage.loaded;
         let plan = loaded.plan.wire();
-        if !plan.hooks.contains(Hooks::RESPONSE_HEADERS) {
+        if !self.calls(Hooks::RESPONSE_HEADERS) {
             return Ok(());
         }
         let mut fields = self.response.head.read(&plan.response_reads);
@@ -192,7 +195,7 @@ impl<P: StreamingPolicy> Live<'_, P> {
     /// The exchange is over.
     pub fn end(self, summary: &Summary) {
         let loaded = &self.stage.loaded;
-        if loaded.plan.hooks().contains(Hooks::END) {
+        if self.calls(Hooks::END) {
             self.stage.gateway.run(|| self.exchange.end(&loaded.plugin, summary));
         }
     }
@@ -245,6 +248,21 @@ impl<P: StreamingPolicy> Live<'_, P> {
         if let Ended::Aborted(why) = &self.ended { Some(why) } else { None }
     }
 
+    /// Whether the plan has the hook, and the policy still needs it. Tests that see that a hook is skipped look at this.
+    #[must_use]
+    pub fn calls(&self, hook: Hooks) -> bool {
+        (self.stage.plan().hooks() - self.skipped).contains(hook)
+    }
+
+    fn skip(&mut self, hooks: Hooks) {
+        self.skipped |= hooks;
+        for (hook, side) in [(Hooks::REQUEST_BODY, &mut self.request), (Hooks::RESPONSE_BODY, &mut self.response)] {
+            if hooks.contains(hook) {
+                side.mode = BodyMode::None;
+            }
+        }
+    }
+
     fn side(&mut self, direction: Direction) -> &mut Side {
         match direction {
             Direction::Request => &mut self.request,
@@ -260,7 +278,10 @@ impl<P: StreamingPolicy> Live<'_, P> {
 
     fn head(&mut self, direction: Direction, verdict: wire::Verdict) -> Result<(), Fault> {
         match verdict {
-            wire::Verdict::Proceed(proceed) => self.edit(direction, proceed.edits),
+            wire::Verdict::Proceed(proceed) => {
+                self.skip(proceed.skip);
+                self.edit(direction, proceed.edits)
+            }
             wire::Verdict::Reply(reply) => {
                 self.ended = Ended::Replied(Received::replied(reply)?);
                 Ok(())
@@ -347,7 +368,7 @@ impl<P: StreamingPolicy> Live<'_, P> {
             Direction::Response => (Hooks::RESPONSE_TRAILERS, false),
         };
         let loaded = &self.stage.loaded;
-        if absent || !loaded.plan.hooks().contains(hook) {
+        if absent || !self.calls(hook) {
             return Ok(());
         }
         self.enter(direction);

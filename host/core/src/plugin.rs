@@ -142,6 +142,52 @@ pub struct StreamingHooks {
     pub end: bool,
 }
 
+impl StreamingHooks {
+    /// What is left of them in an exchange.
+    #[must_use]
+    pub fn without(self, skip: Skip) -> Self {
+        Self {
+            request_body: if skip.request_body { BodyMode::None } else { self.request_body },
+            request_trailers: self.request_trailers && !skip.request_trailers,
+            response_body: if skip.response_body { BodyMode::None } else { self.response_body },
+            response_trailers: self.response_trailers && !skip.response_trailers,
+            end: self.end && !skip.end,
+        }
+    }
+}
+
+/// Hooks that a plugin does not need in one exchange: they are not called any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skip {
+    /// The request's body passes untouched.
+    pub request_body: bool,
+    /// The request's trailers do.
+    pub request_trailers: bool,
+    /// The response's headers do.
+    pub response: bool,
+    /// The response's body does.
+    pub response_body: bool,
+    /// The response's trailers do.
+    pub response_trailers: bool,
+    /// The end is not told.
+    pub end: bool,
+}
+
+impl Skip {
+    /// What is skipped by either of two answers.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            request_body: self.request_body || other.request_body,
+            request_trailers: self.request_trailers || other.request_trailers,
+            response: self.response || other.response,
+            response_body: self.response_body || other.response_body,
+            response_trailers: self.response_trailers || other.response_trailers,
+            end: self.end || other.end,
+        }
+    }
+}
+
 /// How much of a body a plugin wants to see.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 pub enum BodyMode {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use penstock_core::plugin::{
-    Carried, Direction, ExchangeFacts, FaultKind, PluginFault, PluginLimits, Proceed, Verdict,
+    Carried, Direction, ExchangeFacts, FaultKind, PluginFault, PluginLimits, Proceed, Skip, Verdict,
 };
 
 pub(crate) use self::streaming::{Behind, BodyCall, Known, end_exchange, on_body, on_trailers};
@@ -67,7 +67,11 @@ pub(crate) fn on_request(
         wit::Verdict::Proceed(proceed) => {
             let edits = Edits::check(proceed.edits, &hook.plan.request.writes);
             edits.and_then(|edits| edits.apply_to_request(head)).map_err(|error| invalid(&error))?;
-            Ok(Verdict::Proceed(Proceed { token: proceed.token, carried: Carried::default() }))
+            Ok(Verdict::Proceed(Proceed {
+                token: proceed.token,
+                carried: Carried::default(),
+                skip: skip(proceed.skip),
+            }))
         }
         wit::Verdict::Reply(answer) => reply::check(answer).map(Verdict::Reply).map_err(|error| invalid(&error)),
         wit::Verdict::Hold => Ok(Verdict::Hold),
@@ -106,7 +110,11 @@ pub(crate) fn on_response(
         wit::Verdict::Proceed(proceed) => {
             let edits = Edits::check(proceed.edits, &hook.plan.response.writes);
             edits.and_then(|edits| edits.apply_to_response(head)).map_err(|error| invalid(&error))?;
-            Ok(Verdict::Proceed(Proceed { token: proceed.token, carried: Carried::default() }))
+            Ok(Verdict::Proceed(Proceed {
+                token: proceed.token,
+                carried: Carried::default(),
+                skip: skip(proceed.skip),
+            }))
         }
         wit::Verdict::Reply(answer) => reply::check(answer).map(Verdict::Reply).map_err(|error| invalid(&error)),
         wit::Verdict::Hold => Ok(Verdict::Hold),
@@ -121,6 +129,18 @@ pub(crate) fn carry(plan: &Plan, exchange: &ExchangeFacts<'_>, head: &http::requ
     let head = RequestHead::new(head, exchange.scheme);
     let client = ClientAddress::if_read(&plan.carried, exchange.client.ip());
     Carried(plan.carried.iter().map(|read| head.values(read, &client)).collect())
+}
+
+fn skip(hooks: wit::Hooks) -> Skip {
+    let skips = |hook: wit::Hooks| (hooks & hook) == hook;
+    Skip {
+        request_body: skips(wit::Hooks::REQUEST_BODY),
+        request_trailers: skips(wit::Hooks::REQUEST_TRAILERS),
+        response: skips(wit::Hooks::RESPONSE_HEADERS),
+        response_body: skips(wit::Hooks::RESPONSE_BODY),
+        response_trailers: skips(wit::Hooks::RESPONSE_TRAILERS),
+        end: skips(wit::Hooks::END),
+    }
 }
 
 /// A policy on headers cannot hold them back.

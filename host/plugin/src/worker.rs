@@ -267,7 +267,7 @@ impl Worker {
     ) -> Result<Verdict, PluginFault> {
         let carried = hooks::carry(&loaded(&call.revision)?.plan, exchange, head);
         if !call.hooks.request {
-            return Ok(Verdict::Proceed(Proceed { token: 0, carried }));
+            return Ok(Verdict::Proceed(Proceed { carried, ..Proceed::default() }));
         }
         let verdict = self.0.call(&call.revision, Hook::Request, |instance, hook| {
             let limit = hook.limits.hook_time;

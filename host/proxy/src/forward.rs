@@ -15,6 +15,7 @@ use penstock_core::{
 use crate::{
     body::{Continue, Progress, RequestBody, take},
     connection::Connection,
+    headers,
     record::Record,
     respond::{Answer, Rejection},
     target, upgrade,
@@ -60,6 +61,9 @@ pub(crate) async fn send(
         connection.wire.set_upgrade(UpgradeState::Declined);
     } else if head.extensions.get::<hyper::upgrade::OnUpgrade>().is_some() {
         connection.wire.set_upgrade(UpgradeState::Declined);
+    }
+    if backend.key.protocol == BackendProtocol::Http2 {
+        headers::ask_trailers(&mut head.headers);
     }
     let body = body.into_body(head, backend.key.protocol);
     let mut request = Request::from_parts(take(head), body);

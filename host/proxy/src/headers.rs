@@ -43,6 +43,15 @@ pub(crate) fn strip_response(headers: &mut HeaderMap) {
     headers.remove(PROXY_CONNECTION);
 }
 
+/// gRPC asks for trailers with `TE: trailers`, and servers insist on it. Who made gRPC of something else on the way, a plugin, cannot say so: the
+/// header belongs to the connection.
+pub(crate) fn ask_trailers(headers: &mut HeaderMap) {
+    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    if headers.get(header::CONTENT_TYPE).is_some_and(is_grpc) {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
 fn strip_connection(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CONNECTION) {
         return;

@@ -145,7 +145,9 @@ impl<'a> Chain<'a> {
         } else {
             Proceed::default()
         };
-        self.met.push(Met { at, kept: Kept::Header(kept) });
+        if !kept.skip.response {
+            self.met.push(Met { at, kept: Kept::Header(kept) });
+        }
         Ok(())
     }
 
@@ -167,7 +169,10 @@ impl<'a> Chain<'a> {
         let participant = exchange.join(at, policy);
         let verdict = participant.policy.on_request(&exchange.facts(), head).answer().await;
         let held = match verdict {
-            Ok(Verdict::Proceed(_)) => None,
+            Ok(Verdict::Proceed(proceed)) => {
+                participant.skip(proceed.skip);
+                None
+            }
             Ok(Verdict::Hold) => Some(hold(Message::Request(body::take(head)))),
             Ok(Verdict::Reply(reply)) => return Err(Break::Plugin { at, stop: Stop::Reply(reply.into()) }),
             Err(fault) => {
@@ -177,6 +182,7 @@ impl<'a> Chain<'a> {
             }
         };
         self.met.push(Met { at, kept: Kept::Streaming(participant.clone()) });
+        let hooks = hooks.without(participant.skipped());
         if hooks.request_body == BodyMode::None && !hooks.request_trailers {
             return Ok(());
         }
@@ -253,9 +259,16 @@ impl<'a> Chain<'a> {
         }
         let at = participant.at;
         let hooks = self.rule.policies[at].hooks.streaming.unwrap_or_default();
-        let verdict = participant.policy.on_response(&exchange.facts(), &mut answer.head).answer().await;
+        let verdict = if participant.skipped().response {
+            Ok(Verdict::Proceed(Proceed::default()))
+        } else {
+            participant.policy.on_response(&exchange.facts(), &mut answer.head).answer().await
+        };
         let held = match verdict {
-            Ok(Verdict::Proceed(_)) => None,
+            Ok(Verdict::Proceed(proceed)) => {
+                participant.skip(proceed.skip);
+                None
+            }
             Ok(Verdict::Hold) => Some(hold(Message::Response(answer.take_head()))),
             Ok(Verdict::Reply(reply)) => return Err(Break::Plugin { at, stop: Stop::Reply(reply.into()) }),
             Err(fault) => {
@@ -264,6 +277,7 @@ impl<'a> Chain<'a> {
                 return exchange.judge(at, fault).map_or(Ok(()), Err);
             }
         };
+        let hooks = hooks.without(participant.skipped());
         if hooks.response_body == BodyMode::None && !hooks.response_trailers {
             return Ok(());
         }

@@ -27,7 +27,7 @@ impl Example {
     async fn start(name: &str) -> Self {
         let ports: BTreeMap<u16, u16> = [8080, 8443].map(|port| (port, free_port())).into();
         let origins: BTreeMap<u16, Origin> =
-            [9000, 9001].map(|port| (port, Origin::builder().answer(Answer::echo).start())).into();
+            [9000, 9001, 9002].map(|port| (port, Origin::builder().answer(Answer::echo).start())).into();
         let mut builder = Gateway::builder(PENSTOCK);
         for (file, mut text) in files(name) {
             for (from, to) in &ports {
@@ -54,10 +54,15 @@ pub(crate) fn files(example: &str) -> Vec<(String, String)> {
     let read = |path: std::path::PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let text = text.replace("../../target/guests/header-rules.wasm", guests::HEADER_RULES);
-        (name, text.replace("../../target/guests/rate-limit.wasm", guests::RATE_LIMIT))
+        (name, with_plugins(text))
     };
     yaml.map(read).collect()
+}
+
+fn with_plugins(text: String) -> String {
+    let plugins =
+        [("grpc-web", guests::GRPC_WEB), ("header-rules", guests::HEADER_RULES), ("rate-limit", guests::RATE_LIMIT)];
+    plugins.iter().fold(text, |text, (name, path)| text.replace(&format!("../../target/guests/{name}.wasm"), path))
 }
 
 #[tokio::test]
@@ -144,6 +149,45 @@ async fn rate_limit() {
     assert!(!denied.header("retry-after").is_empty());
     assert_eq!(ask(get("/healthz")).await.status, 200);
     assert_eq!(example.origins[&9000].requests().len(), 11, "what is denied never arrives");
+}
+
+#[tokio::test]
+async fn header_rules() {
+    let example = Example::start("header-rules").await;
+    let ask = async |request| fetch(example.at(8080), request).await.unwrap();
+    let response = ask(get("/v2/items?id=7").header("x-internal-user", "root").header("x-customer", "acme")).await;
+    assert_eq!((response.status, response.header("x-served-path")), (200, "/v2/items"));
+    assert_eq!((response.header("x-content-type-options"), response.header("cache-control")), ("nosniff", ""));
+    let asked = &example.origins[&9000].requests()[0];
+    assert_eq!((&*asked.path, asked.header("x-client")), ("/items?id=7", "127.0.0.1"));
+    assert_eq!((asked.header("x-asked"), asked.header("x-tenant")), ("GET /v2/items", "acme"));
+    assert_eq!((asked.header("x-internal-user"), asked.header("x-customer")), ("", ""));
+    assert_eq!(ask(get("/items")).await.header("x-served-path"), "");
+}
+
+#[tokio::test]
+async fn grpc_web() {
+    let example = Example::start("grpc-web").await;
+    example.origins[&9000].answer(|request| {
+        Answer::new(200)
+            .header("content-type", "application/grpc")
+            .body(request.body.clone())
+            .trailer("grpc-status", "0")
+    });
+    let call = post("/helloworld.Greeter/SayHello", &b"\0\0\0\0\x05hello"[..]);
+    let call = call.header("content-type", "application/grpc-web+proto").header("origin", "https://shop.example");
+    let response = fetch(example.at(8080), call).await.unwrap();
+    assert_eq!((response.status, response.header("content-type")), (200, "application/grpc-web+proto"));
+    assert_eq!(response.header("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(&*response.body, &b"\0\0\0\0\x05hello\x80\0\0\0\x0fgrpc-status:0\r\n"[..]);
+    let preflight = penstock_testing::client::request("OPTIONS", "/helloworld.Greeter/SayHello");
+    let preflight = preflight
+        .header("origin", "http://localhost:3000")
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type,x-grpc-web");
+    let answered = fetch(example.at(8080), preflight).await.unwrap();
+    assert_eq!((answered.status, answered.header("access-control-max-age")), (204, "600"));
+    assert_eq!(example.origins[&9000].requests().len(), 1, "the preflight does not reach the origin");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod changes;
 mod command_line;
 mod echo;
 mod examples;
+mod grpc_web;
 mod life;
 mod plugin_tools;
 mod plugins;

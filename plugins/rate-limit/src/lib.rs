@@ -53,6 +53,8 @@ impl Policy for RateLimit {
         let program = &self.0;
         if program.exempt.iter().any(|condition| condition.holds(request)) {
             program.metrics.exempt();
+            // There is nothing to tell.
+            request.skip(Hooks::RESPONSE_HEADERS);
             return Verdict::Proceed;
         }
         let charges: Vec<Charge> = program.policies.iter().filter_map(|policy| policy.charge(request)).collect();

@@ -48,3 +48,17 @@ fn the_schema_refuses_what_nobody_means() {
         assert!(!schema.is_valid(&config), "{config}");
     }
 }
+
+#[test]
+fn claims_say_everywhere_that_they_are_not_verified_here() {
+    let schema = penstock_plugin::schema::<Config>();
+    let claim = schema.pointer("/$defs/KeyPartConfig/properties/jwtClaimVerifiedByEarlierFilter").unwrap();
+    let described = claim["description"].as_str().unwrap();
+    assert!(described.contains("This plugin verifies nothing"), "{described}");
+    assert!(include_str!("../README.md").contains("**Claims are not verified here.**"));
+    for name in ["jwtClaim", "claim", "jwt"] {
+        let config = serde_json::json!({"policies": [{"bucket": "minute", "key": [{ name: {"claim": "sub"} }]}]});
+        let problems = Harness::<RateLimit>::try_new(config).err().unwrap().to_string();
+        assert!(problems.contains("jwtClaimVerifiedByEarlierFilter"), "{name}: {problems}");
+    }
+}

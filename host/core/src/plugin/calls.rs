@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, request, response};
 use smallvec::SmallVec;
 
-use super::{Choice, PolicyCall, PolicyExchange, RouteCall};
+use super::{Choice, PolicyCall, PolicyExchange, RouteCall, Skip};
 use crate::{
     ResourceRef,
     route::{Rule, RuleId},
@@ -47,13 +47,16 @@ pub enum Verdict {
     Hold,
 }
 
-/// What a policy on headers keeps for its response hook.
+/// What a plugin says of the rest of the exchange when it lets a head go on. Policies on bodies keep their state themselves: theirs has but
+/// `skip`.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Proceed {
     /// Opaque.
     pub token: u64,
     /// What it reads of the request later.
     pub carried: Carried,
+    /// Hooks that it does not need in this exchange.
+    pub skip: Skip,
 }
 
 /// Values of the request that later hooks of a plugin read, as they were when the request reached that plugin: a list for each name of its

@@ -54,6 +54,7 @@ pub(crate) enum Edit {
 pub(crate) struct Proceed {
     pub(crate) edits: Vec<Edit>,
     pub(crate) token: u64,
+    pub(crate) skip: Hooks,
 }
 
 #[derive(Debug, Clone, ComponentType, Lift)]

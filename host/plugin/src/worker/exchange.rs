@@ -31,6 +31,8 @@ pub(super) struct OpenExchange {
     /// For components that import `exchange-info` and look at the response after its head.
     response: RefCell<Option<Arc<HeaderMap>>>,
     behind: [RefCell<Behind>; 2],
+    /// The plugin has said that it need not hear of the end.
+    skips_end: Cell<bool>,
 }
 
 impl OpenExchange {
@@ -46,6 +48,7 @@ impl OpenExchange {
             carried: RefCell::default(),
             response: RefCell::default(),
             behind: Default::default(),
+            skips_end: Cell::new(false),
         })
     }
 
@@ -79,6 +82,16 @@ impl OpenExchange {
         }
     }
 
+    /// A hold needs the body, and whoever skips the end is not told of it.
+    fn settle(&self, verdict: Verdict, direction: Direction) -> Result<Verdict, PluginFault> {
+        if let Verdict::Proceed(proceed) = &verdict
+            && proceed.skip.end
+        {
+            self.skips_end.set(true);
+        }
+        hooks::allow_hold(&self.revision.plan, verdict, direction)
+    }
+
     /// Give the resource back without its end hook.
     fn forget(&self) {
         if let Some(handle) = self.handle.take()
@@ -104,7 +117,7 @@ impl PolicyExchange for OpenExchange {
                 instance.exchange_on_request(handle, fields, limit)
             })
         });
-        verdict.and_then(|verdict| hooks::allow_hold(&self.revision.plan, verdict, Direction::Request)).into()
+        verdict.and_then(|verdict| self.settle(verdict, Direction::Request)).into()
     }
 
     fn on_response<'a>(
@@ -123,7 +136,7 @@ impl PolicyExchange for OpenExchange {
                 instance.exchange_on_response(handle, status, fields, limit)
             })
         });
-        verdict.and_then(|verdict| hooks::allow_hold(&self.revision.plan, verdict, Direction::Response)).into()
+        verdict.and_then(|verdict| self.settle(verdict, Direction::Response)).into()
     }
 
     fn on_body(
@@ -165,7 +178,8 @@ impl PolicyExchange for OpenExchange {
     }
 
     fn end(&self, exchange: &ExchangeFacts<'_>, summary: &Summary) {
-        if !self.revision.plan.hooks().streaming.is_some_and(|hooks| hooks.end) || self.state().is_err() {
+        let is_told = self.revision.plan.hooks().streaming.is_some_and(|hooks| hooks.end) && !self.skips_end.get();
+        if !is_told || self.state().is_err() {
             return self.forget();
         }
         // A fault is counted; the exchange is over, so it concerns nobody any more.

@@ -80,7 +80,7 @@ pub fn on_response_of(
     mut head: response::Parts,
 ) -> Result<(Verdict, response::Parts), PluginFault> {
     let before = head.clone();
-    let kept = Proceed { token, carried: carried(worker, active, request) };
+    let kept = Proceed { token, carried: carried(worker, active, request), ..Proceed::default() };
     match worker.on_response(&call(active), &kept, &facts(&rule()), &mut head).at_once() {
         Ok(verdict) => Ok((verdict, head)),
         Err(fault) => {

@@ -9,7 +9,7 @@ use std::{
 
 use http::HeaderValue;
 use penstock_core::{
-    plugin::{ExchangeFacts, PluginFault, PolicyCall, PolicyExchange, Summary},
+    plugin::{ExchangeFacts, PluginFault, PolicyCall, PolicyExchange, Skip, Summary},
     route::Rule,
 };
 use smallvec::SmallVec;
@@ -37,9 +37,19 @@ pub(crate) struct Participant {
     pub(super) policy: Rc<dyn PolicyExchange>,
     /// It faulted, or has answered: of its hooks only that on the end is left.
     left: Cell<bool>,
+    /// What it does not need of this exchange.
+    skip: Cell<Skip>,
 }
 
 impl Participant {
+    pub(super) fn skip(&self, skip: Skip) {
+        self.skip.set(self.skip.get().and(skip));
+    }
+
+    pub(super) fn skipped(&self) -> Skip {
+        self.skip.get()
+    }
+
     pub(super) fn leave(&self) {
         self.left.set(true);
     }
@@ -61,7 +71,7 @@ impl Exchange {
     }
 
     pub(super) fn join(&self, at: usize, policy: Rc<dyn PolicyExchange>) -> Rc<Participant> {
-        let participant = Rc::new(Participant { at, policy, left: Cell::new(false) });
+        let participant = Rc::new(Participant { at, policy, left: Cell::new(false), skip: Cell::default() });
         self.participants.borrow_mut().push(participant.clone());
         participant
     }

@@ -85,7 +85,7 @@ impl Fake {
         let carried = Carried(vec![seen.into_iter().collect()]);
         head.headers.insert("x-seen", HeaderValue::from_str(name).unwrap());
         if !call.hooks.request {
-            return Ok(Verdict::Proceed(Proceed { token: 0, carried }));
+            return Ok(Verdict::Proceed(Proceed { carried, ..Proceed::default() }));
         }
         self.note(format!("request {name}"));
         assert!(exchange.client.ip().is_loopback() && exchange.request_id.len() == 32 && exchange.scheme == "http");
@@ -93,7 +93,7 @@ impl Fake {
             Does::Edit | Does::ReplyLater | Does::FaultLater | Does::Wait => {
                 let header = http::HeaderName::try_from(format!("x-request-{name}")).unwrap();
                 head.headers.insert(header, HeaderValue::from_static("1"));
-                Ok(Verdict::Proceed(Proceed { token: name.len() as u64, carried }))
+                Ok(Verdict::Proceed(Proceed { token: name.len() as u64, carried, ..Proceed::default() }))
             }
             Does::Reply => Ok(reply(name)),
             Does::Fault => Err(fault(FaultKind::Trap)),
