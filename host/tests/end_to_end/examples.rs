@@ -166,6 +166,41 @@ async fn header_rules() {
 }
 
 #[tokio::test]
+async fn route_by() {
+    let example = Example::start("route-by").await;
+    let mut connection = Connection::h1(example.at(8080)).await.unwrap();
+    let served = || [9000, 9001, 9002].map(|port| example.origins[&port].requests().len());
+    for _ in 0..5 {
+        connection.send(get("/").header("x-channel", "beta")).await.unwrap();
+    }
+    assert_eq!(served(), [0, 5, 0], "testers get green");
+    let mut of_canary = Vec::new();
+    for user in 0..100 {
+        let response = connection.send(get("/").header("cookie", format!("uid={user}"))).await.unwrap();
+        if response.header("set-cookie").is_empty() {
+            of_canary.push(user);
+        }
+    }
+    // One in ten of 100: fewer than 1 or more than 30 would be no tenth. Which ones never changes, so neither does the result.
+    assert!((1..30).contains(&of_canary.len()), "{of_canary:?}");
+    assert_eq!(served()[2], of_canary.len());
+    for user in &of_canary {
+        connection.send(get("/").header("cookie", format!("uid={user}"))).await.unwrap();
+    }
+    assert_eq!(served()[2], 2 * of_canary.len(), "always the same users");
+    let first = connection.send(get("/")).await.unwrap();
+    let cookie = first.header("set-cookie").split(';').next().unwrap().to_owned();
+    assert!(first.header("set-cookie").contains("Max-Age=86400"), "{first:?}");
+    let before = served();
+    for _ in 0..6 {
+        let response = connection.send(get("/").header("cookie", &cookie)).await.unwrap();
+        assert_eq!((response.status, response.header("set-cookie")), (200, ""));
+    }
+    let after = served();
+    assert!((0..3).any(|origin| after[origin] == before[origin] + 6), "{before:?} became {after:?}");
+}
+
+#[tokio::test]
 async fn grpc_web() {
     let example = Example::start("grpc-web").await;
     example.origins[&9000].answer(|request| {
