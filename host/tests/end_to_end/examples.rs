@@ -60,8 +60,12 @@ pub(crate) fn files(example: &str) -> Vec<(String, String)> {
 }
 
 fn with_plugins(text: String) -> String {
-    let plugins =
-        [("grpc-web", guests::GRPC_WEB), ("header-rules", guests::HEADER_RULES), ("rate-limit", guests::RATE_LIMIT)];
+    let plugins = [
+        ("grpc-web", guests::GRPC_WEB),
+        ("header-rules", guests::HEADER_RULES),
+        ("rate-limit", guests::RATE_LIMIT),
+        ("route-by", guests::ROUTE_BY),
+    ];
     plugins.iter().fold(text, |text, (name, path)| text.replace(&format!("../../target/guests/{name}.wasm"), path))
 }
 
