@@ -196,6 +196,7 @@ pub(crate) fn finish(connection: &Connection, answer: Answer, mut record: Record
         head.headers.remove(header::CONTENT_LENGTH);
         if let Some(whole) = seen.take_whole(&source) {
             source.finish(&mut record);
+            head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
             (source, stages) = (ResponseSource::Local(Some(whole)), None);
             record.complete();
         }

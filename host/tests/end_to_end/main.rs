@@ -11,4 +11,5 @@ mod life;
 mod plugin_tools;
 mod plugins;
 mod problems;
+mod streaming;
 mod world;

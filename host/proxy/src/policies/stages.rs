@@ -295,7 +295,7 @@ impl Stage {
             let chunk = Chunk { bytes: bytes.unwrap_or_default(), end: self.input_ended };
             self.input.push_back(Input::Data(chunk));
         }
-        if self.input_ended {
+        if self.input_ended && (trailers.is_some() || self.sees_trailers) {
             self.input.push_back(Input::Trailers(trailers.unwrap_or_default()));
         }
     }

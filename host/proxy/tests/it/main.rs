@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod basics;
+mod bodies;
 mod change;
 mod failures;
 mod heads;
