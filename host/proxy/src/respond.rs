@@ -194,8 +194,11 @@ pub(crate) fn finish(connection: &Connection, answer: Answer, mut record: Record
     }
     if let Some(seen) = &mut stages {
         head.headers.remove(header::CONTENT_LENGTH);
-        if let Some(whole) = seen.take_whole(&source) {
-            source.finish(&mut record);
+        if let Some(whole) = seen.take_whole() {
+            if let Some(status) = source.grpc_status() {
+                record.grpc_status(status);
+            }
+            source.finish();
             head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
             (source, stages) = (ResponseSource::Local(Some(whole)), None);
             record.complete();
@@ -208,7 +211,7 @@ pub(crate) fn finish(connection: &Connection, answer: Answer, mut record: Record
             Body::whole(bytes)
         }
         (mut source @ ResponseSource::Bodiless(..), None) => {
-            source.finish(&mut record);
+            source.finish();
             record.complete();
             Body::empty()
         }

@@ -147,7 +147,7 @@ impl RequestBody {
         let Some(stages) = &mut self.stages else {
             return if self.is_bodiless() { Body::empty() } else { Body::request(self) };
         };
-        if let Some(whole) = stages.take_whole(&self.source) {
+        if let Some(whole) = stages.take_whole() {
             if !whole.is_empty() || !self.is_bodiless() {
                 head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
             }

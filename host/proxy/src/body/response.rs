@@ -61,16 +61,18 @@ impl Source for ResponseSource {
 
 impl ResponseSource {
     /// Nothing more comes: the connection may serve others.
-    pub(crate) fn finish(&mut self, record: &mut Record) {
+    pub(crate) fn finish(&mut self) {
         match self {
             Self::Local(_) => {}
-            Self::Upstream(body) => {
-                body.lease.give_back();
-                if let Some(status) = body.grpc_status.take() {
-                    record.grpc_status(status);
-                }
-            }
-            Self::Bodiless(lease) => lease.give_back(),
+            Self::Upstream(UpstreamBody { lease, .. }) | Self::Bodiless(lease) => lease.give_back(),
+        }
+    }
+
+    /// The status of a call of gRPC, if its trailers have come.
+    pub(crate) fn grpc_status(&mut self) -> Option<HeaderValue> {
+        match self {
+            Self::Upstream(body) => body.grpc_status.take(),
+            Self::Local(_) | Self::Bodiless(_) => None,
         }
     }
 }
@@ -153,9 +155,12 @@ impl ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
+        if let Some(status) = self.source.grpc_status() {
+            self.record.grpc_status(status);
+        }
         // hyper asks no more once it knows that the end is reached, so this is where the connection becomes free.
-        if self.source.is_end() || self.stages.is_none() && self.record.is_complete() {
-            self.source.finish(&mut self.record);
+        if self.source.is_end() || self.record.is_complete() {
+            self.source.finish();
         }
     }
 }

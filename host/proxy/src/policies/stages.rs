@@ -162,10 +162,10 @@ impl Stages {
     }
 
     /// All of the body, if all of it has passed the stages and it has no trailers.
-    pub(crate) fn take_whole(&mut self, source: &dyn Source) -> Option<Bytes> {
-        let is_done = source.is_end() && self.stages.iter().all(Stage::is_done);
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
         let last = self.stages.last_mut()?;
-        if !is_done || last.output.iter().any(Frame::is_trailers) {
+        // It is done only when those before it are, and have given it everything.
+        if !last.is_done() || last.output.iter().any(Frame::is_trailers) {
             return None;
         }
         let mut pieces = last.output.drain(..).filter_map(|frame| frame.into_data().ok());

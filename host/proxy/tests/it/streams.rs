@@ -311,7 +311,9 @@ async fn too_many_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_in_constant_memory() {
     const PIECE: usize = 64 << 10;
-    const PIECES: usize = 2048; // 128 MiB
+    const PIECES: usize = 4096; // 256 MiB
+    /// A fraction of it; other tests of this process take memory at the same time.
+    const ROOM: usize = 48 << 20;
     let mut answer = Answer::new(200);
     let piece = Bytes::from(vec![b'x'; PIECE]);
     for _ in 0..PIECES {
@@ -328,7 +330,7 @@ async fn large_bodies_in_constant_memory() {
         }
         assert!(received > PIECE * (PIECES - 20), "{what}");
         let grown = resident().saturating_sub(before);
-        assert!(grown < 24 << 20, "{what}: {grown} bytes more");
+        assert!(grown < ROOM, "{what}: {grown} bytes more");
     })
     .await;
     let origin = Origin::answering(Answer::new(200));
@@ -343,7 +345,7 @@ async fn large_bodies_in_constant_memory() {
         let response = connection.send(post("/", "").streaming(body)).await.unwrap();
         assert_eq!(response.status, 200, "{what}");
         let grown = resident().saturating_sub(before);
-        assert!(grown < 24 << 20, "{what}: {grown} bytes more");
+        assert!(grown < ROOM, "{what}: {grown} bytes more");
     })
     .await;
     assert!(origin.requests().iter().all(|request| request.body_length == ((PIECES - 1) * PIECE) as u64));
