@@ -24,13 +24,15 @@ use crate::{
 /// Bytes of headers in the large sample: what the proxy lets through by default, about.
 const LARGE: usize = 60 << 10;
 
-/// Bytes of a body in the large sample: several chunks, and less than a plugin may hold back by default.
+/// Bytes of a body in the large sample: several chunks.
 const LARGE_BODY: usize = 256 << 10;
 
 /// Run all samples. The instance is not fit for traffic afterwards: it remembers things that never happened.
 pub(crate) fn run(instance: &mut Instance, hook: HookContext<'_>) -> Result<(), (Step, PluginFault)> {
     let names = HeaderNames::of(hook);
-    for sample in [empty(), large(&names), not_utf8(&names)] {
+    // No larger than the plugin may hold back: whoever holds must not be refused for it.
+    let body = LARGE_BODY.min(usize::try_from(hook.limits.body_buffer).unwrap_or(LARGE_BODY));
+    for sample in [empty(), large(&names, body), not_utf8(&names)] {
         exchange(instance, hook, &sample).map_err(|fault| (Step::Sample(sample.name), fault))?;
     }
     Ok(())
@@ -75,7 +77,7 @@ fn empty() -> Sample {
     }
 }
 
-fn large(names: &HeaderNames<'_>) -> Sample {
+fn large(names: &HeaderNames<'_>, body: usize) -> Sample {
     let fill = |names: &[&http::HeaderName]| {
         let mut headers = HeaderMap::new();
         let size = LARGE / names.len().max(1);
@@ -95,7 +97,7 @@ fn large(names: &HeaderNames<'_>) -> Sample {
         uri: path.parse().unwrap_or_default(),
         request: fill(&names.request),
         response: fill(&names.response),
-        body: vec![b'{'; LARGE_BODY],
+        body: vec![b'{'; body],
     }
 }
 

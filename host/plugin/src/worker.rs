@@ -178,7 +178,7 @@ impl Instances {
         Ok(fresh)
     }
 
-    /// Run one hook with everything around it: metrics, breaker, the end of an instance that faulted.
+    /// Run one hook, and count it.
     fn run<T>(
         &self,
         revision: &Loaded,
@@ -187,6 +187,17 @@ impl Instances {
         run: impl FnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
     ) -> Result<T, PluginFault> {
         revision.metrics.called(hook);
+        self.guarded(revision, live, hook, run)
+    }
+
+    /// Run code of the guest with everything around it: faults, breaker, the end of an instance that faulted.
+    fn guarded<T>(
+        &self,
+        revision: &Loaded,
+        live: &Rc<Live>,
+        hook: Hook,
+        run: impl FnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
+    ) -> Result<T, PluginFault> {
         let context = HookContext { plan: &revision.plan, imports: revision.imports, limits: revision.limits() };
         let timed = self.timed().then(Instant::now);
         let mut warm = live.warm.borrow_mut();

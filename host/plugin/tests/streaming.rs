@@ -241,6 +241,41 @@ fn an_instance_takes_so_many_exchanges_and_goes_with_its_last_one() {
 }
 
 #[test]
+fn an_instance_that_has_grown_takes_no_new_exchanges() {
+    let host = Host::start();
+    let mut spec = bodies("a", json!({"request": {"mode": "stream"}}));
+    // Writing what the guest copies takes the kernel longer than a hook may.
+    spec.limits.hook_time = Duration::from_secs(5);
+    let active = host.activate(&spec);
+    let worker = host.host.runtime().worker();
+    let old = begin(&*worker, &active);
+    assert!(sees(&old, &"x".repeat(12 << 20)).is_ok(), "most of the 16 MiB that it may have");
+    let new = begin(&*worker, &active);
+    assert_eq!(sees(&new, "!trap").unwrap_err().kind, FaultKind::Trap);
+    assert!(sees(&old, "x").is_ok(), "the old one goes on to its end, in an instance of its own");
+}
+
+#[test]
+fn the_destructor_is_no_end_hook() {
+    let host = Host::start();
+    let active = host.activate(&bodies("a", json!({"request": {"mode": "stream"}})));
+    let worker = host.host.runtime().worker();
+    let exchange = begin(&*worker, &active);
+    exchange.end(&facts(&rule()), &Summary::default());
+    assert_eq!(sees(&exchange, "x").unwrap_err().kind, FaultKind::Unavailable, "its state is gone all the same");
+    drop(exchange);
+    assert_eq!(host.metric(r#"penstock_plugin_calls_total{plugin="default/a",hook="end"}"#), 0.0);
+}
+
+#[test]
+fn a_plugin_that_holds_passes_the_samples_with_a_small_buffer() {
+    let host = Host::start();
+    let mut spec = bodies("a", json!({"request": {"mode": "stream", "hold": true}}));
+    spec.limits.body_buffer = 1024;
+    host.host.validate(&spec).unwrap();
+}
+
+#[test]
 fn exchanges_that_are_dropped_are_given_back_to_the_guest() {
     let host = Host::start();
     let active = host.activate(&bodies("a", json!({"request": {"mode": "stream"}})));

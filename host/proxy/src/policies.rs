@@ -14,7 +14,7 @@ mod stages;
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, request};
+use http::{HeaderMap, HeaderValue, Method, Response, header, request};
 use penstock_core::{
     ResourceRef,
     plugin::{
@@ -164,9 +164,16 @@ impl<'a> Chain<'a> {
         let begun = connection.worker.policies.begin(call, &exchange.facts());
         let policy = match begun {
             Ok(policy) => policy,
-            Err(fault) => return exchange.judge(at, fault).map_or(Ok(()), Err),
+            Err(fault) => {
+                note(record, call);
+                return exchange.judge(at, fault).map_or(Ok(()), Err);
+            }
         };
         let participant = exchange.join(at, policy);
+        if hooks.response_trailers {
+            // Whoever looks at trailers wants the endpoint to send them (RFC 9110 §10.1.4), whatever the client said.
+            head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
         let verdict = participant.policy.on_request(&exchange.facts(), head).answer().await;
         let held = match verdict {
             Ok(Verdict::Proceed(proceed)) => {

@@ -98,7 +98,7 @@ impl OpenExchange {
             && !self.live.is_spent()
         {
             // A destructor that faults is counted, and nobody is left whom it concerns.
-            let _ = self.instances.run(&self.revision, &self.live, Hook::End, |instance, hook| {
+            let _ = self.instances.guarded(&self.revision, &self.live, Hook::End, |instance, hook| {
                 instance.forget(handle, hook.limits.hook_time)
             });
         }

@@ -180,7 +180,7 @@ fn scripted(script: Script) -> PolicyCall {
         revision: Revision::new(0, Arc::new(script)),
         failure_policy: FailurePolicy::Closed,
         body_overflow: BodyOverflow::default(),
-        hooks: Hooks { request: true, response: true, carries: false, streaming: Some(streaming) },
+        hooks: Hooks { request: true, response: true, streaming: Some(streaming), ..Hooks::default() },
     }
 }
 
