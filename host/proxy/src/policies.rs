@@ -165,7 +165,7 @@ impl<'a> Chain<'a> {
         let policy = match begun {
             Ok(policy) => policy,
             Err(fault) => {
-                note(record, call);
+                note(record, &call.plugin);
                 return exchange.judge(at, fault).map_or(Ok(()), Err);
             }
         };
