@@ -1,15 +1,20 @@
 //! `penstock plugin`: what plugin authors need, from the first line to the registry.
 //!
 //! Each command is a file; what several of them need stands in `subject` (from arguments to what the plugin host takes), `capability`
-//! (what may be granted) and `module` (files and where they come from).
+//! (what may be granted), `module` (files) and `session` (a plugin
+//! host with one plugin in it).
 
+mod bench;
 mod build;
 mod capability;
 mod check;
 mod inspect;
 mod module;
+mod new;
 mod schema;
+mod session;
 mod subject;
+mod test;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -24,9 +29,13 @@ use prometheus_client::registry::Registry;
     arg_required_else_help = true,
     after_help = "\
 The way of a plugin:
-  penstock plugin build                               # in the folder of its crate: makes my-plugin.wasm
-  penstock plugin inspect my-plugin.wasm              # what it is, what it wants, how it is configured
-  penstock plugin check my-plugin.wasm --config c.yaml  # would a gateway take it? Its own validator answers"
+  penstock plugin new my-plugin && cd my-plugin  # a project that builds and passes its tests
+  cargo test                                     # the tests that need no gateway
+  penstock plugin build                          # makes my-plugin.wasm
+  penstock plugin test                           # exchanges through it, in the gateway's own plugin host
+  penstock plugin inspect my-plugin.wasm         # what it is, what it wants, how it is configured
+  penstock plugin check my-plugin.wasm --config config.yaml   # would a gateway take it? Its own validator answers
+  penstock plugin bench my-plugin.wasm           # what it costs an exchange"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -35,17 +44,23 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(new::Args),
     Build(build::Args),
+    Test(test::Args),
     Check(check::Args),
     Inspect(inspect::Args),
+    Bench(bench::Args),
 }
 
 /// Do what was asked.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
+        Command::New(args) => new::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Test(args) => test::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

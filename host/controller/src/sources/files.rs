@@ -18,6 +18,7 @@ mod parsed;
 mod problem;
 mod schema;
 mod store;
+mod strict;
 mod watch;
 mod yaml;
 
@@ -33,6 +34,7 @@ use std::{
 use penstock_core::ResourceRef;
 use penstock_translate::Change;
 pub use problem::{Found, InvalidDocument, Position, Problem};
+pub use strict::read_document;
 
 use self::watch::Watcher;
 use crate::{

@@ -94,7 +94,10 @@ fn print_imports(imports: &[Import]) {
     }
     for (index, import) in imports.iter().enumerate() {
         let title = if index == 0 { "imports" } else { "" };
-        let grant = import.grant.map_or_else(String::new, |grant| format!(", granted by spec.capabilities.{grant}"));
+        let grant = match import.grant {
+            Some(grant) => format!(", granted by spec.capabilities.{grant}"),
+            None => ", which needs no grant".to_owned(),
+        };
         println!("{title:<8} {}{grant}\n{:<8}   {}", import.short(), "", import.cost);
     }
 }

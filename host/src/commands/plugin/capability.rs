@@ -25,7 +25,7 @@ const ALL: [Capability; 9] = [
     Capability {
         interface: "exchange-info",
         grant: None,
-        cost: "always there: reads of the exchange at hand what the plan does not declare, at three times the price",
+        cost: "lets it read of the exchange at hand what its plan does not declare, at three times the price",
     },
     Capability {
         interface: "log",

@@ -1,0 +1,86 @@
+//! A route plugin's choice, and what it does to the response.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::response;
+use penstock_core::{
+    backend::{Backend, BackendKey, BackendProtocol, Endpoint, EndpointSet},
+    plugin::{Choice, PolicyCall, RouteCall},
+    route::{Action, Rule, RuleId, Target, WeightedBackend, WeightedBackends},
+};
+
+use super::{Early, Passed, Prepared, in_hook, streaming::Stop};
+use crate::commands::plugin::{session::Session, test::format::CandidateGiven};
+
+/// A rule with these backends, as a route plugin sees it.
+pub(super) fn rule(id: &RuleId, candidates: &[CandidateGiven]) -> Arc<Rule> {
+    Arc::new(Rule {
+        id: id.clone(),
+        matches: Vec::new(),
+        request_headers: None,
+        response_headers: None,
+        rewrite: None,
+        policies: Vec::new(),
+        route_plugin: None,
+        action: Action::Forward(WeightedBackends::all(candidates.iter().map(backend).collect())),
+    })
+}
+
+fn backend(given: &CandidateGiven) -> WeightedBackend {
+    let (service, port) = given.name.rsplit_once(':').unwrap_or((&given.name, "80"));
+    let key = BackendKey {
+        name: service.into(),
+        port: port.parse().unwrap_or(80),
+        protocol: BackendProtocol::Http1,
+        tls: None,
+    };
+    let endpoint = |index| Endpoint::Name(format!("endpoint-{index}").into(), 80);
+    let endpoints = EndpointSet { endpoints: (0..given.ready_endpoints).map(endpoint).collect() };
+    WeightedBackend {
+        name: given.name.as_str().into(),
+        weight: given.weight,
+        target: Target::Backend(Arc::new(Backend { key, endpoints: Arc::new(ArcSwap::from_pointee(endpoints)) })),
+        request_headers: None,
+        response_headers: None,
+        rewrite: None,
+    }
+}
+
+impl Prepared {
+    /// A route plugin: it chooses, and may edit the response of its choice. `chosen` becomes the name of the backend, or `default`.
+    pub(super) fn choice(
+        &self,
+        session: &Session,
+        call: &PolicyCall,
+        chosen: &mut Option<String>,
+    ) -> Result<Passed<response::Parts>, Early> {
+        let PolicyCall { plugin, revision, failure_policy, .. } = call.clone();
+        let names = backends(&self.rule);
+        let identity = names.map_or(0, |backends| backends.identity(&self.rule.id));
+        let call = RouteCall { plugin, revision, failure_policy, rule: identity };
+        let (facts, mut head) = (self.facts.view(), self.request.head.clone());
+        let answer = session.wait(session.worker().choose(&call, &facts, &self.rule, &mut head));
+        let mut response = self.response.passed();
+        match answer.map_err(in_hook("the choice"))? {
+            Choice::Default => *chosen = Some("default".into()),
+            Choice::Misfit(fault) => return Err(Early::Fault("the choice", fault)),
+            Choice::Reply(reply) => return Err(Stop::Reply(reply).into()),
+            Choice::Candidate { index, response_edits } => {
+                *chosen =
+                    names.and_then(|backends| backends.backends.get(index)).map(|backend| backend.name.to_string());
+                if let Some(edits) = response_edits {
+                    edits.apply(&mut response.head).map_err(in_hook("the edits of the response"))?;
+                }
+            }
+        }
+        Ok(response)
+    }
+}
+
+fn backends(rule: &Rule) -> Option<&WeightedBackends> {
+    match &rule.action {
+        Action::Forward(backends) => Some(backends),
+        _ => None,
+    }
+}
