@@ -5,7 +5,6 @@ use crate::{Case, EMPTY_EXPORTS, component, guest, refuses, support::guest::Gues
 #[test]
 fn components_that_are_no_plugin() {
     let exports = |name: &str| format!("(instance $e) (export \"{name}\" (instance $e))");
-    let nested = format!("{}{}", "(component ".repeat(200), ")".repeat(200));
     refuses(vec![
         component("nothing", "", "NotAPlugin", "`penstock:plugin/lifecycle@0.1.0`"),
         component("only the life cycle", &exports("penstock:plugin/lifecycle@0.1.0"), "NotAPlugin", ""),
@@ -24,7 +23,6 @@ fn components_that_are_no_plugin() {
             "never published",
         ),
         component("exports without functions", EMPTY_EXPORTS, "ContractMismatch", "no function `describe`"),
-        component("components in components", &nested, "InvalidModule", ""),
     ]);
 }
 
