@@ -1,23 +1,29 @@
-//! Plugins that fault on traffic: the exchange gets a fault and an untouched head, everybody else goes on.
+//! Plugins that pass validation, and fault on traffic: the exchange gets a fault and an untouched head, everybody else goes on.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
-mod support;
-
-use std::time::{Duration, Instant};
-
-use penstock_core::plugin::FaultKind;
-use support::{
+use crate::support::{
     exchange::{on_request, triggered_request, triggered_response, works},
     facts::{Host, spec},
     guest::{Answer, Edit, Guest, set},
 };
+use penstock_core::plugin::{Capabilities, FaultKind, PluginSpec, RateAlgorithm, RateLimit, RateWindow};
 
 /// Both hooks of `guest` fault as expected when they meet the trigger; before and after, and beside it, all is well.
 #[track_caller]
 fn faults(guest: &Guest, kind: FaultKind, part: &str) {
+    faults_with(Capabilities::default(), guest, kind, part);
+}
+
+/// With capabilities.
+#[track_caller]
+fn faults_with(capabilities: Capabilities, guest: &Guest, kind: FaultKind, part: &str) {
     let host = Host::start();
     let (neighbour, faulty) = (spec("neighbour", Guest::default().build()), spec("faulty", guest.build()));
+    let faulty = PluginSpec { capabilities, ..faulty };
     host.apply(&[&neighbour, &faulty]);
     let (neighbour, faulty) = (host.active(&neighbour), host.active(&faulty));
     let worker = host.host.runtime().worker();
@@ -57,6 +63,76 @@ fn endless_loops() {
 fn memory_bombs() {
     let bomb = "(loop $again (br_if $again (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";
     faults(&Guest::faulty_code(bomb), FaultKind::Memory, "limits.memory allows 16777216");
+}
+
+/// What was granted is no way to stay for ever either.
+#[test]
+fn capabilities_without_end() {
+    let import = |interface: &str, function: &str| {
+        format!("(import \"penstock:plugin/{interface}@0.1.0\" \"{function}\" (func $call (param i32 i32 i32 i32 i32))")
+    };
+    let limit = "it used more than 2ms of CPU time";
+    let for_ever = |call: &str, imports: String| Guest {
+        imports,
+        ..Guest::faulty_code(&format!("(loop $again {call} (br $again))"))
+    };
+    let log = for_ever(
+        "(call $call (i32.const 3) (i32.const 0) (i32.const 100) (i32.const 0) (i32.const 0))",
+        import("log", "write") + ")",
+    );
+    faults_with(Capabilities { log: true, ..Capabilities::default() }, &log, FaultKind::Deadline, limit);
+    let counter = for_ever(
+        "(drop (call $call (i32.const 0) (i32.const 8) (i64.const 1) (i32.const 0) (i64.const 0)))",
+        "(import \"penstock:plugin/counters@0.1.0\" \"add\" (func $call (param i32 i32 i64 i32 i64) (result i64)))"
+            .into(),
+    );
+    faults_with(Capabilities { counters: true, ..Capabilities::default() }, &counter, FaultKind::Deadline, limit);
+    let bucket = RateLimit {
+        name: "b".into(),
+        algorithm: RateAlgorithm::SlidingWindow,
+        limit: NonZeroU32::MIN,
+        window: RateWindow::new(Duration::from_secs(60)).unwrap(),
+        max_keys: NonZeroU32::MIN,
+    };
+    let exhausting = for_ever(
+        "(call $call (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 128))",
+        "(data (i32.const 0) \"b\") (import \"penstock:plugin/rate-limit@0.1.0\" \"take\"
+            (func $call (param i32 i32 i32 i32 i32 i32)))"
+            .into(),
+    );
+    let granted = Capabilities { rate_limits: vec![bucket], ..Capabilities::default() };
+    faults_with(granted, &exhausting, FaultKind::Deadline, limit);
+    let random = Guest {
+        imports: "(import \"penstock:plugin/random@0.1.0\" \"bytes\" (func $call (param i32 i32)))".into(),
+        ..Guest::faulty_code("(call $call (i32.const 100000) (i32.const 128))")
+    };
+    faults_with(Capabilities { random: true, ..Capabilities::default() }, &random, FaultKind::InvalidAnswer, "4096");
+}
+
+/// It behaves while it is looked at.
+#[test]
+fn a_plugin_that_waits_for_its_thousandth_request() {
+    let patient = Answer::Code(
+        "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+         (if (i32.eq (global.get $calls) (i32.const 1000)) (then unreachable))
+         (i64.store (i32.const 64) (i64.const 0)) (i64.store (i32.const 72) (i64.const 0))
+         (i64.store (i32.const 80) (i64.const 0)) i32.const 64"
+            .into(),
+    );
+    let guest =
+        Guest { on_request: patient, fields: "(global $calls (mut i32) (i32.const 0))".into(), ..Guest::default() };
+    let host = Host::start();
+    let (neighbour, patient) = (spec("neighbour", Guest::default().build()), spec("patient", guest.build()));
+    host.apply(&[&neighbour, &patient]);
+    let (neighbour, patient) = (host.active(&neighbour), host.active(&patient));
+    let worker = host.host.runtime().worker();
+    for request in 1..=2000 {
+        match on_request(&*worker, &patient) {
+            Ok(_) => assert_ne!(request % 1000, 0, "{request}"),
+            Err(fault) => assert_eq!((fault.kind, request % 1000), (FaultKind::Trap, 0), "{request}: {fault}"),
+        }
+    }
+    works(&*worker, &neighbour);
 }
 
 #[test]
@@ -164,7 +240,7 @@ fn a_fault_costs_the_state_of_that_instance_only() {
     let active = host.activate(&spec("counting", guest.build()));
     let (one, other) = (host.host.runtime().worker(), host.host.runtime().worker());
     let count = |worker: &dyn penstock_core::plugin::PolicyWorker| {
-        support::exchange::token(&on_request(worker, &active).unwrap().0)
+        crate::support::exchange::token(&on_request(worker, &active).unwrap().0)
     };
     assert_eq!([count(&*one), count(&*one), count(&*other)], [1, 2, 1]);
     triggered_request(&*one, &active).unwrap_err();
