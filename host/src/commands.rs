@@ -1,6 +1,7 @@
 //! The command line: what a newcomer reads first.
 
 mod check;
+mod crds;
 mod echo;
 mod plugin;
 mod run;
@@ -43,6 +44,8 @@ enum Command {
     Status(status::Args),
     Echo(echo::Args),
     Plugin(plugin::Args),
+    /// Print the CustomResourceDefinitions of Penstock's own kinds
+    Crds(crds::Args),
     /// Print the version
     Version,
     /// Print a completion script for a shell
@@ -84,6 +87,7 @@ impl Cli {
             Command::Status(args) => status::run(&args),
             Command::Echo(args) => echo::run(args),
             Command::Plugin(args) => plugin::run(args),
+            Command::Crds(args) => crds::run(&args),
             Command::Version => {
                 println!("penstock {}", env!("CARGO_PKG_VERSION"));
                 Ok(ExitCode::SUCCESS)

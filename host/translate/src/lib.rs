@@ -15,6 +15,7 @@
 
 mod backend_tls;
 mod class;
+pub mod crd;
 mod endpoints;
 mod gateway;
 mod grants;

@@ -1,0 +1,249 @@
+//! The CustomResourceDefinitions of Penstock's own kinds, made from the Rust types: what `kubectl explain` says is what the source says.
+
+use penstock_core::Kind;
+use serde_json::{Map, Value, json};
+
+use crate::resources::{Object, common::PENSTOCK_GROUP};
+
+/// All definitions, as they are applied.
+pub fn definitions() -> Vec<Value> {
+    vec![wasm_plugin()]
+}
+
+fn wasm_plugin() -> Value {
+    let schema = Object::schema(Kind::WasmPlugin);
+    let mut spec = structural(&schema["properties"]["spec"]);
+    add_rules(&mut spec);
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("wasmplugins.{PENSTOCK_GROUP}") },
+        "spec": {
+            "group": PENSTOCK_GROUP,
+            "names": {
+                "kind": "WasmPlugin",
+                "listKind": "WasmPluginList",
+                "plural": "wasmplugins",
+                "singular": "wasmplugin",
+                "shortNames": ["wp"],
+                "categories": ["penstock"],
+            },
+            "scope": "Namespaced",
+            "versions": [{
+                "name": "v1alpha1",
+                "served": true,
+                "storage": true,
+                "subresources": { "status": {} },
+                "additionalPrinterColumns": columns(),
+                "schema": { "openAPIV3Schema": {
+                    "type": "object",
+                    "description": schema["description"],
+                    "required": ["spec"],
+                    "properties": {
+                        "apiVersion": { "type": "string" },
+                        "kind": { "type": "string" },
+                        "metadata": { "type": "object" },
+                        "spec": spec,
+                        "status": status(),
+                    },
+                } },
+            }],
+        },
+    })
+}
+
+/// The story of a plugin in one line: is it in order, what serves, what does not and why.
+fn columns() -> Value {
+    let condition = |type_: &str| format!(".status.conditions[?(@.type==\"{type_}\")].status");
+    let column = |name: &str, path: &str, type_: &str, description: &str| json!({ "name": name, "type": type_, "jsonPath": path, "description": description });
+    json!([
+        column("Accepted", &condition("Accepted"), "string", "Whether the resource is in order"),
+        column("Programmed", &condition("Programmed"), "string", "Whether this generation serves"),
+        column("Serves", ".status.active.version", "string", "The version that serves now"),
+        column("Generation", ".status.active.generation", "integer", "The generation that serves now"),
+        column("Candidate", ".status.candidate.phase", "string", "What becomes of a newer generation"),
+        column("Reason", ".status.candidate.reason", "string", "Why the newer generation does not serve"),
+        column("Age", ".metadata.creationTimestamp", "date", "Since when the resource is there"),
+    ])
+}
+
+/// What the types cannot say.
+fn add_rules(spec: &mut Value) {
+    let properties = &mut spec["properties"];
+    let sources = properties["source"]["properties"].as_object().cloned().unwrap_or_default();
+    let given: Vec<String> = sources.keys().map(|source| format!("has(self.{source})")).collect();
+    let names: Vec<&str> = sources.keys().map(String::as_str).collect();
+    properties["source"]["x-kubernetes-validations"] = json!([{
+        "rule": format!("[{}].filter(given, given).size() == 1", given.join(", ")),
+        "message": format!("exactly one of {} is required", names.join(", ")),
+    }]);
+    let target = &mut properties["targetRefs"]["items"];
+    target["x-kubernetes-validations"] = json!([{
+        "rule": "self.group == 'gateway.networking.k8s.io' && self.kind in ['Gateway', 'HTTPRoute', 'GRPCRoute']",
+        "message": "a plugin applies to Gateway, HTTPRoute or GRPCRoute of gateway.networking.k8s.io",
+    }]);
+    // Bounded, so that the rules have a bounded cost.
+    properties["targetRefs"]["maxItems"] = 16.into();
+    properties["secretRefs"]["maxItems"] = 64.into();
+    let limits = &mut properties["capabilities"]["properties"]["rateLimits"];
+    limits["maxItems"] = 64.into();
+    limits["x-kubernetes-list-type"] = "map".into();
+    limits["x-kubernetes-list-map-keys"] = json!(["name"]);
+}
+
+/// The status is written by the gateway alone, and has no type of its own to be read into.
+fn status() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let number = |description: &str| json!({ "type": "integer", "format": "int64", "description": description });
+    let object = |description: &str, properties: Value| json!({ "type": "object", "description": description, "properties": properties });
+    let active = json!({
+        "generation": number("Generation of the resource that it came from"),
+        "digest": text("Digest of the module"),
+        "name": text("Name of the plugin from its manifest"),
+        "version": text("Version from its manifest"),
+    });
+    let candidate = json!({
+        "generation": number("Generation of the resource that it came from"),
+        "digest": text("Digest of the module, once it is known"),
+        "phase": text("Fetching, Validating or Rejected"),
+        "reason": text("Why it was refused, in one word"),
+        "message": text("Why it was refused, for people"),
+    });
+    let ancestor = json!({
+        "ancestorRef": { "type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "The Gateway" },
+        "controllerName": text("Who says so"),
+        "conditions": conditions(),
+    });
+    let mut active = object("What serves now", active);
+    let mut candidate = object("What does not serve, or not yet", candidate);
+    // A gateway of a later version may say more.
+    active["x-kubernetes-preserve-unknown-fields"] = true.into();
+    candidate["x-kubernetes-preserve-unknown-fields"] = true.into();
+    json!({
+        "type": "object",
+        "description": "What is so.",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "conditions": conditions(),
+            "active": active,
+            "candidate": candidate,
+            "ancestors": {
+                "type": "array",
+                "description": "The Gateways whose traffic the plugin sees.",
+                "maxItems": crate::status::MAX_ANCESTORS,
+                "x-kubernetes-list-type": "atomic",
+                "items": object("One Gateway", ancestor),
+            },
+        },
+    })
+}
+
+fn conditions() -> Value {
+    json!({
+        "type": "array",
+        "description": "Accepted, ResolvedRefs, Programmed and Degraded: what holds, since when, and why.",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": { "type": "string" },
+                "status": { "type": "string", "enum": ["True", "False", "Unknown"] },
+                "reason": { "type": "string" },
+                "message": { "type": "string" },
+                "observedGeneration": { "type": "integer", "format": "int64" },
+                "lastTransitionTime": { "type": "string", "format": "date-time" },
+            },
+        },
+    })
+}
+
+/// A JSON Schema in the narrower form that Kubernetes wants: one type everywhere, no alternatives, no `null`.
+fn structural(schema: &Value) -> Value {
+    let Value::Object(fields) = schema else {
+        return json!({ "x-kubernetes-preserve-unknown-fields": true });
+    };
+    let mut result = Map::new();
+    if let Some(some) = fields.get("anyOf").and_then(Value::as_array).and_then(|all| all.iter().find(|it| !is_null(it)))
+    {
+        // An optional value: what it is when it is there.
+        result.extend(structural(some).as_object().cloned().unwrap_or_default());
+    }
+    for (field, value) in fields {
+        let value = match field.as_str() {
+            "description" | "required" | "minimum" | "maximum" | "pattern" | "maxItems" => value.clone(),
+            "format" if value == "int32" || value == "int64" => value.clone(),
+            "type" => single_type(value),
+            "enum" => {
+                value.as_array().map(|all| all.iter().filter(|it| !it.is_null()).cloned().collect()).unwrap_or_default()
+            }
+            "properties" => {
+                value.as_object().into_iter().flatten().map(|(name, it)| (name.clone(), structural(it))).collect()
+            }
+            "items" => structural(value),
+            "additionalProperties" if value.is_object() => structural(value),
+            _ => continue,
+        };
+        result.insert(field.clone(), value);
+    }
+    if !result.contains_key("type") {
+        result.insert("x-kubernetes-preserve-unknown-fields".to_owned(), true.into());
+    }
+    Value::Object(result)
+}
+
+fn is_null(schema: &Value) -> bool {
+    schema["type"] == "null"
+}
+
+fn single_type(type_: &Value) -> Value {
+    let one = type_.as_array().and_then(|types| types.iter().find(|it| *it != "null"));
+    one.unwrap_or(type_).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the API server demands of a structural schema.
+    fn check(schema: &Value, path: &str) {
+        let fields = schema.as_object().unwrap_or_else(|| panic!("{path} is no object"));
+        let any = fields.contains_key("x-kubernetes-preserve-unknown-fields");
+        assert!(any || fields.get("type").is_some_and(Value::is_string), "{path} has no type");
+        for forbidden in ["anyOf", "oneOf", "allOf", "$ref", "$schema", "title", "default", "const"] {
+            assert!(!fields.contains_key(forbidden), "{path} has {forbidden}");
+        }
+        let properties = fields.get("properties").and_then(Value::as_object);
+        for (name, property) in properties.into_iter().flatten() {
+            check(property, &format!("{path}.{name}"));
+        }
+        if let Some(items) = fields.get("items") {
+            check(items, &format!("{path}[]"));
+        }
+        assert_eq!(fields.get("type") == Some(&"array".into()), fields.contains_key("items"), "{path}");
+    }
+
+    #[test]
+    fn schemas_are_structural_and_explain_themselves() {
+        for definition in definitions() {
+            let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            check(schema, &definition["metadata"]["name"].to_string());
+            let spec = schema["properties"]["spec"]["properties"].as_object().unwrap();
+            for (name, property) in spec {
+                assert!(property["description"].is_string(), "kubectl explain has nothing to say about {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn exactly_one_source_is_demanded_of_all_that_there_are() {
+        let definition = wasm_plugin();
+        let source = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+            ["source"];
+        let rule = source["x-kubernetes-validations"][0]["rule"].as_str().unwrap();
+        for name in source["properties"].as_object().unwrap().keys() {
+            assert!(rule.contains(&format!("has(self.{name})")), "{rule}");
+        }
+    }
+}
