@@ -1,6 +1,7 @@
 //! The plugin `route-by` as a component, through the host.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::needless_pass_by_value, reason = "tests hand over what `json!` makes")]
 
 mod support;
 

@@ -1,5 +1,7 @@
 //! Every mistake in the configuration is told with its place.
 
+#![allow(clippy::needless_pass_by_value, reason = "tests hand over what `json!` makes")]
+
 mod support;
 
 use serde_json::{Value, json};

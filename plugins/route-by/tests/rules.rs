@@ -1,5 +1,7 @@
 //! Which rule decides, and for which requests.
 
+#![allow(clippy::needless_pass_by_value, reason = "tests hand over what `json!` makes")]
+
 mod support;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};

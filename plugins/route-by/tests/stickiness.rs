@@ -1,6 +1,7 @@
 //! Cookies that remember a backend.
 
 #![allow(clippy::unwrap_used, reason = "a test may, and so may what it is made of")]
+#![allow(clippy::needless_pass_by_value, reason = "tests hand over what `json!` makes")]
 
 mod support;
 
