@@ -11,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use penstock_core::plugin::{
-    ActiveRevision, ModuleSource, Phase, PluginSpec, PluginState, Probation, Rollout, SecretPlace,
-};
+use penstock_core::plugin::{ActiveRevision, ModuleSource, PluginSpec, PluginState, Probation, Rollout, SecretPlace};
 use penstock_plugin_host::{PluginHost, PluginSettings, StartError};
 use serde_json::json;
 use support::{
@@ -296,16 +294,4 @@ fn the_directory_belongs_to_one_host() {
     assert!(error.to_string().contains("is used by another gateway"), "{error}");
     drop(host);
     disk.start();
-}
-
-#[test]
-fn a_candidate_shows_while_the_last_good_revision_serves() {
-    let (disk, _) = prepared(1);
-    fs::remove_file(disk.module()).unwrap();
-    let host = disk.start();
-    host.apply(&[&from_file(&disk.module(), 2)]);
-    host.facts.until(&plugin("a"), |state| {
-        let rejected = matches!(state.candidate.as_ref()?.phase, Phase::Rejected(_));
-        (rejected && serving(state) == Some(1)).then_some(())
-    });
 }

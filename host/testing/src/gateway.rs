@@ -34,6 +34,8 @@ use crate::eventually::eventually;
 pub struct Gateway {
     child: Mutex<Child>,
     admin: SocketAddr,
+    program: PathBuf,
+    arguments: Vec<OsString>,
     folder: TempDir,
 }
 
@@ -117,6 +119,31 @@ impl Gateway {
         eventually(&what, async || fetch(self.at(port), get(path)).await.ok().filter(&wanted)).await
     }
 
+    /// SIGKILL, and the same program again with the same arguments and files. It is not ready yet.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    pub fn kill_and_start(&self) {
+        let mut child = self.child();
+        child.kill().expect("the gateway runs");
+        child.wait().expect("a child of this process");
+        *child = launch(&self.program, self.folder.path(), self.admin, &self.arguments);
+    }
+
+    /// Wait until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready; the message holds its log.
+    pub async fn ready(&self) {
+        let ready = async || {
+            if let Some(status) = self.child().try_wait().expect("a child of this process") {
+                panic!("the gateway ended with {status}:\n{}", self.log());
+            }
+            fetch(self.admin, get("/readyz")).await.ok().filter(|response| response.status == 200)
+        };
+        eventually("readiness of the gateway", ready).await;
+    }
+
     /// Send a signal.
     ///
     /// # Panics
@@ -178,19 +205,20 @@ impl GatewayBuilder {
         self
     }
 
+    /// With a data directory that survives [`Gateway::kill_and_start`].
+    #[must_use]
+    pub fn data_dir(self) -> Self {
+        let directory = self.folder.path().join("data");
+        self.argument("--data-dir").argument(directory)
+    }
+
     /// Start it and wait until it is ready.
     ///
     /// # Panics
     /// When it does not get ready; the message holds its log.
     pub async fn start(self) -> Gateway {
         let gateway = self.spawn();
-        let ready = async || {
-            if let Some(status) = gateway.child().try_wait().expect("a child of this process") {
-                panic!("the gateway ended with {status}:\n{}", gateway.log());
-            }
-            fetch(gateway.admin, get("/readyz")).await.ok().filter(|response| response.status == 200)
-        };
-        eventually("readiness of the gateway", ready).await;
+        gateway.ready().await;
         gateway
     }
 
@@ -200,21 +228,28 @@ impl GatewayBuilder {
     /// When the program cannot be started.
     #[must_use]
     pub fn spawn(self) -> Gateway {
-        let log = File::create(self.folder.path().join("log")).expect("the temporary folder can be written");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let child = Command::new(&self.program)
-            .arg("run")
-            .arg("-f")
-            .arg(self.folder.path().join("world"))
-            .args(["--admin", &admin.to_string()])
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.program.display()));
-        Gateway { child: Mutex::new(child), admin, folder: self.folder }
+        let Self { program, arguments, folder } = self;
+        let child = Mutex::new(launch(&program, folder.path(), admin, &arguments));
+        Gateway { child, admin, program, arguments, folder }
     }
+}
+
+/// Start the program; what it writes is added to the log.
+fn launch(program: &Path, folder: &Path, admin: SocketAddr, arguments: &[OsString]) -> Child {
+    let log = File::options().append(true).create(true).open(folder.join("log"));
+    let log = log.expect("the temporary folder can be written");
+    Command::new(program)
+        .arg("run")
+        .arg("-f")
+        .arg(folder.join("world"))
+        .args(["--admin", &admin.to_string()])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a file can be shared"))
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
 }
 
 impl Drop for Gateway {

@@ -334,8 +334,11 @@ impl Entry {
         Some(Condemned { record: record.clone()?, message: message.clone() })
     }
 
-    pub(super) fn set_not_kept(&mut self, why: Option<Arc<str>>) {
+    /// Why what is good is not on disk, if it is not. True if that is news.
+    pub(super) fn set_not_kept(&mut self, why: Option<Arc<str>>) -> bool {
+        let news = self.last_good.not_kept != why;
         self.last_good.not_kept = why;
+        news
     }
 
     /// When something has to be done without being asked.

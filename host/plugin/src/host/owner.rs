@@ -279,8 +279,9 @@ impl Owner {
     fn unkept(&mut self, unkept: Option<&Unkept>) {
         for (plugin, entry) in &mut self.plugins {
             let why = unkept.filter(|unkept| unkept.plugins.contains(plugin)).map(|unkept| Arc::clone(&unkept.why));
-            entry.set_not_kept(why);
-            self.pending.touched.insert(plugin.clone());
+            if entry.set_not_kept(why) {
+                self.pending.touched.insert(plugin.clone());
+            }
         }
     }
 

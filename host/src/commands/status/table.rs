@@ -74,9 +74,10 @@ fn tail(report: &Report, out: &mut String) {
 
 /// Active and candidate revision of each plugin.
 fn plugins(report: &Report) -> Table {
-    let mut table = Table::new(&["NAME", "ACTIVE", "CANDIDATE", "REASON", "MESSAGE"]);
+    let mut table = Table::new(&["NAME", "ACTIVE", "STANDING", "CANDIDATE", "REASON", "MESSAGE"]);
     for resource in report.resources.iter().filter(|resource| resource.kind == "WasmPlugin") {
         let (active, candidate) = (&resource.status["active"], &resource.status["candidate"]);
+        let standing = standing(&resource.status);
         let active = match active["name"].as_str() {
             Some(name) => format!("{name} {} {}", text(&active["version"]), revision(active)),
             None => "none".to_owned(),
@@ -86,9 +87,19 @@ fn plugins(report: &Report) -> Table {
             None => String::new(),
         };
         let [reason, message] = [text(&candidate["reason"]), text(&candidate["message"])];
-        table.row([&*full_name(resource), &*active, &*pending, reason, message]);
+        table.row([&*full_name(resource), &*active, &*standing, &*pending, reason, message]);
     }
     table
+}
+
+/// Whether what serves has proven itself.
+fn standing(status: &Value) -> String {
+    match status["probation"]["until"].as_str() {
+        Some(until) => format!("probation until {until}"),
+        None if status["active"].is_null() => String::new(),
+        None if status["active"]["restored"] == true => "good, restored from disk".to_owned(),
+        None => "good".to_owned(),
+    }
 }
 
 /// Generation and the beginning of the digest, which is enough to tell revisions apart.
@@ -206,7 +217,9 @@ mod tests {
         });
         let plugin = json!({
             "conditions": [condition("Degraded", "True", "ConfigureTrapped", "configure trapped: unreachable")],
-            "active": { "name": "header-rules", "version": "0.1.0", "generation": 1, "digest": "sha256:0123456789abcdef" },
+            "active": {
+                "name": "header-rules", "version": "0.1.0", "generation": 1, "digest": "sha256:0123456789abcdef", "restored": true,
+            },
             "candidate": {
                 "generation": 2, "phase": "Rejected", "reason": "ConfigureTrapped", "message": "configure trapped: unreachable",
             },
@@ -245,14 +258,24 @@ HTTPRoute   default/web       failed   BackendNotFound   gw#http: there is no Se
 WasmPlugin  default/headers   failed   ConfigureTrapped  configure trapped: unreachable
 
 PLUGINS
-NAME             ACTIVE                                           CANDIDATE                REASON            MESSAGE
-default/headers  header-rules 0.1.0 (generation 1, 0123456789ab)  Rejected (generation 2)  ConfigureTrapped  configure trapped: unreachable
+NAME             ACTIVE                                           STANDING                  CANDIDATE                REASON            MESSAGE
+default/headers  header-rules 0.1.0 (generation 1, 0123456789ab)  good, restored from disk  Rejected (generation 2)  ConfigureTrapped  configure trapped: unreachable
 
 PROBLEMS IN FILES
 PLACE       PROBLEM           IN EFFECT
 r.yaml:3:5  unknown kind `X`  what stood there before
 "
         );
+    }
+
+    #[test]
+    fn the_standing_of_what_serves() {
+        let check = |status: Value, expected| assert_eq!(standing(&status), expected);
+        check(json!({}), "");
+        check(json!({ "active": { "generation": 1 } }), "good");
+        check(json!({ "active": { "generation": 1, "restored": true } }), "good, restored from disk");
+        let probation = json!({ "active": {}, "probation": { "until": "2026-11-21T13:00:30Z", "maxFaults": 5 } });
+        check(probation, "probation until 2026-11-21T13:00:30Z");
     }
 
     #[test]
