@@ -11,5 +11,6 @@ mod life;
 mod plugin_tools;
 mod plugins;
 mod problems;
+mod registries;
 mod streaming;
 mod world;
