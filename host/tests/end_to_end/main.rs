@@ -12,5 +12,6 @@ mod plugin_tools;
 mod plugins;
 mod problems;
 mod registries;
+mod secrets;
 mod streaming;
 mod world;
