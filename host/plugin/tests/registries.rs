@@ -298,8 +298,8 @@ fn with_tokens(module: Vec<u8>, seen: Arc<std::sync::Mutex<Vec<Recorded>>>) -> O
             let host = request.headers["host"].to_str().unwrap();
             let path = request.path.split('?').next().unwrap();
             match (path, authorization.as_deref()) {
-                // `tester:penstock`
-                ("/token", Some("Basic dGVzdGVyOnBlbnN0b2Nr")) => Answer::new(200).body(r#"{"token": "t0ken"}"#),
+                // `tester:correct-horse`
+                ("/token", Some("Basic dGVzdGVyOmNvcnJlY3QtaG9yc2U=")) => Answer::new(200).body(r#"{"token": "t0ken"}"#),
                 ("/token", None) if request.body.starts_with(b"grant_type=refresh_token") => {
                     Answer::new(200).body(r#"{"access_token": "t0ken"}"#)
                 }

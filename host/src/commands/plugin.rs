@@ -11,6 +11,9 @@ mod check;
 mod inspect;
 mod module;
 mod new;
+mod pull;
+mod push;
+mod registry;
 mod schema;
 mod session;
 mod subject;
@@ -35,7 +38,8 @@ The way of a plugin:
   penstock plugin test                           # exchanges through it, in the gateway's own plugin host
   penstock plugin inspect my-plugin.wasm         # what it is, what it wants, how it is configured
   penstock plugin check my-plugin.wasm --config config.yaml   # would a gateway take it? Its own validator answers
-  penstock plugin bench my-plugin.wasm           # what it costs an exchange"
+  penstock plugin bench my-plugin.wasm           # what it costs an exchange
+  penstock plugin push my-plugin.wasm ghcr.io/acme/my-plugin:1.0.0   # into a registry, for gateways to fetch"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -50,6 +54,8 @@ enum Command {
     Check(check::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
+    Push(push::Args),
+    Pull(pull::Args),
 }
 
 /// Do what was asked.
@@ -61,6 +67,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Push(args) => push::run(&args),
+        Command::Pull(args) => pull::run(&args),
     }
 }
 

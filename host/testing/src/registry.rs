@@ -23,9 +23,9 @@ use crate::gateway::free_port;
 /// Who may use a registry that wants a login, and how.
 pub const USERNAME: &str = "tester";
 /// Its password.
-pub const PASSWORD: &str = "penstock";
+pub const PASSWORD: &str = "correct-horse";
 /// The same as `htpasswd -B` writes it.
-const HTPASSWD: &str = "tester:$2b$05$7rW3m5/ouj/OM7Zem9lpAuX2zRXqf.o07irb/L41l1NkI.sBAb.Ba\n";
+const HTPASSWD: &str = "tester:$2b$05$hFNF16l2gHbuYvzKGnZ2MuGgi8eeb1sybE.1ecIcbfnUGk4.KNnFK\n";
 
 /// A running registry. Dropping it ends the process and removes what was pushed.
 pub struct Registry {

@@ -11,5 +11,7 @@ mod life;
 mod plugin_tools;
 mod plugins;
 mod problems;
+mod registries;
+mod secrets;
 mod streaming;
 mod world;

@@ -67,6 +67,11 @@ impl WorldBuilder {
         self
     }
 
+    pub(crate) fn argument(mut self, argument: impl Into<std::ffi::OsString>) -> Self {
+        self.builder = self.builder.argument(argument);
+        self
+    }
+
     pub(crate) async fn start(self) -> World {
         World { gateway: self.builder.start().await, origin: self.origin, port: self.port }
     }

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use penstock_core::{
     ResourceRef,
-    plugin::{BodyOverflow, FailurePolicy, Hooks, PluginSpec, PolicyCall, Revision, RouteCall},
+    plugin::{BodyOverflow, FailurePolicy, Hooks, PluginSpec, PolicyCall, Redacted, Revision, RouteCall},
     reason::Reason,
     route::Failure,
 };
@@ -67,6 +67,8 @@ pub(crate) struct PluginEvaluation {
     pub(crate) spec: Option<Arc<PluginSpec>>,
     pub(crate) refused: Option<Problem>,
     pub(crate) unresolved: Option<Problem>,
+    /// Values of Secrets in the configuration: a plugin may repeat them in what it says of it.
+    pub(crate) secrets: Vec<Redacted>,
 }
 
 /// Evaluations by plugin, as long as what they read stays the same.

@@ -41,10 +41,16 @@ pub struct PulledModule {
     pub manifest: Sha256,
 }
 
-/// Why a registry did not give or take a module: one sentence that says what to do.
+/// Why a registry did not give or take a module: one sentence that says all of it, so there is no source to be printed behind it.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct RegistryError(#[from] FetchError);
+#[error("{0}")]
+pub struct RegistryError(FetchError);
+
+impl From<FetchError> for RegistryError {
+    fn from(error: FetchError) -> Self {
+        Self(error)
+    }
+}
 
 impl RegistryClient {
     /// A client that trusts the authorities of this machine.

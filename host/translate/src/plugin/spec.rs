@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::ByteString;
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{Capabilities, PluginLimits, PluginSpec, SecretPlace},
+    plugin::{Capabilities, PluginLimits, PluginSpec, Redacted, SecretPlace},
 };
 use serde_json::Value;
 
@@ -54,7 +54,8 @@ pub(super) fn evaluate(
         refused.push(Problem::unsupported(message));
     }
     let capabilities = capabilities(spec, &mut refused);
-    let config = config(view, id, spec, &mut refused, &mut unresolved);
+    let mut repeatable = Vec::new();
+    let config = config(view, id, spec, &mut repeatable, &mut refused, &mut unresolved);
     let rollout = rollout::evaluate(spec, &mut refused);
     let secrets = spec.secret_refs.iter().map(place).collect();
     let whole = refused.is_empty() && unresolved.is_empty();
@@ -71,7 +72,7 @@ pub(super) fn evaluate(
         })
     });
     let merged = |problems: &[Problem]| problems.first().map(|first| Problem::new(first.reason, sentences(problems)));
-    PluginEvaluation { spec, refused: merged(&refused), unresolved: merged(&unresolved) }
+    PluginEvaluation { spec, refused: merged(&refused), unresolved: merged(&unresolved), secrets: repeatable }
 }
 
 fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
@@ -120,6 +121,7 @@ fn config(
     view: &View<'_>,
     id: &ResourceRef,
     spec: &WasmPluginSpec,
+    secrets: &mut Vec<Redacted>,
     refused: &mut Vec<Problem>,
     unresolved: &mut Vec<Problem>,
 ) -> Value {
@@ -127,6 +129,7 @@ fn config(
     for (index, reference) in spec.secret_refs.iter().enumerate() {
         match secret_text(view, id, reference) {
             Ok(text) => {
+                secrets.push(Redacted::from(text.as_str()));
                 if let Err(error) = pointer::put(&mut config, &reference.pointer, Value::String(text)) {
                     refused.push(Problem::new("Invalid", format!("spec.secretRefs[{index}].as: {error}")));
                 }
