@@ -328,7 +328,7 @@ fn test_says_what_is_wrong_with_its_file() {
         .ends_with(1)
         .says("exchanges[0] (a)")
         .says("`nobody` is no address");
-    test("[]", &[]).ends_with(1).says("nothing would be tested");
+    test(" []\n", &[]).ends_with(1).says("nothing would be tested");
     test("- name: a\n", &["--module", "/gone.wasm"]).ends_with(1).says("there is no file /gone.wasm");
     run(&["test", "/nowhere/exchanges.yaml"]).ends_with(1).says("penstock plugin new");
     let schema = run(&["test", "--schema"]).ends_with(0).out;
