@@ -78,8 +78,11 @@ struct Sources {
     downloads: Downloads,
     metrics: Arc<FetchMetrics>,
     /// Whoever downloads something holds its lock. Keyed by place and digest: who waits must not depend on another server than its own.
-    downloading: Mutex<HashMap<(String, Sha256), Arc<tokio::sync::Mutex<()>>>>,
+    downloading: Mutex<HashMap<(String, Sha256), Turn>>,
 }
+
+/// Held while something is downloaded.
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl Fetcher {
     /// Start the thread. Downloads are kept in `downloads`, or in memory if there is no such directory.

@@ -299,7 +299,9 @@ fn with_tokens(module: Vec<u8>, seen: Arc<std::sync::Mutex<Vec<Recorded>>>) -> O
             let path = request.path.split('?').next().unwrap();
             match (path, authorization.as_deref()) {
                 // `tester:correct-horse`
-                ("/token", Some("Basic dGVzdGVyOmNvcnJlY3QtaG9yc2U=")) => Answer::new(200).body(r#"{"token": "t0ken"}"#),
+                ("/token", Some("Basic dGVzdGVyOmNvcnJlY3QtaG9yc2U=")) => {
+                    Answer::new(200).body(r#"{"token": "t0ken"}"#)
+                }
                 ("/token", None) if request.body.starts_with(b"grant_type=refresh_token") => {
                     Answer::new(200).body(r#"{"access_token": "t0ken"}"#)
                 }

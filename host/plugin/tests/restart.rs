@@ -58,7 +58,9 @@ fn prepared(last: i64) -> (Disk, ActiveRevision) {
     let disk = Disk::new();
     fs::write(disk.module(), Guest::faulty_code("unreachable").build()).unwrap();
     let host = disk.start();
-    let active = (1..=last).map(|n| host.activate(&from_file(&disk.module(), n))).last().unwrap();
+    let mut generations = (1..=last).map(|n| host.activate(&from_file(&disk.module(), n)));
+    let first = generations.next().expect("there is a first");
+    let active = generations.fold(first, |_, newer| newer);
     drop(host);
     (disk, active)
 }

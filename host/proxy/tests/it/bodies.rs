@@ -40,7 +40,9 @@ struct Script {
 
 /// What was called, and how exchanges ended.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<(Vec<String>, Vec<(&'static str, Summary)>)>>);
+struct Log(Arc<Mutex<(Vec<String>, Ends)>>);
+
+type Ends = Vec<(&'static str, Summary)>;
 
 impl Log {
     fn note(&self, what: String) {

@@ -23,8 +23,8 @@ pub(super) struct Difference {
 struct Differences(Vec<Difference>);
 
 impl Differences {
-    fn add(&mut self, field: impl Into<String>, wanted: impl ToString, found: impl ToString) {
-        self.0.push(Difference { field: field.into(), wanted: wanted.to_string(), found: found.to_string() });
+    fn add(&mut self, field: impl Into<String>, wanted: impl Into<String>, found: impl Into<String>) {
+        self.0.push(Difference { field: field.into(), wanted: wanted.into(), found: found.into() });
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) fn compare(expected: &Expected, outcome: &Outcome) -> Vec<Difference>
         differences.add("candidate", wanted, found);
     }
     if let Some(wanted) = &expected.rejected {
-        differences.add("rejected", wanted, "the configuration was accepted");
+        differences.add("rejected", wanted.to_string(), "the configuration was accepted");
     }
     differences.0
 }
@@ -85,11 +85,11 @@ fn end(expected: &Expected, end: &End, differences: &mut Differences) {
         // A rejection that was wanted is said to be missing, which is enough.
         (_, None, None, None) if expected.rejected.is_some() => {}
         (end @ End::Aborted(_), None, None, None) => {
-            differences.add("aborted", "an exchange that is not given up", ending(end))
+            differences.add("aborted", "an exchange that is not given up", ending(end));
         }
         (end @ End::Fault(..), None, None, None) => differences.add("fault", "no fault", ending(end)),
         (end @ End::Reply(_), None, None, None) => {
-            differences.add("reply", "no answer of the plugin itself", ending(end))
+            differences.add("reply", "no answer of the plugin itself", ending(end));
         }
     }
 }
@@ -106,7 +106,7 @@ fn ending(end: &End) -> String {
 
 fn refusal(field: &str, wanted: &Refusal, kind: &str, message: &str, differences: &mut Differences) {
     if wanted.kind().is_some_and(|wanted| wanted != kind) || !message.contains(wanted.message()) {
-        differences.add(field, wanted, format!("{kind}: {message}"));
+        differences.add(field, wanted.to_string(), format!("{kind}: {message}"));
     }
 }
 
@@ -139,7 +139,7 @@ fn response(
     differences: &mut Differences,
 ) {
     if let Some(wanted) = wanted.status.filter(|wanted| *wanted != status) {
-        differences.add(format!("{field}.status"), wanted, status);
+        differences.add(format!("{field}.status"), wanted.to_string(), status.to_string());
     }
     headers(&format!("{field}.headers"), &wanted.headers, found, differences);
     absent(&format!("{field}.absent"), &wanted.absent, found, differences);
@@ -151,7 +151,7 @@ fn headers(field: &str, wanted: &HeadersWanted, found: &HeaderMap, differences: 
     for (name, wanted) in &wanted.0 {
         let values: Vec<&[u8]> = found.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
         if !wanted.fit(&values) {
-            differences.add(format!("{field}.{name}"), wanted, shown(values));
+            differences.add(format!("{field}.{name}"), wanted.to_string(), shown(values));
         }
     }
 }
@@ -171,7 +171,7 @@ fn body(field: &str, wanted: Option<&BodyWanted>, found: &[u8], differences: &mu
             BodyWanted::Size(_) => format!("{} bytes", found.len()),
             _ => excerpt(found),
         };
-        differences.add(field, wanted, found);
+        differences.add(field, wanted.to_string(), found);
     }
 }
 
@@ -216,6 +216,7 @@ mod tests {
     }
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "what is wanted is written where it is checked")]
     fn check(wanted: Value, outcome: &Outcome, fields: &[&str]) {
         let found = compare(&expected(wanted.clone()), outcome);
         assert_eq!(found.iter().map(|it| it.field.as_str()).collect::<Vec<_>>(), fields, "{wanted} {found:#?}");

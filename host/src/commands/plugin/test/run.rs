@@ -78,7 +78,7 @@ impl Prepared {
         let time = start.elapsed();
         let end = match result {
             Ok(response) => End::Response(response),
-            Err(Early::Stop(Stop::Reply(reply))) => End::Reply(reply),
+            Err(Early::Stop(Stop::Reply(reply))) => End::Reply(*reply),
             Err(Early::Stop(Stop::Abort(why))) => End::Aborted(why),
             Err(Early::Fault(hook, fault)) => End::Fault(hook, fault),
         };
@@ -101,7 +101,7 @@ impl Prepared {
                 .map_err(in_hook("the request hook"))?
             {
                 Verdict::Proceed(proceed) => kept = proceed,
-                Verdict::Reply(reply) => return Err(Stop::Reply(reply).into()),
+                Verdict::Reply(reply) => return Err(Stop::Reply(reply.into()).into()),
                 Verdict::Hold => {}
             }
         }
@@ -110,7 +110,7 @@ impl Prepared {
         if call.hooks.response {
             let answer = session.wait(worker.on_response(call, &kept, &facts, &mut response.head));
             if let Verdict::Reply(reply) = answer.map_err(in_hook("the response hook"))? {
-                return Err(Stop::Reply(reply).into());
+                return Err(Stop::Reply(reply.into()).into());
             }
         }
         Ok(response)

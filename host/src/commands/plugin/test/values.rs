@@ -299,8 +299,8 @@ mod tests {
 
     use super::*;
 
-    fn wanted(value: Value) -> ValuesWanted {
-        values_wanted(&value).unwrap()
+    fn wanted(value: &Value) -> ValuesWanted {
+        values_wanted(value).unwrap()
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         ];
         for (pattern, values, fits) in table {
             let values: Vec<&[u8]> = values.into_iter().map(str::as_bytes).collect();
-            assert_eq!(wanted(pattern.clone()).fit(&values), fits, "{pattern} {values:?}");
+            assert_eq!(wanted(&pattern).fit(&values), fits, "{pattern} {values:?}");
         }
         for wrong in [json!(null), json!({ "contians": "x" }), json!({ "present": false }), json!([null]), json!({})] {
             assert!(values_wanted(&wrong).unwrap_err().contains("`absent`"), "{wrong}");
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn bodies_are_read_in_every_form() {
-        let given = |value: Value| serde_json::from_value::<BodyGiven>(value);
+        let given = serde_json::from_value::<BodyGiven>;
         let pieces = |value: Value| match given(value).unwrap() {
             BodyGiven::Pieces(pieces) => pieces.iter().map(|piece| piece.len()).collect::<Vec<_>>(),
             other => panic!("{other:?}"),

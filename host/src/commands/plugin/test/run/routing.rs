@@ -65,7 +65,7 @@ impl Prepared {
         match answer.map_err(in_hook("the choice"))? {
             Choice::Default => *chosen = Some("default".into()),
             Choice::Misfit(fault) => return Err(Early::Fault("the choice", fault)),
-            Choice::Reply(reply) => return Err(Stop::Reply(reply).into()),
+            Choice::Reply(reply) => return Err(Stop::Reply(reply.into()).into()),
             Choice::Candidate { index, response_edits } => {
                 *chosen =
                     names.and_then(|backends| backends.backends.get(index)).map(|backend| backend.name.to_string());

@@ -20,7 +20,7 @@ const CHUNK: usize = 64 << 10;
 /// What a plugin can do to an exchange beside letting it pass.
 pub(super) enum Stop {
     /// It answers itself.
-    Reply(Response<Bytes>),
+    Reply(Box<Response<Bytes>>),
     /// It gives the exchange up, or the gateway does because of it.
     Abort(String),
 }
@@ -114,7 +114,7 @@ impl<'a> Streaming<'a> {
                     held = None;
                     out.extend_from_slice(&other.unwrap_or(chunk.bytes));
                 }
-                BodyVerdict::Reply(reply) => return Err(Stop::Reply(reply).into()),
+                BodyVerdict::Reply(reply) => return Err(Stop::Reply(reply.into()).into()),
                 BodyVerdict::Abort(why) => return Err(Stop::Abort(why).into()),
             }
         }
@@ -148,7 +148,7 @@ fn holds(verdict: Verdict) -> Result<bool, Early> {
     match verdict {
         Verdict::Proceed(_) => Ok(false),
         Verdict::Hold => Ok(true),
-        Verdict::Reply(reply) => Err(Stop::Reply(reply).into()),
+        Verdict::Reply(reply) => Err(Stop::Reply(reply.into()).into()),
     }
 }
 
