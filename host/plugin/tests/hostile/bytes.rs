@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use penstock_plugin_host::validator::ValidationLimits;
-use wasmparser::Parser;
+use wasmparser::{Parser, Payload};
 
 use crate::{
     EMPTY_EXPORTS, bytes, component, refuses, refuses_with,
@@ -70,14 +70,24 @@ fn machine_code() -> Vec<u8> {
 fn cut_off_at_every_boundary_of_sections() {
     let whole = Guest::default().build();
     let mut cases = Vec::new();
+    let mut promised_code = false;
     for payload in Parser::new(0).parse_all(&whole) {
-        let section = payload.unwrap().as_section().map(|(_, range)| range.end);
+        let payload = payload.unwrap();
+        match &payload {
+            Payload::FunctionSection(functions) => promised_code = functions.count() > 0,
+            Payload::CodeSectionStart { .. } | Payload::End(_) => promised_code = false,
+            _ => {}
+        }
+        let section = payload.as_section().map(|(_, range)| range.end);
         let Some(end) = section.filter(|end| *end < whole.len() / 2) else { continue };
         let cut = |name: &str, len, reason, part| bytes(&format!("{name} {len}"), &whole[..len], reason, part);
         cases.push(cut("before", end - 1, "InvalidModule", "malformed at byte"));
         cases.push(cut("behind", end + 1, "InvalidModule", "malformed at byte"));
         // At a boundary, also of a module within, what is there is well-formed; what exports is missing.
-        cases.push(cut("at", end, "NotAPlugin", "does not export"));
+        // Unless functions were announced whose code does not follow.
+        let (reason, part) =
+            if promised_code { ("InvalidModule", "code section is absent") } else { ("NotAPlugin", "does not export") };
+        cases.push(cut("at", end, reason, part));
     }
     assert!(cases.len() >= 30, "{}", cases.len());
     refuses(cases);
