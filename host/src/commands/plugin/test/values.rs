@@ -332,7 +332,7 @@ mod tests {
     fn bodies_are_read_in_every_form() {
         let given = serde_json::from_value::<BodyGiven>;
         let pieces = |value: Value| match given(value).unwrap() {
-            BodyGiven::Pieces(pieces) => pieces.iter().map(bytes::Bytes::len).collect::<Vec<_>>(),
+            BodyGiven::Pieces(pieces) => pieces.iter().map(Bytes::len).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         };
         assert_eq!(pieces(json!("abc")), [3]);
