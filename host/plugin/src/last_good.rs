@@ -99,8 +99,18 @@ pub(crate) struct LastGood {
     limit: u64,
     blobs: Arc<Blobs>,
     indexes: Indexes,
-    /// The lock goes with the file.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock of the directory. It is given back by name and not by closing the file: a validator that is being started at that moment shares
+/// the file until it runs its own program, and the lock would stay for as long.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What could go wrong is that it is lost already.
+        let _ = self.0.unlock();
+    }
 }
 
 impl LastGood {
@@ -207,7 +217,7 @@ impl LastGood {
     }
 }
 
-fn lock(directory: &Path) -> Result<File, OpenError> {
+fn lock(directory: &Path) -> Result<Lock, OpenError> {
     let path = directory.join("lock");
     let failed = |source| OpenError::Directory { path: path.clone(), source };
     let file = disk::open_lock(&path).map_err(failed)?;
@@ -222,7 +232,7 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
     // Only tells others who it is; a full disk is no reason not to start.
     let _ = disk::write_lock(&file);
-    Ok(file)
+    Ok(Lock(file))
 }
 
 #[cfg(test)]
