@@ -47,21 +47,16 @@ fn route(world: World, at: usize) -> Arc<Route> {
         (PathMatch::prefix(&format!("/service-{at}/api")), vec![canary]),
     ];
     let rule = |(index, (path, headers)): (_, (Result<PathMatch, _>, _))| {
-        Arc::new(Rule {
-            id: RuleId { route: id.clone(), index, name: None },
-            matches: vec![RuleMatch {
+        Arc::new(Rule::new(
+            RuleId { route: id.clone(), index, name: None },
+            vec![RuleMatch {
                 path: path.expect("the paths are well-formed"),
                 method: None,
                 headers,
                 query: Vec::new(),
             }],
-            request_headers: None,
-            response_headers: None,
-            rewrite: None,
-            policies: Vec::new(),
-            route_plugin: None,
-            action: Action::Fail(Failure { reason: Reason::NoBackend, message: "bench".into() }),
-        })
+            Action::Fail(Failure { reason: Reason::NoBackend, message: "bench".into() }),
+        ))
     };
     Arc::new(Route {
         id: id.clone(),

@@ -51,6 +51,11 @@ impl ResourceRef {
         Self { kind, namespace: namespace.into(), name: name.into() }
     }
 
+    /// `namespace/name`, where the kind is plain: the form of a plugin's name in logs, metrics and on disk.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
     /// Alphabetical by `namespace/name` as one text, which is how Gateway API settles what age does not: `a-b/x` comes before `a/x`. Then by
     /// kind.
     pub fn by_full_name(&self, other: &Self) -> Ordering {

@@ -80,6 +80,14 @@ pub struct Rule {
     pub action: Action,
 }
 
+impl Rule {
+    /// A rule without filters and plugins.
+    pub fn new(id: RuleId, matches: Vec<RuleMatch>, action: Action) -> Self {
+        let (request_headers, response_headers, rewrite, route_plugin) = (None, None, None, None);
+        Self { id, matches, request_headers, response_headers, rewrite, policies: Vec::new(), route_plugin, action }
+    }
+}
+
 /// What becomes of a request that a rule took.
 #[derive(Debug, Clone, Serialize)]
 pub enum Action {
@@ -162,6 +170,13 @@ pub struct WeightedBackend {
     /// Likewise, in place of that of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<UrlRewrite>,
+}
+
+impl WeightedBackend {
+    /// A reference without filters of its own.
+    pub fn new(name: impl Into<Arc<str>>, weight: u32, target: Target) -> Self {
+        Self { name: name.into(), weight, target, request_headers: None, response_headers: None, rewrite: None }
+    }
 }
 
 /// What a backend reference resolved to.
@@ -347,13 +362,12 @@ mod tests {
     use super::*;
 
     fn backends(weights: &[u32]) -> WeightedBackends {
-        WeightedBackends::new(weights.iter().map(|&weight| WeightedBackend {
-            name: format!("default/{weight}:80").into(),
-            weight,
-            target: Target::Fail(Failure { reason: Reason::InvalidBackend, message: "".into() }),
-            request_headers: None,
-            response_headers: None,
-            rewrite: None,
+        WeightedBackends::new(weights.iter().map(|&weight| {
+            WeightedBackend::new(
+                format!("default/{weight}:80"),
+                weight,
+                Target::Fail(Failure { reason: Reason::InvalidBackend, message: "".into() }),
+            )
         }))
     }
 

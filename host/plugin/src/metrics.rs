@@ -271,7 +271,7 @@ pub(crate) struct CallMetrics {
 
 impl CallMetrics {
     fn new(families: &Arc<PluginMetrics>, plugin: &ResourceRef) -> Self {
-        let label = format!("{}/{}", plugin.namespace, plugin.name);
+        let label = plugin.full_name();
         Self {
             calls: Default::default(),
             seconds: Default::default(),

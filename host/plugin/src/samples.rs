@@ -171,22 +171,16 @@ fn headers(
 
 /// What route plugins choose from.
 fn with_backends(id: RuleId) -> Rule {
-    let backend = |name: &str| WeightedBackend {
-        name: name.into(),
-        weight: 1,
-        target: Target::Fail(Failure { reason: Reason::NoEndpoint, message: "a sample has no endpoints".into() }),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
+    let backend = |name: &str| {
+        WeightedBackend::new(
+            name,
+            1,
+            Target::Fail(Failure { reason: Reason::NoEndpoint, message: "a sample has no endpoints".into() }),
+        )
     };
-    Rule {
+    Rule::new(
         id,
-        matches: Vec::new(),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-        policies: Vec::new(),
-        route_plugin: None,
-        action: Action::Forward(WeightedBackends::all(vec![backend("penstock/a:80"), backend("penstock/b:80")])),
-    }
+        Vec::new(),
+        Action::Forward(WeightedBackends::all(vec![backend("penstock/a:80"), backend("penstock/b:80")])),
+    )
 }

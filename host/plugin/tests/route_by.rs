@@ -31,25 +31,13 @@ fn shop(backends: &[(&str, u32)]) -> Shop {
     let sets: Vec<_> = backends.iter().map(|_| Arc::new(ArcSwap::from_pointee(ready()))).collect();
     let weighted = backends.iter().zip(&sets).map(|((name, weight), endpoints)| {
         let key = BackendKey { name: (*name).into(), port: 80, protocol: BackendProtocol::Http1, tls: None };
-        WeightedBackend {
-            name: format!("{name}:80").as_str().into(),
-            weight: *weight,
-            target: Target::Backend(Arc::new(Backend { key, endpoints: Arc::clone(endpoints) })),
-            request_headers: None,
-            response_headers: None,
-            rewrite: None,
-        }
+        WeightedBackend::new(
+            format!("{name}:80").as_str(),
+            *weight,
+            Target::Backend(Arc::new(Backend { key, endpoints: Arc::clone(endpoints) })),
+        )
     });
-    let rule = Rule {
-        id: rule(),
-        matches: vec![],
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-        policies: vec![],
-        route_plugin: None,
-        action: Action::Forward(WeightedBackends::all(weighted.collect())),
-    };
+    let rule = Rule::new(rule(), vec![], Action::Forward(WeightedBackends::all(weighted.collect())));
     Shop { rule: Arc::new(rule), endpoints: sets }
 }
 

@@ -26,14 +26,7 @@ fn backend(name: &str, weight: u32, endpoints: usize) -> WeightedBackend {
         BackendKey { name: service.into(), port: port.parse().unwrap(), protocol: BackendProtocol::Http1, tls: None };
     let endpoints = (0..endpoints).map(|index| Endpoint::Name(format!("pod-{index}").into(), 80)).collect();
     let endpoints = Arc::new(ArcSwap::from_pointee(EndpointSet { endpoints }));
-    WeightedBackend {
-        name: name.into(),
-        weight,
-        target: Target::Backend(Arc::new(Backend { key, endpoints })),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-    }
+    WeightedBackend::new(name, weight, Target::Backend(Arc::new(Backend { key, endpoints })))
 }
 
 /// `default/a:80` with two endpoints, `default/b:81` with none, and a reference that does not resolve.
@@ -44,20 +37,15 @@ fn three() -> Arc<Rule> {
         target: Target::Fail(failure),
         ..backend("default/broken:82", 1, 0)
     };
-    Arc::new(Rule {
-        id: rule(),
-        matches: vec![],
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-        policies: vec![],
-        route_plugin: None,
-        action: Action::Forward(WeightedBackends::all(vec![
+    Arc::new(Rule::new(
+        rule(),
+        vec![],
+        Action::Forward(WeightedBackends::all(vec![
             backend("default/a:80", 9, 2),
             backend("default/b:81", 0, 0),
             broken,
         ])),
-    })
+    ))
 }
 
 fn asking(what: &'static str) -> request::Parts {

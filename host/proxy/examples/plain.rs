@@ -65,22 +65,14 @@ fn snapshot(listen: SocketAddr, origin: SocketAddr, protocol: BackendProtocol) -
 fn rule(origin: SocketAddr, protocol: BackendProtocol) -> Rule {
     let key = BackendKey { name: "default/origin".into(), port: origin.port(), protocol, tls: None };
     let endpoints = EndpointSet { endpoints: vec![Endpoint::Address(origin)] };
-    let backend = WeightedBackend {
-        name: "default/backend:80".into(),
-        weight: 1,
-        target: Target::Backend(Arc::new(Backend { key, endpoints: Arc::new(ArcSwap::from_pointee(endpoints)) })),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-    };
-    Rule {
-        id: RuleId { route: ResourceRef::new(Kind::HTTPRoute, "default", "plain"), index: 0, name: None },
-        matches: vec![RuleMatch { path: PathMatch::Prefix("".into()), method: None, headers: vec![], query: vec![] }],
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-        policies: vec![],
-        route_plugin: None,
-        action: Action::Forward(WeightedBackends::new([backend])),
-    }
+    let backend = WeightedBackend::new(
+        "default/backend:80",
+        1,
+        Target::Backend(Arc::new(Backend { key, endpoints: Arc::new(ArcSwap::from_pointee(endpoints)) })),
+    );
+    Rule::new(
+        RuleId { route: ResourceRef::new(Kind::HTTPRoute, "default", "plain"), index: 0, name: None },
+        vec![RuleMatch { path: PathMatch::Prefix("".into()), method: None, headers: vec![], query: vec![] }],
+        Action::Forward(WeightedBackends::new([backend])),
+    )
 }

@@ -41,16 +41,11 @@ pub(super) fn route(name: &str, created: i64, hostnames: &[&str], rules: &[&[&st
     let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
     let id = ResourceRef::new(Kind::HTTPRoute, namespace, name);
     let rule = |(index, conditions): (u32, &&[&str])| {
-        Arc::new(Rule {
-            id: RuleId { route: id.clone(), index, name: None },
-            matches: conditions.iter().map(|text| condition(text)).collect(),
-            request_headers: None,
-            response_headers: None,
-            rewrite: None,
-            policies: Vec::new(),
-            route_plugin: None,
-            action: Action::Fail(Failure { reason: Reason::NoBackend, message: "none".into() }),
-        })
+        Arc::new(Rule::new(
+            RuleId { route: id.clone(), index, name: None },
+            conditions.iter().map(|text| condition(text)).collect(),
+            Action::Fail(Failure { reason: Reason::NoBackend, message: "none".into() }),
+        ))
     };
     Arc::new(Route {
         id: id.clone(),

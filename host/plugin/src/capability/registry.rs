@@ -53,7 +53,7 @@ impl Registry {
     /// A bucket of another limit, window or algorithm is another bucket: what was counted against the old rule says nothing about the new
     /// one. The old one stays for revisions that still serve with it.
     pub(crate) fn open(&self, spec: &PluginSpec, name: &str, now: Nanos) -> Stores {
-        let plugin = format!("{}/{}", spec.plugin.namespace, spec.plugin.name);
+        let plugin = spec.plugin.full_name();
         let mut state = self.lock();
         let state = &mut *state;
         let Capabilities { rate_limits, .. } = &spec.capabilities;

@@ -96,15 +96,15 @@ impl Downloads {
     /// What this plugin's reference was resolved to.
     pub(crate) fn resolved(&self, plugin: &ResourceRef, reference: &str) -> Option<Sha256> {
         let tags = self.tags();
-        tags.get(&key(plugin)).filter(|tag| tag.reference == reference)?.manifest.parse().ok()
+        tags.get(&plugin.full_name()).filter(|tag| tag.reference == reference)?.manifest.parse().ok()
     }
 
     /// Remember what this plugin's reference was resolved to.
     pub(crate) fn resolve(&self, plugin: &ResourceRef, reference: &str, manifest: Sha256) {
         let tag = Tag { reference: reference.into(), manifest: manifest.to_string() };
         let mut tags = self.tags();
-        if tags.get(&key(plugin)) != Some(&tag) {
-            tags.insert(key(plugin), tag);
+        if tags.get(&plugin.full_name()) != Some(&tag) {
+            tags.insert(plugin.full_name(), tag);
             self.write_tags(&tags);
         }
     }
@@ -112,7 +112,7 @@ impl Downloads {
     /// The plugin is gone: if it comes back, its tag is resolved anew.
     pub(crate) fn forget(&self, plugin: &ResourceRef) {
         let mut tags = self.tags();
-        if tags.remove(&key(plugin)).is_some() {
+        if tags.remove(&plugin.full_name()).is_some() {
             self.write_tags(&tags);
         }
     }
@@ -158,10 +158,6 @@ impl Recent {
             self.size -= oldest.len();
         }
     }
-}
-
-fn key(plugin: &ResourceRef) -> String {
-    format!("{}/{}", plugin.namespace, plugin.name)
 }
 
 /// Reading counts as use.

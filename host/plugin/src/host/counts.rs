@@ -125,5 +125,5 @@ impl StoreCounts {
 }
 
 fn labels(plugin: &ResourceRef) -> PluginLabels {
-    PluginLabels { plugin: format!("{}/{}", plugin.namespace, plugin.name) }
+    PluginLabels { plugin: plugin.full_name() }
 }

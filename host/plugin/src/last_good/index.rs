@@ -92,17 +92,17 @@ impl Index {
         let readable = |slot: &Slot| whole(&slot.record) && whole(&slot.module);
         let mut plugins: BTreeMap<String, Kept> = BTreeMap::new();
         for plugin in &set.plugins {
-            if let Some(kept) = self.plugins.get(&key(plugin)) {
-                plugins.insert(key(plugin), kept.clone());
+            if let Some(kept) = self.plugins.get(&plugin.full_name()) {
+                plugins.insert(plugin.full_name(), kept.clone());
             }
         }
         for good in set.good.iter().filter(|good| set.plugins.contains(&good.plugin)) {
-            let kept = plugins.entry(key(&good.plugin)).or_default();
+            let kept = plugins.entry(good.plugin.full_name()).or_default();
             let before = std::mem::take(kept);
             *kept = before.followed_by(good, readable);
         }
         for (plugin, kept) in &mut plugins {
-            let condemned = set.condemned.iter().find(|(condemned, _)| key(condemned) == *plugin);
+            let condemned = set.condemned.iter().find(|(condemned, _)| condemned.full_name() == *plugin);
             kept.condemned = condemned.map(|(_, condemned)| condemned.clone());
         }
         Self { sequence: self.sequence + 1, plugins }
@@ -178,8 +178,4 @@ impl Indexes {
     pub(super) fn blobs(&self) -> impl Iterator<Item = &BlobName> {
         self.newest.blobs().chain(self.older.iter().flat_map(Index::blobs))
     }
-}
-
-fn key(plugin: &ResourceRef) -> String {
-    format!("{}/{}", plugin.namespace, plugin.name)
 }

@@ -32,14 +32,7 @@ async fn ask(action: Action) -> penstock_testing::client::Response {
 async fn broken_configuration() {
     let failure = || Failure { reason: Reason::InvalidBackend, message: "Service default/x not found".into() };
     check(&ask(Action::Fail(failure())).await, Reason::InvalidBackend);
-    let reference = WeightedBackend {
-        name: "default/backend:80".into(),
-        weight: 1,
-        target: Target::Fail(failure()),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-    };
+    let reference = WeightedBackend::new("default/backend:80", 1, Target::Fail(failure()));
     check(&ask(Action::Forward(WeightedBackends::new([reference]))).await, Reason::InvalidBackend);
     check(&ask(Action::Forward(WeightedBackends::new([]))).await, Reason::NoBackend);
     check(&ask(forward(backend("empty", BackendProtocol::Http1, None, &[]))).await, Reason::NoEndpoint);

@@ -101,13 +101,12 @@ struct World {
 
 /// Backends of the rule: the first has all the weight, the second none, the third no endpoint, the fourth is no backend.
 fn backends(origins: &[Origin; 2]) -> Vec<WeightedBackend> {
-    let to = |name: &str, weight: u32, endpoints: &[_]| WeightedBackend {
-        name: name.into(),
-        weight,
-        target: Target::Backend(Arc::new(backend(name, BackendProtocol::Http1, None, endpoints))),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
+    let to = |name: &str, weight: u32, endpoints: &[_]| {
+        WeightedBackend::new(
+            name,
+            weight,
+            Target::Backend(Arc::new(backend(name, BackendProtocol::Http1, None, endpoints))),
+        )
     };
     let failure = Failure { reason: Reason::InvalidBackend, message: "".into() };
     let lost = WeightedBackend { target: Target::Fail(failure), ..to("lost", 0, &[]) };

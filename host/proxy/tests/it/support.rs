@@ -143,16 +143,11 @@ pub(crate) fn rule(action: Action) -> Rule {
 /// A rule for a path prefix.
 pub(crate) fn rule_on(prefix: &str, action: Action) -> Rule {
     let matches = RuleMatch { path: PathMatch::Prefix(prefix.into()), method: None, headers: vec![], query: vec![] };
-    Rule {
-        id: RuleId { route: ResourceRef::new(Kind::HTTPRoute, "default", "route"), index: 0, name: None },
-        matches: vec![matches],
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-        policies: vec![],
-        route_plugin: None,
+    Rule::new(
+        RuleId { route: ResourceRef::new(Kind::HTTPRoute, "default", "route"), index: 0, name: None },
+        vec![matches],
         action,
-    }
+    )
 }
 
 /// To these endpoints over HTTP/1.1.
@@ -166,14 +161,11 @@ pub(crate) fn to_h2(endpoints: &[SocketAddr]) -> Rule {
 }
 
 pub(crate) fn forward(backend: Backend) -> Action {
-    Action::Forward(WeightedBackends::new([WeightedBackend {
-        name: "default/backend:80".into(),
-        weight: 1,
-        target: Target::Backend(Arc::new(backend)),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-    }]))
+    Action::Forward(WeightedBackends::new([WeightedBackend::new(
+        "default/backend:80",
+        1,
+        Target::Backend(Arc::new(backend)),
+    )]))
 }
 
 pub(crate) fn backend(

@@ -72,7 +72,7 @@ fn one<'a>(
 }
 
 fn refusal(ownership: Ownership<'_>, gateway: &GatewayState<'_>, id: &ResourceRef) -> Option<Problem> {
-    let name = format!("{}/{}", gateway.id.namespace, gateway.id.name);
+    let name = gateway.id.full_name();
     if let Err(message) = allowed(ownership, gateway.gateway, &gateway.id, id) {
         return Some(Problem::new("NotAllowed", format!("spec.parentRef: Gateway `{name}` {message}")));
     }

@@ -15,16 +15,11 @@ use crate::commands::plugin::{session::Session, test::format::CandidateGiven};
 
 /// A rule with these backends, as a route plugin sees it.
 pub(super) fn rule(id: &RuleId, candidates: &[CandidateGiven]) -> Arc<Rule> {
-    Arc::new(Rule {
-        id: id.clone(),
-        matches: Vec::new(),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-        policies: Vec::new(),
-        route_plugin: None,
-        action: Action::Forward(WeightedBackends::all(candidates.iter().map(backend).collect())),
-    })
+    Arc::new(Rule::new(
+        id.clone(),
+        Vec::new(),
+        Action::Forward(WeightedBackends::all(candidates.iter().map(backend).collect())),
+    ))
 }
 
 fn backend(given: &CandidateGiven) -> WeightedBackend {
@@ -37,14 +32,11 @@ fn backend(given: &CandidateGiven) -> WeightedBackend {
     };
     let endpoint = |index| Endpoint::Name(format!("endpoint-{index}").into(), 80);
     let endpoints = EndpointSet { endpoints: (0..given.ready_endpoints).map(endpoint).collect() };
-    WeightedBackend {
-        name: given.name.as_str().into(),
-        weight: given.weight,
-        target: Target::Backend(Arc::new(Backend { key, endpoints: Arc::new(ArcSwap::from_pointee(endpoints)) })),
-        request_headers: None,
-        response_headers: None,
-        rewrite: None,
-    }
+    WeightedBackend::new(
+        given.name.as_str(),
+        given.weight,
+        Target::Backend(Arc::new(Backend { key, endpoints: Arc::new(ArcSwap::from_pointee(endpoints)) })),
+    )
 }
 
 impl Prepared {
