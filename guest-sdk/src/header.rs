@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::{Pointer, Problems};
+
 /// Which message is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -111,6 +113,36 @@ pub fn canonical(name: &str) -> Cow<'_, str> {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
         Cow::Borrowed(name)
+    }
+}
+
+/// The headers and pseudo-headers that a configuration needs, each once: collected while it is compiled, then given to the plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads(Vec<String>);
+
+impl Reads {
+    /// The place of a name among the fields that the hook gets, in any spelling of it.
+    pub fn place(&mut self, name: &str) -> usize {
+        let name = canonical(name);
+        self.0.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.0.push(name.into_owned());
+            self.0.len() - 1
+        })
+    }
+
+    /// As [`Reads::place`], for a name that the configuration gives: one that cannot be read is a problem at `at`.
+    pub fn given(&mut self, name: &str, at: &Pointer, problems: &mut Problems) -> usize {
+        let name = canonical(name);
+        if let Err(reason) = check_read(&name) {
+            problems.push(at, format!("`{name}` {reason}"));
+        }
+        self.place(&name)
+    }
+
+    /// For `Plan::request_reads`.
+    #[must_use]
+    pub fn into_names(self) -> Vec<String> {
+        self.0
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, str::FromStr};
 
+use crate::{Pointer, Problems};
+
 /// The address in the value of `:client-address`, if there is one. An IPv4 address that is written as an IPv6 one is an IPv4 address.
 #[must_use]
 pub fn parse(value: &[u8]) -> Option<IpAddr> {
@@ -30,6 +32,21 @@ pub struct Lengths {
     pub ipv4: u8,
     /// At most 128.
     pub ipv6: u8,
+}
+
+impl Lengths {
+    /// Of a configuration with the fields `ipv4PrefixLength`, 32 if left out, and `ipv6PrefixLength`, 64 if left out: a subscriber has a whole
+    /// network. A length beyond the address is a problem of its field below `at`.
+    pub fn given(ipv4: Option<u8>, ipv6: Option<u8>, at: &Pointer, problems: &mut Problems) -> Self {
+        let mut length = |given: Option<u8>, usual: u8, most: u8, field: &str| match given.unwrap_or(usual) {
+            length if length <= most => length,
+            length => {
+                problems.push(&at.at(field), format!("{length} is too long: {most} bits are the most"));
+                most
+            }
+        };
+        Self { ipv4: length(ipv4, 32, 32, "ipv4PrefixLength"), ipv6: length(ipv6, 64, 128, "ipv6PrefixLength") }
+    }
 }
 
 /// The leading bits of an address.

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use penstock_plugin::{
     Pointer, Problems,
     capability::rate_limit::{self, RateLimitError},
-    header, nearest,
+    header::{self, Reads},
+    nearest,
 };
 
 use crate::{
@@ -40,14 +41,22 @@ pub(crate) fn compile(config: &Config) -> Result<Program, Problems> {
     });
     let metrics = problems?;
     let fields = Fields::new(config.headers);
-    Ok(Program { policies, exempt, denial, fields, on_unavailable: config.on_unavailable, metrics, reads })
+    Ok(Program {
+        policies,
+        exempt,
+        denial,
+        fields,
+        on_unavailable: config.on_unavailable,
+        metrics,
+        reads: reads.into_names(),
+    })
 }
 
 /// What is known so far.
 #[derive(Default)]
 struct Compiler {
     problems: Problems,
-    reads: Vec<String>,
+    reads: Reads,
 }
 
 impl Compiler {
@@ -57,20 +66,12 @@ impl Compiler {
 
     /// The place of a header or pseudo-header among the plan's `request_reads`.
     fn read(&mut self, name: &str) -> usize {
-        let name = header::canonical(name);
-        self.reads.iter().position(|known| *known == name).unwrap_or_else(|| {
-            self.reads.push(name.into_owned());
-            self.reads.len() - 1
-        })
+        self.reads.place(name)
     }
 
     /// As [`Compiler::read`], for a name that the configuration gives.
     fn header(&mut self, name: &str, at: &Pointer) -> usize {
-        let name = header::canonical(name);
-        if let Err(reason) = header::check_read(&name) {
-            self.problem(at, format!("`{name}` {reason}"));
-        }
-        self.read(&name)
+        self.reads.given(name, at, &mut self.problems)
     }
 
     fn policies(&mut self, policies: &[PolicyConfig], at: &Pointer) -> Vec<Limit> {

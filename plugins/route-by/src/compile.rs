@@ -3,7 +3,7 @@
 mod parts;
 mod sticky;
 
-use penstock_plugin::{Plan, Pointer, Problems, RouteRequest, header};
+use penstock_plugin::{Plan, Pointer, Problems, RouteRequest, header::Reads};
 
 use crate::{
     condition::Condition,
@@ -60,14 +60,14 @@ pub(crate) fn compile(config: &Config) -> Result<Program, Problems> {
     let rules: Vec<_> = rules.filter_map(|(index, rule)| compiler.rule(rule, &at.at(index))).collect();
     let Compiler { problems, reads, names } = compiler;
     let sets_cookies = rules.iter().any(|rule| matches!(rule.target, Target::Sticky(_)));
-    problems.into_result(Program { rules, names, reads, sets_cookies })
+    problems.into_result(Program { rules, names, reads: reads.into_names(), sets_cookies })
 }
 
 /// What is known so far.
 #[derive(Default)]
 struct Compiler {
     problems: Problems,
-    reads: Vec<String>,
+    reads: Reads,
     names: Vec<BackendName>,
 }
 
@@ -78,20 +78,12 @@ impl Compiler {
 
     /// The place of a header or pseudo-header among the plan's `request_reads`.
     fn read(&mut self, name: &str) -> usize {
-        let name = header::canonical(name);
-        self.reads.iter().position(|known| *known == name).unwrap_or_else(|| {
-            self.reads.push(name.into_owned());
-            self.reads.len() - 1
-        })
+        self.reads.place(name)
     }
 
     /// As [`Compiler::read`], for a name that the configuration gives.
     fn header(&mut self, name: &str, at: &Pointer) -> usize {
-        let name = header::canonical(name);
-        if let Err(reason) = header::check_read(&name) {
-            self.problem(at, format!("`{name}` {reason}"));
-        }
-        self.read(&name)
+        self.reads.given(name, at, &mut self.problems)
     }
 
     fn rule(&mut self, config: &RuleConfig, at: &Pointer) -> Option<Rule> {

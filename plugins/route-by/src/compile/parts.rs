@@ -113,16 +113,6 @@ impl Compiler {
     }
 
     fn lengths(&mut self, config: PrefixLengths, at: &Pointer) -> Lengths {
-        let mut length = |given: Option<u8>, usual: u8, most: u8, field: &str| match given.unwrap_or(usual) {
-            length if length <= most => length,
-            length => {
-                self.problem(&at.at(field), format!("{length} is too long: {most} bits are the most"));
-                most
-            }
-        };
-        Lengths {
-            ipv4: length(config.ipv4_prefix_length, 32, 32, "ipv4PrefixLength"),
-            ipv6: length(config.ipv6_prefix_length, 64, 128, "ipv6PrefixLength"),
-        }
+        Lengths::given(config.ipv4_prefix_length, config.ipv6_prefix_length, at, &mut self.problems)
     }
 }
