@@ -3,7 +3,8 @@
 //! ```no_run
 //! # async fn example(origin: std::net::SocketAddr) {
 //! use penstock_testing::client::{fetch, get};
-//! use penstock_testing::gateway::{Gateway, free_port};
+//! use penstock_testing::gateway::Gateway;
+//! use penstock_testing::port::free_port;
 //!
 //! let port = free_port();
 //! let gateway = Gateway::builder("target/debug/penstock") // in a test of the binary: env!("CARGO_BIN_EXE_penstock")
@@ -19,7 +20,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +30,7 @@ use tempfile::TempDir;
 
 use crate::client::{Response, fetch, get};
 use crate::eventually::eventually;
+use crate::port::free_port;
 
 /// A running gateway. Dropping it ends the process at once and removes its files.
 pub struct Gateway {
@@ -44,16 +46,6 @@ pub struct GatewayBuilder {
     program: PathBuf,
     arguments: Vec<OsString>,
     folder: TempDir,
-}
-
-/// A port of loopback that nobody uses now. Resource files need numbers, so the kernel cannot choose later.
-///
-/// # Panics
-/// When loopback has no free port.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 impl Gateway {

@@ -10,6 +10,7 @@
 //! * [`client`]: requests over one HTTP/1.1 or HTTP/2 connection, or raw bytes.
 //! * [`pressure`]: requests without pause, to show that a change loses none.
 //! * [`gateway`]: the binary as a process, with resource files of its own.
+//! * [`port`]: ports that belong to one test.
 //! * [`registry`]: a real registry as a process, with a login or without.
 //! * [`certificate`]: certificates for tests, made on the spot.
 //! * `guests`: first-party plugins and test guests as components (behind the feature `guests`).
@@ -28,6 +29,7 @@ pub mod gateway;
 #[cfg(feature = "guests")]
 pub mod guests;
 pub mod origin;
+pub mod port;
 pub mod pressure;
 pub mod registry;
 

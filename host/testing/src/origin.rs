@@ -7,10 +7,12 @@
 //! ```
 //!
 //! It speaks HTTP/1.1, HTTP/2 with prior knowledge on the same port, and both over TLS by ALPN. It runs on a thread of its
-//! own, so a test that blocks its runtime does not block the origin. Dropping it ends the thread and closes all connections.
+//! own, so a test that blocks its runtime does not block the origin. Dropping it closes all connections and ends the thread before it
+//! returns.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rustls::ServerConfig;
 use tokio::sync::{Notify, oneshot};
@@ -30,8 +32,8 @@ type Behaviour = Arc<dyn Fn(&Recorded) -> Answer + Send + Sync>;
 pub struct Origin {
     address: SocketAddr,
     shared: Arc<Shared>,
-    // Dropped with the origin, which ends its thread.
-    _stop: oneshot::Sender<()>,
+    // Taken when the origin is dropped.
+    serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 /// How an origin is to be.
@@ -107,6 +109,17 @@ impl Origin {
     }
 }
 
+impl Drop for Origin {
+    /// Waits for the thread: from here on connections to the address are refused, and none is left that somebody could still get.
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.serving.take() {
+            drop(stop);
+            // A panic of the thread has been printed where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
 impl OriginBuilder {
     /// Answer this way.
     #[must_use]
@@ -147,11 +160,11 @@ impl OriginBuilder {
         });
         let (stop, stopped) = oneshot::channel();
         let served = Arc::clone(&shared);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("origin".into())
             .spawn(move || serve::run(listener, &served, stopped))
             .expect("a thread can be started");
-        Origin { address, shared, _stop: stop }
+        Origin { address, shared, serving: Some((stop, thread)) }
     }
 }
 

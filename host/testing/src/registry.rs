@@ -18,7 +18,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::PATIENCE;
-use crate::gateway::free_port;
+use crate::port::free_port;
 
 /// Who may use a registry that wants a login, and how.
 pub const USERNAME: &str = "tester";

@@ -6,8 +6,8 @@ use penstock_testing::{
     certificate::{Authority, Certificate},
     client::{Connection, get},
     eventually::eventually,
-    gateway::free_port,
     guests,
+    port::free_port,
     pressure::{Pressure, Protocol},
 };
 use rustls::ClientConfig;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use penstock_testing::{gateway::free_port, guests, tempfile::TempDir};
+use penstock_testing::{guests, port::free_port, tempfile::TempDir};
 
 use crate::world::{PENSTOCK, World, backend, gateway, greeting, plugin, route};
 

@@ -9,7 +9,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use penstock_testing::{
     client::{Connection, fetch, get, post},
     eventually::eventually,
-    gateway::{Gateway, free_port},
+    gateway::Gateway,
+    port::free_port,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;

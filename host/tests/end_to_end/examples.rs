@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fs, process::Command, sync::Arc};
 
 use penstock_testing::{
     client::{Connection, fetch, get, post},
-    gateway::{Gateway, free_port},
+    gateway::Gateway,
     guests,
     origin::{Answer, Origin},
+    port::free_port,
     tempfile::TempDir,
 };
 use rustls::{ClientConfig, RootCertStore};

@@ -10,9 +10,10 @@ use std::{
 use penstock_testing::{
     client::{Connection, fetch, get, next_chunk, post},
     gate::Gate,
-    gateway::{Gateway, free_port},
+    gateway::Gateway,
     guests,
     origin::{Answer, Origin},
+    port::free_port,
 };
 
 use crate::world::{PENSTOCK, backend, gateway};

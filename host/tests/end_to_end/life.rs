@@ -80,7 +80,7 @@ async fn the_admin_server_answers_its_pages_and_nothing_else() {
 #[tokio::test]
 async fn the_configuration_in_effect_shows_no_secret() {
     let certificate = penstock_testing::certificate::Authority::new().issue(&["localhost"]);
-    let port = penstock_testing::gateway::free_port();
+    let port = penstock_testing::port::free_port();
     let world = World::builder()
         .file("secret.yaml", crate::changes::secret(&certificate))
         .file("https.yaml", crate::changes::https_gateway(port))

@@ -7,9 +7,10 @@ use std::{
 
 use penstock_testing::{
     client::{fetch, get},
-    gateway::{Gateway, free_port},
+    gateway::Gateway,
     guests,
     origin::{Answer, Origin},
+    port::free_port,
     tempfile::TempDir,
 };
 

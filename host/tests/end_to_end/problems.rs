@@ -2,7 +2,7 @@
 
 use penstock_testing::{
     client::{fetch, get},
-    gateway::free_port,
+    port::free_port,
 };
 use serde_json::Value;
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use penstock_testing::{
     client::Response,
     eventually::eventually,
-    gateway::{Gateway, GatewayBuilder, free_port},
+    gateway::{Gateway, GatewayBuilder},
     guests,
     origin::{Answer, Origin},
+    port::free_port,
 };
 use serde_json::Value;
 

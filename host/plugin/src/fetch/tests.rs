@@ -10,6 +10,7 @@ use penstock_testing::{
     certificate::Authority,
     gate::Gate,
     origin::{Answer, Origin, Recorded},
+    port::free_address,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
@@ -229,8 +230,7 @@ fn what_is_not_there_says_so() {
     let (reason, message) = tested.refused("http://nowhere.invalid/a", digest(MODULE));
     assert_eq!(reason, reason::NAME_NOT_RESOLVED);
     assert!(message.starts_with("the host name `nowhere.invalid` cannot be resolved"), "{message}");
-    let address = origin.address();
-    drop(origin);
+    let address = free_address();
     let (reason, message) = tested.refused(&format!("http://{address}/a"), digest(MODULE));
     assert_eq!(reason, reason::CONNECT_FAILED);
     assert!(message.starts_with(&format!("cannot connect to {address}: ")), "{message}");

@@ -3,10 +3,7 @@
 use std::{
     net::SocketAddr,
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex},
 };
 
 use arc_swap::ArcSwap;
@@ -23,6 +20,7 @@ use penstock_core::{
     route::{Action, PathMatch, Route, Rule, RuleId, RuleMatch, Target, WeightedBackend, WeightedBackends},
 };
 use penstock_proxy::{Proxy, ProxySettings};
+pub(crate) use penstock_testing::port::free_address;
 use prometheus_client::registry::Registry;
 
 /// The proxy, and where it listens.
@@ -87,20 +85,6 @@ impl Gateway {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
         text
-    }
-}
-
-/// An address that nobody listens on: below the ports that the kernel gives to clients, and different for tests that run side by side.
-pub(crate) fn free_address() -> SocketAddr {
-    const FIRST: u32 = 10_000;
-    const COUNT: u32 = 20_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let offset = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, SeqCst)) % COUNT;
-        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(FIRST + offset).unwrap()));
-        if std::net::TcpListener::bind(address).is_ok() {
-            return address;
-        }
     }
 }
 
