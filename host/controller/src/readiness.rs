@@ -104,6 +104,7 @@ mod tests {
             digest: "".into(),
             name: "".into(),
             version: "".into(),
+            outbound: Arc::default(),
             hooks: Hooks::default(),
             artifact: None,
         };

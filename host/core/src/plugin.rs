@@ -17,6 +17,9 @@ pub use self::{
         Verdict,
     },
     exchange::{BodyVerdict, Chunk, Direction, HeldHead, Message, PolicyExchange, Summary, TrailersVerdict},
+    outbound::{
+        Outbound, OutboundBackend, OutboundClient, OutboundFailure, OutboundGrant, OutboundReference, OutboundRequest,
+    },
     rate_limit::{InvalidWindow, RateAlgorithm, RateLimit, RateWindow},
     reference::{InvalidReference, OciReference, OciVersion},
     registry_login::{DockerConfig, InvalidDockerConfig, Redacted, RegistryLogin},
@@ -30,6 +33,7 @@ use crate::ResourceRef;
 
 mod calls;
 mod exchange;
+mod outbound;
 mod rate_limit;
 mod reference;
 mod registry_login;
@@ -97,6 +101,9 @@ pub struct PolicyCall {
     pub body_overflow: BodyOverflow,
     /// Which hooks to call; the others cost nothing.
     pub hooks: Hooks,
+    /// Backends that it may call.
+    #[serde(skip_serializing_if = "outbound::is_none")]
+    pub outbound: Arc<[OutboundBackend]>,
 }
 
 /// Which hooks a revision asked for.
@@ -269,6 +276,9 @@ pub struct Capabilities {
     /// The buckets of `rate-limit`, which is granted when there is one. Their names differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,
+    /// The backends of `outbound-http`, which is granted when there is one. Their names differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outbound: Vec<OutboundGrant>,
 }
 
 /// Limits of one plugin. Every limit has a default and a reason; a plugin that exceeds one faults, its neighbours notice nothing.
@@ -292,6 +302,13 @@ pub struct PluginLimits {
     /// Bytes of one body, in each direction, that wait for the plugin: what it buffers or holds back. They are the gateway's memory, for
     /// each exchange; whoever needs more streams.
     pub body_buffer: u64,
+    /// How long a hook may wait in imported calls, all of them together. Below what clients wait for: beyond it each call answers `timeout`.
+    pub wall_time: Duration,
+    /// Outbound calls of one exchange. One or two decide; a plugin that needs more for each request amplifies whatever clients send.
+    pub outbound_calls: u32,
+    /// Exchanges of one worker that may be in a plugin that waits at once. Each has an instance of its own: at the default limit of memory
+    /// 1 GiB at most, in practice some megabytes. Further ones get what `failurePolicy` says, so that a slow backend holds up a bounded part.
+    pub waiting: u32,
 }
 
 impl Default for PluginLimits {
@@ -305,6 +322,9 @@ impl Default for PluginLimits {
             metric_series: 256,
             key_value_bytes: 4 << 20,
             body_buffer: 1 << 20,
+            wall_time: Duration::from_secs(5),
+            outbound_calls: 8,
+            waiting: 64,
         }
     }
 }
@@ -339,6 +359,8 @@ pub struct ActiveRevision {
     pub hooks: Hooks,
     /// The artifact in a registry that the module came from, by digest; none for other sources.
     pub artifact: Option<Arc<str>>,
+    /// Backends that it was granted.
+    pub outbound: Arc<[OutboundGrant]>,
 }
 
 /// A revision that does not serve (yet).

@@ -9,11 +9,11 @@ use penstock_core::{
 };
 
 use crate::{
-    contract::types::{self as wit},
+    contract::types::{self as wit, Field},
     edits::Edits,
     fields::{ClientAddress, RequestHead, Values},
     hooks::{self, HookContext, invalid},
-    instance::{ExchangeView, Instance, RequestView},
+    instance::{ExchangeView, Instance, RequestView, at_once},
     reply,
 };
 
@@ -33,33 +33,40 @@ pub(crate) fn choose(
     choosing: Choosing<'_>,
     head: &mut request::Parts,
 ) -> Result<Choice, PluginFault> {
+    let limit = hook.limits.hook_time;
+    let ask = async |instance: &mut Instance, rule, fields: &[Field<'_>]| instance.choose(rule, fields, limit);
+    at_once(choose_waiting(instance, hook, exchange, choosing, head, ask))
+}
+
+/// [`choose`] of a guest that may wait.
+pub(crate) async fn choose_waiting(
+    instance: &mut Instance,
+    hook: HookContext<'_>,
+    exchange: &ExchangeFacts<'_>,
+    choosing: Choosing<'_>,
+    head: &mut request::Parts,
+    ask: impl AsyncFnOnce(&mut Instance, u64, &[Field<'_>]) -> Result<wit::Choice, PluginFault>,
+) -> Result<Choice, PluginFault> {
+    let ask = async |instance: &mut Instance, head: RequestHead<'_>| {
+        let client = ClientAddress::if_read(&hook.plan.request.reads, exchange.client.ip());
+        let mut values = Values::default();
+        values.read_request(&hook.plan.request.reads, head, &client);
+        ask(instance, choosing.number, &values.fields()).await
+    };
     hooks::begin(instance, hook, exchange);
     let answer = if hook.imports.exchange_info {
         let lent = Arc::new(hooks::lend(exchange, head));
         let view = ExchangeView::new(exchange, RequestView::Whole(Arc::clone(&lent)), None);
         instance.state().exchange = Some(view.with_candidates(Arc::clone(choosing.rule)));
-        let answer = ask(instance, hook, exchange, choosing.number, lent.head());
+        let answer = ask(instance, lent.head()).await;
         instance.state().exchange = None;
         head.headers = hooks::take_back(lent, |lent| lent.headers);
         answer
     } else {
-        ask(instance, hook, exchange, choosing.number, RequestHead::new(head, exchange.scheme))
+        ask(instance, RequestHead::new(head, exchange.scheme)).await
     };
     hooks::end(instance);
     judge(answer?, hook, choosing.rule)
-}
-
-fn ask(
-    instance: &mut Instance,
-    hook: HookContext<'_>,
-    exchange: &ExchangeFacts<'_>,
-    rule: u64,
-    head: RequestHead<'_>,
-) -> Result<wit::Choice, PluginFault> {
-    let client = ClientAddress::if_read(&hook.plan.request.reads, exchange.client.ip());
-    let mut values = Values::default();
-    values.read_request(&hook.plan.request.reads, head, &client);
-    instance.choose(rule, &values.fields(), hook.limits.hook_time)
 }
 
 /// Everything of an answer is judged at once, also what is for the response: later there would be no other backend to turn to.

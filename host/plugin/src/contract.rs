@@ -22,6 +22,7 @@ pub(crate) const METRICS: &str = "penstock:plugin/metrics@0.1.0";
 pub(crate) const RATE_LIMIT: &str = "penstock:plugin/rate-limit@0.1.0";
 pub(crate) const COUNTERS: &str = "penstock:plugin/counters@0.1.0";
 pub(crate) const KEY_VALUE: &str = "penstock:plugin/key-value@0.1.0";
+pub(crate) const OUTBOUND_HTTP: &str = "penstock:plugin/outbound-http@0.1.0";
 
 /// A semantic version without pre-release parts: what interfaces carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

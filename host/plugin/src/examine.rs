@@ -21,7 +21,7 @@ use crate::{
     contract::types::{Manifest, Plan as RawPlan},
     engine::TickingEngine,
     hooks::HookContext,
-    imports,
+    imports::{self, Purpose},
     instance::{Instance, InstanceState, InstantiateError, Template, TemplateError, World},
     metrics::{PluginMetrics, Validation},
     module::Module,
@@ -80,7 +80,7 @@ impl OutOfProcess {
             self.validator.examine(module, &artifact::code(&component)?, spec)?;
         // What comes from there is not believed: it must pass here as well.
         check_manifest(&manifest)?;
-        let template = template(&self.engine, &component, spec)?;
+        let template = template(&self.engine, &component, spec, Purpose::Traffic)?;
         let plan = check_plan(plan, template.world(), spec)?;
         Ok(Examined { manifest, plan, imports, template })
     }
@@ -121,7 +121,7 @@ pub(crate) fn describe_artifact(
     spec: &PluginSpec,
 ) -> Result<Manifest, Rejection> {
     static_check::check(module, &spec.capabilities)?;
-    let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec)?;
+    let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec, Purpose::Validation)?;
     describe(&mut instantiate(&template, spec)?, spec)
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn examine_artifact(
     config: &str,
 ) -> Result<Findings, Rejection> {
     let imports = static_check::check(module, &spec.capabilities)?;
-    let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec)?;
+    let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec, Purpose::Validation)?;
     let mut instance = instantiate(&template, spec)?;
     let manifest = describe(&mut instance, spec)?;
     check_config(&manifest, spec)?;
@@ -146,11 +146,16 @@ pub(crate) fn examine_artifact(
     Ok(Findings { manifest, plan: raw, imports })
 }
 
-fn template(engine: &TickingEngine, component: &Component, spec: &PluginSpec) -> Result<Template, Rejection> {
+fn template(
+    engine: &TickingEngine,
+    component: &Component,
+    spec: &PluginSpec,
+    purpose: Purpose,
+) -> Result<Template, Rejection> {
     let mismatch = |message: String| rejection(reason::CONTRACT_MISMATCH, message);
-    let linker = imports::linker(engine.engine(), &spec.capabilities)
+    let linker = imports::linker(engine.engine(), &spec.capabilities, purpose)
         .map_err(|error| rejection(reason::INTERNAL, error.to_string()))?;
-    Template::new(engine.clone(), component, &linker).map_err(|error| match error {
+    Template::new(engine.clone(), component, &linker, purpose).map_err(|error| match error {
         TemplateError::Import(error) => mismatch(format!("an import does not fit the contract: {error:#}")),
         TemplateError::Export { .. } => mismatch(error.to_string()),
     })

@@ -22,7 +22,7 @@ use crate::{
     contract::types::{self as wit, Field},
     edits::Edits,
     fields::{ClientAddress, RequestHead, Values},
-    instance::{ExchangeView, Instance, LentRequest, RequestView},
+    instance::{ExchangeView, Instance, LentRequest, RequestView, at_once},
     plan::Plan,
     reply,
     static_check::Imports,
@@ -44,34 +44,41 @@ pub(crate) fn on_request(
     head: &mut http::request::Parts,
     ask: impl FnOnce(&mut Instance, &[Field<'_>]) -> Result<wit::Verdict, PluginFault>,
 ) -> Result<Verdict, PluginFault> {
+    at_once(on_request_waiting(instance, hook, exchange, head, async |instance, fields| ask(instance, fields)))
+}
+
+/// [`on_request`] of a guest that may wait.
+pub(crate) async fn on_request_waiting(
+    instance: &mut Instance,
+    hook: HookContext<'_>,
+    exchange: &ExchangeFacts<'_>,
+    head: &mut http::request::Parts,
+    ask: impl AsyncFnOnce(&mut Instance, &[Field<'_>]) -> Result<wit::Verdict, PluginFault>,
+) -> Result<Verdict, PluginFault> {
     begin(instance, hook, exchange);
-    let ask = |instance: &mut Instance, head: RequestHead<'_>| {
+    let ask = async |instance: &mut Instance, head: RequestHead<'_>| {
         let client = ClientAddress::if_read(&hook.plan.request.reads, exchange.client.ip());
         let mut values = Values::default();
         values.read_request(&hook.plan.request.reads, head, &client);
-        ask(instance, &values.fields())
+        ask(instance, &values.fields()).await
     };
     let answer = if hook.imports.exchange_info {
         let lent = Arc::new(lend(exchange, head));
         let view = ExchangeView::new(exchange, RequestView::Whole(Arc::clone(&lent)), None);
         instance.state().exchange = Some(view);
-        let answer = ask(instance, lent.head());
+        let answer = ask(instance, lent.head()).await;
         instance.state().exchange = None;
         head.headers = take_back(lent, |lent| lent.headers);
         answer
     } else {
-        ask(instance, RequestHead::new(head, exchange.scheme))
+        ask(instance, RequestHead::new(head, exchange.scheme)).await
     };
     end(instance);
     match answer? {
         wit::Verdict::Proceed(proceed) => {
             let edits = Edits::check(proceed.edits, &hook.plan.request.writes);
             edits.and_then(|edits| edits.apply_to_request(head)).map_err(|error| invalid(&error))?;
-            Ok(Verdict::Proceed(Proceed {
-                token: proceed.token,
-                carried: Carried::default(),
-                skip: skip(proceed.skip),
-            }))
+            Ok(Verdict::Proceed(Proceed { token: proceed.token, skip: skip(proceed.skip), ..Proceed::default() }))
         }
         wit::Verdict::Reply(answer) => reply::check(answer).map(Verdict::Reply).map_err(|error| invalid(&error)),
         wit::Verdict::Hold => Ok(Verdict::Hold),
@@ -87,34 +94,44 @@ pub(crate) fn on_response(
     head: &mut http::response::Parts,
     ask: impl FnOnce(&mut Instance, u16, &[Field<'_>]) -> Result<wit::Verdict, PluginFault>,
 ) -> Result<Verdict, PluginFault> {
+    let ask = async |instance: &mut Instance, status, fields: &[Field<'_>]| ask(instance, status, fields);
+    at_once(on_response_waiting(instance, hook, carried, exchange, head, ask))
+}
+
+/// [`on_response`] of a guest that may wait.
+pub(crate) async fn on_response_waiting(
+    instance: &mut Instance,
+    hook: HookContext<'_>,
+    carried: &Carried,
+    exchange: &ExchangeFacts<'_>,
+    head: &mut http::response::Parts,
+    ask: impl AsyncFnOnce(&mut Instance, u16, &[Field<'_>]) -> Result<wit::Verdict, PluginFault>,
+) -> Result<Verdict, PluginFault> {
     begin(instance, hook, exchange);
-    let ask = |instance: &mut Instance, headers: &HeaderMap| {
+    let status = head.status.as_u16();
+    let ask = async |instance: &mut Instance, headers: &HeaderMap| {
         let mut values = Values::default();
         values.read_response(&hook.plan.response.reads, headers);
         values.read_carried(&hook.plan.carried, carried);
-        ask(instance, head.status.as_u16(), &values.fields())
+        ask(instance, status, &values.fields()).await
     };
     let answer = if hook.imports.exchange_info {
         let lent = Arc::new(std::mem::take(&mut head.headers));
         let view = ExchangeView::new(exchange, known(hook.plan, carried), Some(Arc::clone(&lent)));
         instance.state().exchange = Some(view);
-        let answer = ask(instance, &lent);
+        let answer = ask(instance, &lent).await;
         instance.state().exchange = None;
         head.headers = take_back(lent, |headers| headers);
         answer
     } else {
-        ask(instance, &head.headers)
+        ask(instance, &head.headers).await
     };
     end(instance);
     match answer? {
         wit::Verdict::Proceed(proceed) => {
             let edits = Edits::check(proceed.edits, &hook.plan.response.writes);
             edits.and_then(|edits| edits.apply_to_response(head)).map_err(|error| invalid(&error))?;
-            Ok(Verdict::Proceed(Proceed {
-                token: proceed.token,
-                carried: Carried::default(),
-                skip: skip(proceed.skip),
-            }))
+            Ok(Verdict::Proceed(Proceed { token: proceed.token, skip: skip(proceed.skip), ..Proceed::default() }))
         }
         wit::Verdict::Reply(answer) => reply::check(answer).map(Verdict::Reply).map_err(|error| invalid(&error)),
         wit::Verdict::Hold => Ok(Verdict::Hold),

@@ -8,6 +8,7 @@ pub(crate) mod exchange_info;
 mod key_value;
 pub(crate) mod log;
 mod metrics;
+pub(crate) mod outbound;
 pub(crate) mod random;
 mod rate_limit;
 
@@ -16,8 +17,21 @@ use wasmtime::{Engine, component::Linker};
 
 use crate::instance::InstanceState;
 
+/// Where a template's instances will run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// In the gateway.
+    Traffic,
+    /// In the process that validates: there is no network, and nothing waits.
+    Validation,
+}
+
 /// A linker with what `granted` allows. `exchange-info` is always there.
-pub(crate) fn linker(engine: &Engine, granted: &Capabilities) -> wasmtime::Result<Linker<InstanceState>> {
+pub(crate) fn linker(
+    engine: &Engine,
+    granted: &Capabilities,
+    purpose: Purpose,
+) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
     exchange_info::link(&mut linker)?;
     if granted.log {
@@ -40,6 +54,11 @@ pub(crate) fn linker(engine: &Engine, granted: &Capabilities) -> wasmtime::Resul
     }
     if !granted.rate_limits.is_empty() {
         rate_limit::link(&mut linker)?;
+    }
+    match purpose {
+        _ if granted.outbound.is_empty() => {}
+        Purpose::Traffic => outbound::link(&mut linker)?,
+        Purpose::Validation => outbound::link_nowhere(&mut linker)?,
     }
     Ok(linker)
 }

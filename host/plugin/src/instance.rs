@@ -13,7 +13,11 @@ mod limits;
 mod state;
 mod streaming;
 
-use std::time::Duration;
+use std::{
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use penstock_core::plugin::{FaultKind, PluginFault};
 use wasmtime::{
@@ -28,8 +32,12 @@ pub(crate) use self::{
     streaming::ExchangeHandle,
 };
 use crate::{
-    contract::types::{Choice, Field, Manifest, Plan, Problem, Verdict},
+    contract::{
+        OUTBOUND_HTTP,
+        types::{Choice, Field, Manifest, Plan, Problem, Verdict},
+    },
     engine::{Ticking, TickingEngine},
+    imports::Purpose,
 };
 
 /// Bytes that one call may carry from the guest to the host: edits, replies, log lines, the manifest. Larger answers are refused before
@@ -40,6 +48,7 @@ const HOSTCALL_BYTES: usize = 2 << 20;
 #[derive(Clone)]
 pub(crate) struct Template {
     engine: TickingEngine,
+    waits: bool,
     pre: InstancePre<InstanceState>,
     exports: ExportIndices,
 }
@@ -72,9 +81,17 @@ impl Template {
         engine: TickingEngine,
         component: &Component,
         linker: &Linker<InstanceState>,
+        purpose: Purpose,
     ) -> Result<Self, TemplateError> {
         let pre = linker.instantiate_pre(component).map_err(TemplateError::Import)?;
-        Ok(Self { engine, pre, exports: ExportIndices::find(component)? })
+        let exports = ExportIndices::find(component)?;
+        let may_wait = component.component_type().imports(engine.engine()).any(|(name, _)| name == OUTBOUND_HTTP);
+        Ok(Self { waits: may_wait && purpose == Purpose::Traffic, engine, pre, exports })
+    }
+
+    /// Whether its instances may wait in an imported call. Those are called on fibers.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// What the component exports.
@@ -91,9 +108,15 @@ impl Template {
         let body = usize::try_from(store.data().body_buffer).unwrap_or(usize::MAX);
         store.set_hostcall_fuel(HOSTCALL_BYTES.saturating_add(body.saturating_mul(2)));
         begin(&mut store, limit);
-        let instance = self.pre.instantiate(&mut store).map_err(|error| fault(&mut store, &error))?;
+        let instance = match self.waits {
+            false => self.pre.instantiate(&mut store).map_err(|error| fault(&mut store, &error))?,
+            true => at_once(async {
+                let made = self.pre.instantiate_async(&mut store).await;
+                made.map_err(|error| fault(&mut store, &error))
+            })?,
+        };
         let exports = Exports::load(&instance, &mut store, &self.exports).map_err(InstantiateError::Export)?;
-        Ok(Instance { store, exports, spent: false, _ticking: ticking })
+        Ok(Instance { store, exports, spent: false, waits: self.waits, _ticking: ticking })
     }
 }
 
@@ -102,12 +125,13 @@ pub(crate) struct Instance {
     store: Store<InstanceState>,
     exports: Exports,
     spent: bool,
+    waits: bool,
     _ticking: Ticking,
 }
 
 impl Instance {
     pub(crate) fn describe(&mut self, limit: Duration) -> Result<Manifest, PluginFault> {
-        call(&mut self.store, &mut self.spent, &self.exports.describe, (), limit)
+        call((&mut self.store, &mut self.spent, self.waits), &self.exports.describe, (), limit)
     }
 
     pub(crate) fn configure(
@@ -116,18 +140,18 @@ impl Instance {
         limit: Duration,
     ) -> Result<Result<Plan, Vec<Problem>>, PluginFault> {
         self.store.data_mut().configuring = true;
-        let answer = call(&mut self.store, &mut self.spent, &self.exports.configure, (config,), limit);
+        let answer = call((&mut self.store, &mut self.spent, self.waits), &self.exports.configure, (config,), limit);
         self.store.data_mut().configuring = false;
         answer
     }
 
     pub(crate) fn self_test(&mut self, limit: Duration) -> Result<Result<(), String>, PluginFault> {
-        call(&mut self.store, &mut self.spent, &self.exports.self_test, (), limit)
+        call((&mut self.store, &mut self.spent, self.waits), &self.exports.self_test, (), limit)
     }
 
     pub(crate) fn on_request(&mut self, fields: &[Field<'_>], limit: Duration) -> Result<Verdict, PluginFault> {
         let Hooks::Header { on_request, .. } = &self.exports.hooks else { return Err(not_of_this_world()) };
-        call(&mut self.store, &mut self.spent, on_request, (fields,), limit)
+        call((&mut self.store, &mut self.spent, self.waits), on_request, (fields,), limit)
     }
 
     pub(crate) fn on_response(
@@ -138,12 +162,45 @@ impl Instance {
         limit: Duration,
     ) -> Result<Verdict, PluginFault> {
         let Hooks::Header { on_response, .. } = &self.exports.hooks else { return Err(not_of_this_world()) };
-        call(&mut self.store, &mut self.spent, on_response, (token, status, fields), limit)
+        call((&mut self.store, &mut self.spent, self.waits), on_response, (token, status, fields), limit)
     }
 
     pub(crate) fn choose(&mut self, rule: u64, fields: &[Field<'_>], limit: Duration) -> Result<Choice, PluginFault> {
         let Hooks::Route { choose } = &self.exports.hooks else { return Err(not_of_this_world()) };
-        call(&mut self.store, &mut self.spent, choose, (rule, fields), limit)
+        call((&mut self.store, &mut self.spent, self.waits), choose, (rule, fields), limit)
+    }
+
+    /// [`Self::on_request`], which may wait.
+    pub(crate) async fn on_request_waiting(
+        &mut self,
+        fields: &[Field<'_>],
+        limit: Duration,
+    ) -> Result<Verdict, PluginFault> {
+        let Hooks::Header { on_request, .. } = &self.exports.hooks else { return Err(not_of_this_world()) };
+        wait((&mut self.store, &mut self.spent, true), on_request, (fields,), limit).await
+    }
+
+    /// [`Self::on_response`], which may wait.
+    pub(crate) async fn on_response_waiting(
+        &mut self,
+        token: u64,
+        status: u16,
+        fields: &[Field<'_>],
+        limit: Duration,
+    ) -> Result<Verdict, PluginFault> {
+        let Hooks::Header { on_response, .. } = &self.exports.hooks else { return Err(not_of_this_world()) };
+        wait((&mut self.store, &mut self.spent, true), on_response, (token, status, fields), limit).await
+    }
+
+    /// [`Self::choose`], which may wait.
+    pub(crate) async fn choose_waiting(
+        &mut self,
+        rule: u64,
+        fields: &[Field<'_>],
+        limit: Duration,
+    ) -> Result<Choice, PluginFault> {
+        let Hooks::Route { choose } = &self.exports.hooks else { return Err(not_of_this_world()) };
+        wait((&mut self.store, &mut self.spent, true), choose, (rule, fields), limit).await
     }
 
     /// Whether a call failed in the guest: the store refuses every further call.
@@ -167,17 +224,23 @@ fn begin(store: &mut Store<InstanceState>, limit: Duration) {
     store.set_epoch_deadline(1);
 }
 
+/// What a call changes of an instance, and whether it must be made on a fiber.
+type Parts<'a> = (&'a mut Store<InstanceState>, &'a mut bool, bool);
+
+/// A call in which nothing is waited for: there is no network.
 fn call<P, R>(
-    store: &mut Store<InstanceState>,
-    spent: &mut bool,
+    (store, spent, waits): Parts<'_>,
     function: &TypedFunc<P, (R,)>,
     params: P,
     limit: Duration,
 ) -> Result<R, PluginFault>
 where
     P: ComponentNamedList + Lower,
-    (R,): ComponentNamedList + Lift,
+    (R,): ComponentNamedList + Lift + 'static,
 {
+    if waits {
+        return at_once(wait((store, spent, true), function, params, limit));
+    }
     begin(store, limit);
     match function.call(&mut *store, params) {
         Ok((answer,)) => Ok(answer),
@@ -185,6 +248,36 @@ where
             *spent = true;
             Err(fault(store, &error))
         }
+    }
+}
+
+/// A call that may wait. One that is given up leaves a store that refuses all others.
+async fn wait<P, R>(
+    (store, spent, _): Parts<'_>,
+    function: &TypedFunc<P, (R,)>,
+    params: P,
+    limit: Duration,
+) -> Result<R, PluginFault>
+where
+    P: ComponentNamedList + Lower,
+    (R,): ComponentNamedList + Lift + 'static,
+{
+    begin(store, limit);
+    *spent = true;
+    match function.call_async(&mut *store, params).await {
+        Ok((answer,)) => {
+            *spent = false;
+            Ok(answer)
+        }
+        Err(error) => Err(fault(store, &error)),
+    }
+}
+
+/// The result of what does not wait, and of what could but has nothing to wait for.
+pub(crate) fn at_once<T>(future: impl Future<Output = Result<T, PluginFault>>) -> Result<T, PluginFault> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(PluginFault { kind: FaultKind::Deadline, message: "it waits where nobody can".into() }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is counted of plugins. Handles are resolved once for each plugin, so that a call costs one atomic addition.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
@@ -20,6 +20,8 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+
+use crate::contract::types::OutboundError;
 
 /// One call in this many is timed: two readings of the clock and a lock would cost a tenth of the call itself.
 pub(crate) const TIMED: u32 = 64;
@@ -46,6 +48,13 @@ struct FaultLabels {
 struct BodyLabels {
     plugin: String,
     direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutboundLabels {
+    plugin: String,
+    backend: String,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,6 +100,7 @@ pub(crate) struct PluginMetrics {
     seconds: Family<HookLabels, Histogram, fn() -> Histogram>,
     revisions: Family<ResultLabels, Counter>,
     instances: Family<PluginLabels, Gauge>,
+    outbound: Family<OutboundLabels, Counter>,
     compile: Histogram,
     validation: Family<ValidationLabels, Histogram, fn() -> Histogram>,
     artifacts: Family<ArtifactLabels, Counter>,
@@ -107,6 +117,7 @@ impl PluginMetrics {
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(250e-9, 4.0, 10))),
             revisions: Family::default(),
             instances: Family::default(),
+            outbound: Family::default(),
             compile: Histogram::new(exponential_buckets(0.004, 2.0, 12)),
             validation: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.004, 2.0, 16))),
             artifacts: Family::default(),
@@ -126,6 +137,11 @@ impl PluginMetrics {
         );
         registry.register("penstock_plugin_revisions", "Candidates by outcome", metrics.revisions.clone());
         registry.register("penstock_plugin_instances", "Live instances", metrics.instances.clone());
+        registry.register(
+            "penstock_plugin_outbound_calls",
+            "Calls of backends by plugins; without a backend those of names that were not granted",
+            metrics.outbound.clone(),
+        );
         registry.register("penstock_plugin_compile_seconds", "Time to compile a module", metrics.compile.clone());
         registry.register(
             "penstock_plugin_validation_seconds",
@@ -256,6 +272,48 @@ impl Outcome {
     }
 }
 
+/// What came of a call of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum OutboundOutcome {
+    /// An answer, whatever its status.
+    Answered,
+    UnknownBackend,
+    InvalidRequest,
+    Timeout,
+    Connect,
+    TooLarge,
+    Quota,
+    Protocol,
+}
+
+impl OutboundOutcome {
+    pub(crate) fn of<T>(answer: &Result<T, OutboundError>) -> Self {
+        match answer {
+            Ok(_) => Self::Answered,
+            Err(OutboundError::UnknownBackend(_)) => Self::UnknownBackend,
+            Err(OutboundError::InvalidRequest(_)) => Self::InvalidRequest,
+            Err(OutboundError::Timeout) => Self::Timeout,
+            Err(OutboundError::Connect(_)) => Self::Connect,
+            Err(OutboundError::TooLarge(_)) => Self::TooLarge,
+            Err(OutboundError::Quota) => Self::Quota,
+            Err(OutboundError::Protocol(_)) => Self::Protocol,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::UnknownBackend => "unknown_backend",
+            Self::InvalidRequest => "invalid_request",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::TooLarge => "too_large",
+            Self::Quota => "quota",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
 /// The series of one plugin.
 pub(crate) struct CallMetrics {
     families: Arc<PluginMetrics>,
@@ -265,6 +323,8 @@ pub(crate) struct CallMetrics {
     calls: [OnceLock<Counter>; Hook::ALL.len()],
     seconds: [OnceLock<Histogram>; Hook::ALL.len()],
     body_bytes: [OnceLock<Counter>; 2],
+    /// Which series of outbound calls there are: they go with the plugin.
+    outbound: Mutex<HashSet<OutboundLabels>>,
     revisions: [Counter; 2],
     instances: Gauge,
 }
@@ -276,6 +336,7 @@ impl CallMetrics {
             calls: Default::default(),
             seconds: Default::default(),
             body_bytes: Default::default(),
+            outbound: Mutex::default(),
             revisions: Outcome::ALL
                 .map(|outcome| families.revisions.get_or_create_owned(&outcome_labels(&label, outcome))),
             instances: families.instances.get_or_create_owned(&PluginLabels { plugin: label.clone() }),
@@ -303,6 +364,14 @@ impl CallMetrics {
     /// Faults are rare, so they are looked up.
     pub(crate) fn faulted(&self, hook: Hook, kind: FaultKind) {
         self.families.faults.get_or_create(&fault_labels(&self.label, hook, kind)).inc();
+    }
+
+    /// A backend was called. Such calls take their time, so they are looked up.
+    pub(crate) fn outbound(&self, backend: &str, outcome: OutboundOutcome) {
+        let labels =
+            OutboundLabels { plugin: self.label.to_string(), backend: backend.into(), outcome: outcome.label() };
+        self.families.outbound.get_or_create(&labels).inc();
+        self.outbound.lock().unwrap_or_else(PoisonError::into_inner).insert(labels);
     }
 
     /// A hook on a body saw so many bytes.
@@ -362,6 +431,9 @@ impl Drop for CallMetrics {
         }
         for direction in [Direction::Request, Direction::Response] {
             self.families.body_bytes.remove(&body_labels(&plugin, direction));
+        }
+        for labels in self.outbound.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            self.families.outbound.remove(&labels);
         }
         for outcome in Outcome::ALL {
             self.families.revisions.remove(&outcome_labels(&plugin, outcome));

@@ -53,8 +53,6 @@ reasons! {
     UNKNOWN_IMPORT = "UnknownImport";
     /// The component imports a capability that the resource does not grant.
     IMPORT_NOT_GRANTED = "ImportNotGranted";
-    /// The component imports a capability that this version of the gateway does not offer.
-    IMPORT_NOT_AVAILABLE = "ImportNotAvailable";
     /// An import or export has another type than the contract's.
     CONTRACT_MISMATCH = "ContractMismatch";
     /// The component is valid but cannot be compiled.

@@ -142,6 +142,16 @@ impl Loaded {
         &self.key.limits
     }
 
+    /// Whether its instances may wait in an imported call.
+    pub(crate) fn waits(&self) -> bool {
+        self.template.waits()
+    }
+
+    /// What it was granted.
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.key.capabilities
+    }
+
     /// For snapshots.
     pub(crate) fn revision(self: &Arc<Self>) -> Revision {
         Revision::new(self.id, Arc::clone(self) as Arc<dyn std::any::Any + Send + Sync>)

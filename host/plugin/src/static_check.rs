@@ -20,6 +20,8 @@ pub(crate) struct Imports {
     pub(crate) exchange_info: bool,
     /// The request id must be known to the store for each call.
     pub(crate) log: bool,
+    /// It may wait: its stores are called on fibers.
+    pub(crate) outbound: bool,
 }
 
 /// Refuse what cannot be a plugin with these capabilities.
@@ -98,6 +100,7 @@ impl<'a> Outline<'a> {
                 Import::Fine => {}
                 Import::ExchangeInfo => imports.exchange_info = true,
                 Import::Log => imports.log = true,
+                Import::Outbound => imports.outbound = true,
                 Import::NotGranted(field) => refused.push(format!("`{name}` (granted by `{field}`)")),
             }
         }
@@ -109,13 +112,11 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// Capabilities of the contract that this host does not implement.
-const NOT_AVAILABLE: [&str; 1] = ["outbound-http"];
-
 enum Import {
     Fine,
     ExchangeInfo,
     Log,
+    Outbound,
     NotGranted(&'static str),
 }
 
@@ -136,9 +137,10 @@ fn judge(name: &str, granted: &Capabilities) -> Result<Import, Rejection> {
         "rate-limit" => {
             Ok(grant(!granted.rate_limits.is_empty(), Import::Fine, "spec.capabilities.rateLimits: [{name: …}]"))
         }
-        other if NOT_AVAILABLE.contains(&other) => Err(rejection(
-            reason::IMPORT_NOT_AVAILABLE,
-            format!("the component imports `{name}`, a capability that this version of Penstock does not offer"),
+        "outbound-http" => Ok(grant(
+            !granted.outbound.is_empty(),
+            Import::Outbound,
+            "spec.capabilities.outbound: [{name: …, backendRef: …}]",
         )),
         _ => {
             Err(rejection(reason::UNKNOWN_IMPORT, format!("the component imports `{name}`, which no plugin can have")))

@@ -11,9 +11,10 @@
 //! next call gets a new one, and no exchange notices but those that had state in it.
 
 mod exchange;
+mod waiting;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::hash_map::Entry,
     rc::Rc,
     sync::{
@@ -27,14 +28,17 @@ use std::{
 use http::{request, response};
 use penstock_core::{
     plugin::{
-        Called, Choice, ExchangeFacts, FaultKind, PluginFault, PolicyCall, PolicyExchange, PolicyRuntime, PolicyWorker,
-        Proceed, Revision, RouteCall, Verdict,
+        Called, Choice, ExchangeFacts, FaultKind, OutboundClient, PluginFault, PolicyCall, PolicyExchange,
+        PolicyRuntime, PolicyWorker, Proceed, Revision, RouteCall, Verdict,
     },
     route::Rule,
 };
 use rustc_hash::FxHashMap;
 
-use self::exchange::OpenExchange;
+use self::{
+    exchange::OpenExchange,
+    waiting::{Allowance, Pool},
+};
 use crate::{
     choose::{self, Choosing},
     contract::types::Field,
@@ -70,6 +74,8 @@ impl PolicyRuntime for Runtime {
         Box::new(Worker(Rc::new(Instances {
             host: self.host.clone(),
             slots: RefCell::default(),
+            pools: RefCell::default(),
+            client: OnceCell::new(),
             unloaded: Arc::clone(&self.unloaded),
             swept: Cell::new(0),
             sampled: Cell::new(0),
@@ -83,6 +89,10 @@ struct Worker(Rc<Instances>);
 struct Instances {
     host: Sender<Message>,
     slots: RefCell<FxHashMap<u64, Slot>>,
+    /// Of revisions that may wait.
+    pools: RefCell<FxHashMap<u64, Rc<Pool>>>,
+    /// Sends what plugins ask for.
+    client: OnceCell<Arc<dyn OutboundClient>>,
     /// How many revisions were unloaded so far, and how many of them this worker has noticed.
     unloaded: Arc<AtomicU64>,
     swept: Cell<u64>,
@@ -146,9 +156,7 @@ impl Instances {
 
     /// The instance for new calls, unless calls have stopped.
     fn admitted(&self, named: &Revision, revision: &Loaded) -> Result<Rc<Live>, PluginFault> {
-        if !revision.breaker.admits(Instant::now) {
-            return Err(fault(FaultKind::Unavailable, "it faulted too often in a row, and is not called for a moment"));
-        }
+        self.check_breaker(revision)?;
         let mut slots = self.slots.borrow_mut();
         self.sweep(&mut slots);
         match slots.entry(revision.id()) {
@@ -160,6 +168,13 @@ impl Instances {
                 Ok(Rc::clone(&vacant.insert(slot).current))
             }
         }
+    }
+
+    fn check_breaker(&self, revision: &Loaded) -> Result<(), PluginFault> {
+        if revision.breaker.admits(Instant::now) {
+            return Ok(());
+        }
+        Err(fault(FaultKind::Unavailable, "it faulted too often in a row, and is not called for a moment"))
     }
 
     /// The instance for a new exchange: another one if the current one has enough of them.
@@ -251,6 +266,7 @@ impl Instances {
         let unloaded = self.unloaded.load(Ordering::Relaxed);
         if self.swept.replace(unloaded) != unloaded {
             slots.retain(|_, slot| slot.revision.strong_count() > 0);
+            self.pools.borrow_mut().retain(|_, pool| pool.revision.strong_count() > 0);
         }
     }
 
@@ -292,6 +308,74 @@ impl Worker {
     }
 }
 
+/// The same hooks of plugins that may wait.
+impl Worker {
+    async fn request_waiting(
+        &self,
+        revision: Arc<Loaded>,
+        call: &PolicyCall,
+        exchange: &ExchangeFacts<'_>,
+        head: &mut request::Parts,
+    ) -> Result<Verdict, PluginFault> {
+        let carried = hooks::carry(&revision.plan, exchange, head);
+        let allowance = Allowance { backends: &call.outbound, used: 0 };
+        let run = async |instance: &mut Instance, hook: HookContext<'_>| {
+            let limit = hook.limits.hook_time;
+            let ask =
+                async |instance: &mut Instance, fields: &[Field<'_>]| instance.on_request_waiting(fields, limit).await;
+            hooks::on_request_waiting(instance, hook, exchange, head, ask).await.and_then(hooks::refuse_hold)
+        };
+        let (verdict, outbound_calls) = self.0.wait(&revision, Hook::Request, allowance, run).await?;
+        Ok(match verdict {
+            Verdict::Proceed(proceed) => Verdict::Proceed(Proceed { carried, outbound_calls, ..proceed }),
+            other => other,
+        })
+    }
+
+    async fn response_waiting(
+        &self,
+        revision: Arc<Loaded>,
+        call: &PolicyCall,
+        kept: &Proceed,
+        exchange: &ExchangeFacts<'_>,
+        head: &mut response::Parts,
+    ) -> Result<Verdict, PluginFault> {
+        let allowance = Allowance { backends: &call.outbound, used: kept.outbound_calls };
+        let run = async |instance: &mut Instance, hook: HookContext<'_>| {
+            let limit = hook.limits.hook_time;
+            let ask = async |instance: &mut Instance, status, fields: &[Field<'_>]| {
+                instance.on_response_waiting(kept.token, status, fields, limit).await
+            };
+            let answered = hooks::on_response_waiting(instance, hook, &kept.carried, exchange, head, ask).await;
+            answered.and_then(hooks::refuse_hold)
+        };
+        self.0.wait(&revision, Hook::Response, allowance, run).await.map(|(verdict, _)| verdict)
+    }
+
+    async fn choose_waiting(
+        &self,
+        revision: Arc<Loaded>,
+        call: &RouteCall,
+        exchange: &ExchangeFacts<'_>,
+        choosing: Choosing<'_>,
+        head: &mut request::Parts,
+    ) -> Result<Choice, PluginFault> {
+        let allowance = Allowance { backends: &call.outbound, used: 0 };
+        let run = async |instance: &mut Instance, hook: HookContext<'_>| {
+            let limit = hook.limits.hook_time;
+            let ask = async |instance: &mut Instance, rule, fields: &[Field<'_>]| {
+                instance.choose_waiting(rule, fields, limit).await
+            };
+            choose::choose_waiting(instance, hook, exchange, choosing, head, ask).await
+        };
+        let choice = self.0.wait(&revision, Hook::Choose, allowance, run).await.map(|(choice, _)| choice);
+        if let Ok(Choice::Misfit(fault)) = &choice {
+            self.0.faulted(&revision, Hook::Choose, fault.kind);
+        }
+        choice
+    }
+}
+
 impl PolicyWorker for Worker {
     fn on_request<'a>(
         &'a self,
@@ -299,7 +383,12 @@ impl PolicyWorker for Worker {
         exchange: &'a ExchangeFacts<'a>,
         head: &'a mut request::Parts,
     ) -> Called<'a, Verdict> {
-        self.request(call, exchange, head).into()
+        match waiting(&call.revision) {
+            Some(revision) if call.hooks.request => {
+                Called::Waiting(Box::pin(self.request_waiting(revision, call, exchange, head)))
+            }
+            _ => self.request(call, exchange, head).into(),
+        }
     }
 
     fn on_response<'a>(
@@ -309,6 +398,9 @@ impl PolicyWorker for Worker {
         exchange: &'a ExchangeFacts<'a>,
         head: &'a mut response::Parts,
     ) -> Called<'a, Verdict> {
+        if let Some(revision) = waiting(&call.revision) {
+            return Called::Waiting(Box::pin(self.response_waiting(revision, call, kept, exchange, head)));
+        }
         let verdict = self.0.call(&call.revision, Hook::Response, |instance, hook| {
             let limit = hook.limits.hook_time;
             let ask = |instance: &mut Instance, status, fields: &[Field<'_>]| {
@@ -332,14 +424,28 @@ impl PolicyWorker for Worker {
         rule: &'a Arc<Rule>,
         head: &'a mut request::Parts,
     ) -> Called<'a, Choice> {
+        let choosing = Choosing { number: call.rule, rule };
+        if let Some(revision) = waiting(&call.revision) {
+            return Called::Waiting(Box::pin(self.choose_waiting(revision, call, exchange, choosing, head)));
+        }
         let choice = self.0.call(&call.revision, Hook::Choose, |instance, hook| {
-            choose::choose(instance, hook, exchange, Choosing { number: call.rule, rule }, head)
+            choose::choose(instance, hook, exchange, choosing, head)
         });
         if let (Ok(Choice::Misfit(fault)), Ok(revision)) = (&choice, loaded(&call.revision)) {
             self.0.faulted(revision, Hook::Choose, fault.kind);
         }
         choice.into()
     }
+
+    fn connect(&self, client: Arc<dyn OutboundClient>) {
+        // A second one would be a defect of the caller, and changes nothing.
+        let _ = self.0.client.set(client);
+    }
+}
+
+/// The revision, if its instances may wait.
+fn waiting(revision: &Revision) -> Option<Arc<Loaded>> {
+    loaded(revision).ok().filter(|loaded| loaded.waits()).and_then(|_| shared(revision).ok())
 }
 
 fn loaded(revision: &Revision) -> Result<&Loaded, PluginFault> {

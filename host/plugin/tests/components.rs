@@ -111,10 +111,10 @@ fn faults_of_compiled_code() {
 }
 
 #[test]
-fn a_capability_that_is_not_offered_is_refused_by_name() {
+fn a_capability_that_is_not_granted_is_refused_by_name() {
     let host = Host::start();
     let rejection =
         host.host.validate(&configured("caller", CALLER, serde_json::json!({ "backend": "a" }))).unwrap_err();
-    assert_eq!(rejection.reason, "ImportNotAvailable");
+    assert_eq!(rejection.reason, "ImportNotGranted");
     assert!(rejection.message.contains("`penstock:plugin/outbound-http@0.1.0`"), "{rejection:?}");
 }

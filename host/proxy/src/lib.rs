@@ -26,6 +26,7 @@ mod headers;
 mod ids;
 mod listen;
 mod metrics;
+mod outbound;
 mod patience;
 mod policies;
 mod proxy;

@@ -36,6 +36,7 @@ use crate::{
     ids::RequestIds,
     listen::SocketKey,
     metrics::{ProxyMetrics, RouteKey, RouteSeries, WorkerShard},
+    outbound,
     patience::Waiters,
     proxy::DrainReport,
     settings::ProxySettings,
@@ -295,6 +296,7 @@ const H2_SEND_BUFFER: usize = 64 << 10;
 
 /// The worker's main task: does what it is told, and sweeps.
 pub(crate) async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    outbound::connect(&worker);
     let mut sockets = FxHashMap::<SocketKey, oneshot::Sender<Closed>>::default();
     let mut sweep = tokio::time::interval(TICK);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

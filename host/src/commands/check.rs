@@ -111,6 +111,7 @@ fn validate(host: &PluginHost, spec: &PluginSpec) -> PluginState {
                 digest: valid.digest,
                 name: valid.name,
                 version: valid.version,
+                outbound: Arc::default(),
                 hooks: valid.hooks,
                 artifact: valid.artifact,
             }),

@@ -72,7 +72,7 @@ fn check_puts_plugins_through_the_validator() {
     assert!(lines[0].starts_with("plugin.yaml:1: WasmPlugin/default/headers: InvalidConfig: "), "{lines:#?}");
     let (code, lines) = check_with("plugin.yaml", &plugin(guests::CALLER, "{backend: a}"));
     assert_eq!(code, Some(1));
-    assert!(lines[0].contains("ImportNotAvailable") && lines[0].contains("outbound-http"), "{lines:#?}");
+    assert!(lines[0].contains("ImportNotGranted") && lines[0].contains("outbound-http"), "{lines:#?}");
 }
 
 #[test]

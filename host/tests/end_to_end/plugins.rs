@@ -82,7 +82,7 @@ async fn a_module_that_traps_in_configure_is_refused() {
 async fn a_module_with_an_import_that_it_may_not_have_is_refused_by_its_name() {
     let (world, pressure) = greeted().await;
     world.gateway.write("plugin.wasm", guests::bytes(guests::CALLER));
-    expect_refused(&world, &pressure, "ImportNotAvailable", "outbound-http").await;
+    expect_refused(&world, &pressure, "ImportNotGranted", "spec.capabilities.outbound").await;
     expect_healed(world, pressure).await;
 }
 

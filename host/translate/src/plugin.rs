@@ -1,5 +1,6 @@
 //! WasmPlugins: what should run, where it applies, what its status says.
 
+mod outbound;
 mod pointer;
 mod quantity;
 mod rate_limits;
@@ -14,7 +15,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use penstock_core::{
     ResourceRef,
-    plugin::{BodyOverflow, FailurePolicy, Hooks, PluginSpec, PolicyCall, Redacted, Revision, RouteCall},
+    backend::BackendKey,
+    plugin::{
+        BodyOverflow, FailurePolicy, Hooks, OutboundBackend, PluginSpec, PolicyCall, Redacted, Revision, RouteCall,
+    },
     reason::Reason,
     route::Failure,
 };
@@ -26,10 +30,10 @@ pub(crate) use self::{
     targets::attach,
 };
 use crate::{
-    Facts, Resources,
+    endpoints::BackendRegistry,
     problem::Problem,
     resources::{WasmPlugin, wasm_plugin},
-    view::{Changed, Inputs, Reads},
+    view::{Changed, Inputs, Reads, View},
 };
 
 /// A plugin as rules see it: whether and how to call it.
@@ -39,13 +43,21 @@ pub(crate) struct PluginModel {
     pub(crate) priority: i32,
     failure_policy: FailurePolicy,
     body_overflow: BodyOverflow,
-    active: Option<(Revision, Hooks)>,
+    active: Option<ActiveModel>,
+}
+
+/// What serves.
+#[derive(Debug, Clone, PartialEq)]
+struct ActiveModel {
+    revision: Revision,
+    hooks: Hooks,
+    outbound: Arc<[OutboundBackend]>,
 }
 
 impl PluginModel {
     /// Whether what serves is a route plugin. Which kind a plugin is, is known once it was examined.
     pub(crate) fn is_route(&self) -> bool {
-        self.active.as_ref().is_some_and(|(_, hooks)| hooks.choose)
+        self.active.as_ref().is_some_and(|active| active.hooks.choose)
     }
 }
 
@@ -67,6 +79,8 @@ pub(crate) struct PluginEvaluation {
     pub(crate) spec: Option<Arc<PluginSpec>>,
     pub(crate) refused: Option<Problem>,
     pub(crate) unresolved: Option<Problem>,
+    /// Backends that calls of the plugin cannot reach. It runs all the same.
+    pub(crate) lost: Option<Problem>,
     /// Values of Secrets in the configuration: a plugin may repeat them in what it says of it.
     pub(crate) secrets: Vec<Redacted>,
 }
@@ -129,12 +143,27 @@ fn keep_equal_spec(evaluation: &mut PluginEvaluation, before: Option<&Entry>) {
 }
 
 /// All plugins as rules see them.
-pub(crate) fn models(resources: &Resources) -> impl Iterator<Item = (ResourceRef, PluginModel)> {
-    resources.wasm_plugins.iter().map(|(id, object)| (id.clone(), model(id, object, &resources.facts)))
+///
+/// `backends` gets each backend that they may call.
+pub(crate) fn models(
+    inputs: &Inputs<'_>,
+    registry: &mut BackendRegistry,
+    backends: &mut Vec<BackendKey>,
+) -> Vec<(ResourceRef, PluginModel)> {
+    // Few plugins call backends, so what they read need not be remembered.
+    let view = inputs.view();
+    let plugins = inputs.resources.wasm_plugins.iter();
+    plugins.map(|(id, object)| (id.clone(), model(&view, id, object, registry, backends))).collect()
 }
 
-fn model(id: &ResourceRef, object: &WasmPlugin, facts: &Facts) -> PluginModel {
-    let active = facts.plugins.get(id).and_then(|state| state.active.as_ref());
+fn model(
+    view: &View<'_>,
+    id: &ResourceRef,
+    object: &WasmPlugin,
+    registry: &mut BackendRegistry,
+    backends: &mut Vec<BackendKey>,
+) -> PluginModel {
+    let active = view.facts().plugins.get(id).and_then(|state| state.active.as_ref());
     PluginModel {
         id: id.clone(),
         priority: object.spec.priority.unwrap_or_default(),
@@ -146,7 +175,11 @@ fn model(id: &ResourceRef, object: &WasmPlugin, facts: &Facts) -> PluginModel {
             Some(wasm_plugin::BodyOverflow::Pass) => BodyOverflow::Pass,
             _ => BodyOverflow::Reject,
         },
-        active: active.map(|active| (active.revision.clone(), active.hooks)),
+        active: active.map(|active| ActiveModel {
+            revision: active.revision.clone(),
+            hooks: active.hooks,
+            outbound: outbound::resolve(view, id, &active.outbound, registry, backends),
+        }),
     }
 }
 
@@ -186,13 +219,27 @@ pub(crate) fn chain(plugins: &[&Arc<PluginModel>], rule: impl Fn() -> u64) -> Re
     for plugin in plugins {
         let id = &plugin.id;
         match (&plugin.active, plugin.failure_policy) {
-            (Some((revision, hooks)), failure_policy) => {
+            (Some(ActiveModel { revision, hooks, outbound }), failure_policy) => {
                 let (plugin, revision, hooks, body_overflow) =
                     (id.clone(), revision.clone(), *hooks, plugin.body_overflow);
+                let outbound = Arc::clone(outbound);
                 if hooks.choose {
-                    chain.route.get_or_insert_with(|| RouteCall { plugin, revision, failure_policy, rule: rule() });
+                    chain.route.get_or_insert_with(|| RouteCall {
+                        plugin,
+                        revision,
+                        failure_policy,
+                        rule: rule(),
+                        outbound,
+                    });
                 } else {
-                    chain.policies.push(PolicyCall { plugin, revision, failure_policy, body_overflow, hooks });
+                    chain.policies.push(PolicyCall {
+                        plugin,
+                        revision,
+                        failure_policy,
+                        body_overflow,
+                        hooks,
+                        outbound,
+                    });
                 }
             }
             (None, FailurePolicy::Open) => {}

@@ -14,6 +14,7 @@ use std::{iter::Peekable, sync::Arc, vec};
 use penstock_core::{ResourceRef, backend::BackendKey, route::Route};
 use rustc_hash::FxHashSet;
 
+pub(crate) use self::backends::find_for_plugin;
 use self::{
     draft::RouteDraft,
     overlap::{Claim, OverlapIndex},

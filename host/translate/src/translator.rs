@@ -7,6 +7,7 @@ use std::{
 
 use penstock_core::{
     ResourceRef, Snapshot,
+    backend::BackendKey,
     plugin::{ModuleSource, PluginSpec},
 };
 use rustc_hash::FxHashSet;
@@ -40,6 +41,8 @@ pub struct Translator {
     derived: Derived,
     routes: RouteCache,
     backends: BackendRegistry,
+    /// Those that plugins may call.
+    plugin_backends: Vec<BackendKey>,
     snapshot: SnapshotCache,
     statuses: Statuses,
     /// Those in `statuses` that are no routes.
@@ -107,7 +110,12 @@ impl Translator {
         self.plugins.refresh(&inputs, &changed);
         self.policies.refresh(&inputs, &changed);
         self.derived.tls.refresh(&self.policies);
-        self.derived.plugins.replace(plugin::models(ownership.resources));
+        let mut backends = Vec::new();
+        let models = plugin::models(&self.derived.inputs(ownership), &mut self.backends, &mut backends);
+        // In this order: what is still used is never let go in between.
+        self.backends.retain(&backends);
+        self.backends.release(&std::mem::replace(&mut self.plugin_backends, backends));
+        self.derived.plugins.replace(models);
         self.derived.attached.replace(plugin::attach(ownership.resources, &self.derived.plugins));
     }
 

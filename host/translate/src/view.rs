@@ -5,7 +5,7 @@ use std::{any::Any, cell::RefCell, sync::Arc};
 use penstock_core::ResourceRef;
 
 use crate::{
-    Resources, Settings, Stamp, Table,
+    Facts, Resources, Settings, Stamp, Table,
     backend_tls::ServiceTls,
     gateway::GatewayModel,
     plugin::{AttachedPlugins, PluginModel},
@@ -170,6 +170,11 @@ impl<'a> View<'a> {
     fn all<T>(&self, source: Source, table: &'a Table<T>) -> &'a Table<T> {
         self.reads.borrow_mut().0.push(Read::All(source));
         table
+    }
+
+    /// Not remembered: who reads facts is evaluated each time.
+    pub(crate) fn facts(&self) -> &'a Facts {
+        &self.inputs.resources.facts
     }
 
     /// Constant between translations that share a memory.

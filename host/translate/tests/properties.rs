@@ -73,6 +73,7 @@ fn random_state(rng: &mut Rng) -> PluginState {
         digest: format!("sha256:{generation}").into(),
         name: "plugin".into(),
         version: "1".into(),
+        outbound: Arc::default(),
         hooks: Hooks { request: rng.bool(), response: rng.bool(), choose: rng.u8(..4) == 0, ..Hooks::default() },
         artifact: None,
     });

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, request, response};
 use smallvec::SmallVec;
 
-use super::{Choice, PolicyCall, PolicyExchange, RouteCall, Skip};
+use super::{Choice, OutboundClient, PolicyCall, PolicyExchange, RouteCall, Skip};
 use crate::{
     ResourceRef,
     route::{Rule, RuleId},
@@ -57,6 +57,8 @@ pub struct Proceed {
     pub carried: Carried,
     /// Hooks that it does not need in this exchange.
     pub skip: Skip,
+    /// Outbound calls that it made.
+    pub outbound_calls: u32,
 }
 
 /// Values of the request that later hooks of a plugin read, as they were when the request reached that plugin: a list for each name of its
@@ -185,6 +187,9 @@ pub trait PolicyWorker {
     /// # Errors
     /// There is no instance that could take it.
     fn begin(&self, call: &PolicyCall, exchange: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault>;
+
+    /// The way out for plugins that may call backends. Given once, before the first call.
+    fn connect(&self, _client: Arc<dyn OutboundClient>) {}
 
     /// Let a route plugin choose among the backends of `rule`. `head` is only lent: it comes back as it was.
     fn choose<'a>(

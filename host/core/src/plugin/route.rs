@@ -1,12 +1,12 @@
 //! Route plugins: they choose among the backends of a rule, before its weights do.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{Response, response};
 use serde::Serialize;
 
-use super::{FailurePolicy, PluginFault, Revision};
+use super::{FailurePolicy, OutboundBackend, PluginFault, Revision, outbound};
 use crate::ResourceRef;
 
 /// The route plugin of a rule. A rule has one at most.
@@ -22,6 +22,9 @@ pub struct RouteCall {
     /// Names the rule for as long as its backends are the same.
     #[serde(skip)]
     pub rule: u64,
+    /// Backends that it may call.
+    #[serde(skip_serializing_if = "outbound::is_none")]
+    pub outbound: Arc<[OutboundBackend]>,
 }
 
 /// What a route plugin chose.

@@ -344,3 +344,45 @@ pub(crate) enum KeyValueError {
     #[component(name = "too-large")]
     TooLarge,
 }
+
+/// `outbound-http.request`.
+#[derive(Debug, Clone, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct OutboundCall {
+    pub(crate) backend: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) body: Vec<u8>,
+    #[component(name = "timeout-ms")]
+    pub(crate) timeout_ms: Option<u32>,
+}
+
+/// `outbound-http.response`.
+#[derive(Debug, Clone, PartialEq, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct OutboundAnswer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// `outbound-http.outbound-error`.
+#[derive(Debug, Clone, PartialEq, ComponentType, Lower)]
+#[component(variant)]
+pub(crate) enum OutboundError {
+    #[component(name = "unknown-backend")]
+    UnknownBackend(Vec<String>),
+    #[component(name = "invalid-request")]
+    InvalidRequest(String),
+    #[component(name = "timeout")]
+    Timeout,
+    #[component(name = "connect")]
+    Connect(String),
+    #[component(name = "too-large")]
+    TooLarge(u64),
+    #[component(name = "quota")]
+    Quota,
+    #[component(name = "protocol")]
+    Protocol(String),
+}

@@ -384,6 +384,7 @@ impl Serving {
         let Self { loaded, generation, artifact } = self;
         ActiveRevision {
             artifact: artifact.clone(),
+            outbound: loaded.capabilities().outbound.as_slice().into(),
             revision: loaded.revision(),
             generation: *generation,
             digest: loaded.digest().label(),

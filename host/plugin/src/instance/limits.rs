@@ -21,12 +21,14 @@ const PARTS: usize = 32;
 pub(crate) struct CpuBudget {
     limit: Duration,
     since: Option<Duration>,
+    /// Before the last pause.
+    used: Duration,
 }
 
 impl CpuBudget {
     /// A new call begins.
     pub(crate) fn reset(&mut self, limit: Duration) {
-        *self = Self { limit, since: None };
+        *self = Self { limit, ..Self::default() };
     }
 
     /// What the call at hand may use.
@@ -34,11 +36,23 @@ impl CpuBudget {
         self.limit
     }
 
+    /// The call waits: until its first tick after that, the thread works for others. What a call used before its first tick is not known,
+    /// and not counted; it is less than two ticks, and the number of calls that wait is limited.
+    pub(crate) fn pause(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.used += thread_cpu_time().saturating_sub(since);
+        }
+    }
+
     /// The epoch moved during a call.
     pub(crate) fn on_tick(&mut self) -> UpdateDeadline {
         let now = thread_cpu_time();
         let since = *self.since.get_or_insert(now);
-        if now.saturating_sub(since) >= self.limit { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
+        if self.used + now.saturating_sub(since) >= self.limit {
+            UpdateDeadline::Interrupt
+        } else {
+            UpdateDeadline::Continue(1)
+        }
     }
 }
 
@@ -156,6 +170,10 @@ mod tests {
         budget.reset(Duration::from_secs(3600));
         assert!(matches!(budget.on_tick(), UpdateDeadline::Continue(1)));
         assert!(matches!(budget.on_tick(), UpdateDeadline::Continue(1)));
+        budget.pause();
+        assert!(matches!(budget.on_tick(), UpdateDeadline::Continue(1)), "time of others does not count");
+        budget.used = Duration::from_secs(3600);
+        assert!(matches!(budget.on_tick(), UpdateDeadline::Interrupt), "what was used before a pause does");
         budget.reset(Duration::ZERO);
         assert!(matches!(budget.on_tick(), UpdateDeadline::Interrupt));
     }

@@ -13,7 +13,7 @@ use super::limits::{CpuBudget, MemoryLimit};
 use crate::{
     capability::{Stores, metrics::Metric},
     fields::{Read, RequestHead},
-    imports::{clock::Reading, log::LogGate},
+    imports::{clock::Reading, log::LogGate, outbound::Network},
 };
 
 /// The data of a store.
@@ -28,6 +28,8 @@ pub(crate) struct InstanceState {
     pub(crate) log: LogGate,
     /// Forgotten at the end of each hook.
     pub(crate) clock: Option<Reading>,
+    /// Only during a hook that may wait.
+    pub(crate) network: Option<Network>,
     /// Shared by all instances of the plugin.
     pub(crate) stores: Arc<Stores>,
     /// Those that this instance registered; handles are indices.
@@ -51,10 +53,16 @@ impl InstanceState {
             exchange: None,
             log: LogGate::new(plugin, limits.log_lines),
             clock: None,
+            network: None,
             stores,
             metrics: Vec::new(),
             configuring: false,
         }
+    }
+
+    /// The call at hand begins to wait.
+    pub(crate) fn pause(&mut self) {
+        self.cpu.pause();
     }
 }
 

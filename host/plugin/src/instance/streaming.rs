@@ -1,6 +1,10 @@
 //! Calls into a component of the world `streaming-policy`.
 
-use std::time::Duration;
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use penstock_core::plugin::{Direction, PluginFault};
 use wasmtime::component::ResourceAny;
@@ -20,7 +24,7 @@ impl Instance {
     /// An exchange begins.
     pub(crate) fn exchange(&mut self, limit: Duration) -> Result<ExchangeHandle, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call(&mut self.store, &mut self.spent, &exports.constructor, (), limit).map(ExchangeHandle)
+        call((&mut self.store, &mut self.spent, self.waits), &exports.constructor, (), limit).map(ExchangeHandle)
     }
 
     pub(crate) fn exchange_on_request(
@@ -30,7 +34,7 @@ impl Instance {
         limit: Duration,
     ) -> Result<Verdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call(&mut self.store, &mut self.spent, &exports.on_request, (exchange.0, fields), limit)
+        call((&mut self.store, &mut self.spent, self.waits), &exports.on_request, (exchange.0, fields), limit)
     }
 
     pub(crate) fn exchange_on_response(
@@ -41,7 +45,7 @@ impl Instance {
         limit: Duration,
     ) -> Result<Verdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call(&mut self.store, &mut self.spent, &exports.on_response, (exchange.0, status, fields), limit)
+        call((&mut self.store, &mut self.spent, self.waits), &exports.on_response, (exchange.0, status, fields), limit)
     }
 
     pub(crate) fn exchange_on_body(
@@ -53,7 +57,12 @@ impl Instance {
         limit: Duration,
     ) -> Result<BodyVerdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call(&mut self.store, &mut self.spent, &exports.body[index(direction)], (exchange.0, bytes, end), limit)
+        call(
+            (&mut self.store, &mut self.spent, self.waits),
+            &exports.body[index(direction)],
+            (exchange.0, bytes, end),
+            limit,
+        )
     }
 
     pub(crate) fn exchange_on_trailers(
@@ -64,7 +73,12 @@ impl Instance {
         limit: Duration,
     ) -> Result<TrailersVerdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call(&mut self.store, &mut self.spent, &exports.trailers[index(direction)], (exchange.0, trailers), limit)
+        call(
+            (&mut self.store, &mut self.spent, self.waits),
+            &exports.trailers[index(direction)],
+            (exchange.0, trailers),
+            limit,
+        )
     }
 
     /// The end hook, which takes the exchange.
@@ -76,7 +90,14 @@ impl Instance {
     ) -> Result<(), PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
         begin(&mut self.store, limit);
-        exports.end.call(&mut self.store, (exchange.0, summary)).map_err(|error| {
+        let ended = match self.waits {
+            false => exports.end.call(&mut self.store, (exchange.0, summary)),
+            true => {
+                let ended = pin!(exports.end.call_async(&mut self.store, (exchange.0, summary)));
+                now(ended)
+            }
+        };
+        ended.map_err(|error| {
             self.spent = true;
             fault(&mut self.store, &error)
         })
@@ -85,7 +106,11 @@ impl Instance {
     /// Drop an exchange without the end hook. Its destructor is the guest's code too.
     pub(crate) fn forget(&mut self, exchange: ExchangeHandle, limit: Duration) -> Result<(), PluginFault> {
         begin(&mut self.store, limit);
-        exchange.0.resource_drop(&mut self.store).map_err(|error| {
+        let dropped = match self.waits {
+            false => exchange.0.resource_drop(&mut self.store),
+            true => now(pin!(exchange.0.resource_drop_async(&mut self.store))),
+        };
+        dropped.map_err(|error| {
             self.spent = true;
             fault(&mut self.store, &error)
         })
@@ -96,5 +121,13 @@ fn streaming(hooks: &Hooks) -> Result<&StreamingExports, PluginFault> {
     match hooks {
         Hooks::Streaming(exports) => Ok(exports),
         Hooks::Header { .. } | Hooks::Route { .. } => Err(not_of_this_world()),
+    }
+}
+
+/// What is there at once: without a network nothing waits.
+fn now<T>(call: Pin<&mut impl Future<Output = wasmtime::Result<T>>>) -> wasmtime::Result<T> {
+    match call.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(wasmtime::Error::msg("it waits where nobody can")),
     }
 }

@@ -1,6 +1,6 @@
 use std::num::NonZeroU32;
 
-use penstock_core::plugin::{RateAlgorithm, RateLimit, RateWindow};
+use penstock_core::plugin::{OutboundGrant, OutboundReference, RateAlgorithm, RateLimit, RateWindow};
 
 use super::*;
 
@@ -15,8 +15,15 @@ fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
 }
 
 fn all() -> Capabilities {
-    let rate_limits = Vec::new();
-    Capabilities { log: true, clock: true, random: true, metrics: true, counters: true, key_value: true, rate_limits }
+    Capabilities {
+        log: true,
+        clock: true,
+        random: true,
+        metrics: true,
+        counters: true,
+        key_value: true,
+        ..Capabilities::default()
+    }
 }
 
 #[track_caller]
@@ -30,9 +37,9 @@ fn a_policy_may_import_what_is_granted() {
     let none = Capabilities::default();
     assert_eq!(check(&component(&[], &POLICY), &none), Ok(Imports::default()));
     let imports = ["types@0.1.0", "exchange-info@0.1.0"];
-    assert_eq!(check(&component(&imports, &POLICY), &none), Ok(Imports { exchange_info: true, log: false }));
+    assert_eq!(check(&component(&imports, &POLICY), &none), Ok(Imports { exchange_info: true, ..Imports::default() }));
     let imports = ["log@0.1.0", "clock@0.1.0", "random@0.1.0", "metrics@0.1.0", "counters@0.1.0", "key-value@0.1.0"];
-    assert_eq!(check(&component(&imports, &POLICY), &all()), Ok(Imports { exchange_info: false, log: true }));
+    assert_eq!(check(&component(&imports, &POLICY), &all()), Ok(Imports { log: true, ..Imports::default() }));
 }
 
 #[test]
@@ -65,13 +72,30 @@ fn buckets_are_granted_by_declaring_one() {
 }
 
 #[test]
+fn outbound_calls_are_granted_by_naming_a_backend() {
+    let bytes = component(&["outbound-http@0.1.0"], &POLICY);
+    let message = "the component imports what the resource does not grant: `penstock:plugin/outbound-http@0.1.0` (granted by \
+                   `spec.capabilities.outbound: [{name: …, backendRef: …}]`)";
+    refused(&bytes, &all(), "ImportNotGranted", message);
+    let backend = OutboundReference {
+        group: "".into(),
+        kind: "Service".into(),
+        namespace: "default".into(),
+        name: "auth".into(),
+        port: Some(80),
+    };
+    let grant = OutboundGrant {
+        name: "auth".into(),
+        backend,
+        timeout: OutboundGrant::USUAL_TIMEOUT,
+        max_response: OutboundGrant::USUAL_RESPONSE,
+    };
+    let granted = Capabilities { outbound: vec![grant], ..Capabilities::default() };
+    assert_eq!(check(&bytes, &granted), Ok(Imports { outbound: true, ..Imports::default() }));
+}
+
+#[test]
 fn imports_that_nobody_can_grant() {
-    refused(
-        &component(&["outbound-http@0.1.0"], &POLICY),
-        &all(),
-        "ImportNotAvailable",
-        "the component imports `penstock:plugin/outbound-http@0.1.0`, a capability that this version of Penstock does not offer",
-    );
     refused(
         &component(&["teleport@0.1.0"], &POLICY),
         &all(),

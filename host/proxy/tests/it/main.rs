@@ -7,6 +7,7 @@ mod bodies;
 mod change;
 mod failures;
 mod heads;
+mod outbound;
 mod plugins;
 mod pooling;
 mod route_plugins;

@@ -10,7 +10,7 @@ use penstock_core::{
 use serde_json::Value;
 
 use super::{
-    PluginEvaluation, pointer, quantity, rate_limits, rollout,
+    PluginEvaluation, outbound, pointer, quantity, rate_limits, rollout,
     source::{self, SourceProblem},
 };
 use crate::{
@@ -53,7 +53,8 @@ pub(super) fn evaluate(
         let message = format!("spec.bodyOverflow: `{text}` is not known{hint}; until then it counts as `Reject`");
         refused.push(Problem::unsupported(message));
     }
-    let capabilities = capabilities(spec, &mut refused);
+    let capabilities = capabilities(id, spec, &mut refused);
+    let lost = outbound::unresolved(view, id, &capabilities.outbound);
     let mut repeatable = Vec::new();
     let config = config(view, id, spec, &mut repeatable, &mut refused, &mut unresolved);
     let rollout = rollout::evaluate(spec, &mut refused);
@@ -72,7 +73,13 @@ pub(super) fn evaluate(
         })
     });
     let merged = |problems: &[Problem]| problems.first().map(|first| Problem::new(first.reason, sentences(problems)));
-    PluginEvaluation { spec, refused: merged(&refused), unresolved: merged(&unresolved), secrets: repeatable }
+    PluginEvaluation {
+        spec,
+        refused: merged(&refused),
+        unresolved: merged(&unresolved),
+        lost: merged(&lost),
+        secrets: repeatable,
+    }
 }
 
 fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
@@ -90,6 +97,7 @@ fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
     };
     time("hookTime", &given.hook_time, &mut limits.hook_time);
     time("configureTime", &given.configure_time, &mut limits.configure_time);
+    time("wallTime", &given.wall_time, &mut limits.wall_time);
     let mut size = |name: &str, text: &Option<String>, limit: &mut u64| match text.as_deref() {
         None => {}
         Some(text) => match quantity::bytes(text).filter(|size| *size > 0) {
@@ -104,16 +112,19 @@ fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
     size("moduleSize", &given.module_size, &mut limits.module_size);
     size("keyValueBytes", &given.key_value_bytes, &mut limits.key_value_bytes);
     size("bodyBuffer", &given.body_buffer, &mut limits.body_buffer);
+    limits.outbound_calls = given.outbound_calls.unwrap_or(limits.outbound_calls);
+    limits.waiting = given.waiting.unwrap_or(limits.waiting);
     limits.log_lines = given.log_lines.unwrap_or(limits.log_lines);
     limits.metric_series = given.metric_series.unwrap_or(limits.metric_series);
     limits
 }
 
-fn capabilities(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Capabilities {
+fn capabilities(id: &ResourceRef, spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Capabilities {
     let Some(given) = &spec.capabilities else { return Capabilities::default() };
-    let PluginCapabilities { log, clock, random, metrics, counters, key_value, ref rate_limits } = *given;
+    let PluginCapabilities { log, clock, random, metrics, counters, key_value, ref rate_limits, ref outbound } = *given;
     let rate_limits = rate_limits::evaluate(rate_limits, refused);
-    Capabilities { log, clock, random, metrics, counters, key_value, rate_limits }
+    let outbound = outbound::evaluate(id, outbound, refused);
+    Capabilities { log, clock, random, metrics, counters, key_value, rate_limits, outbound }
 }
 
 /// `spec.config` with the values of `spec.secretRefs` in their places.

@@ -38,7 +38,8 @@ pub(crate) fn status(
     let state = state.as_deref();
     let mut conditions = Conditions::new(generation);
     accepted(&mut conditions, resources, id, object, evaluation, gateways, share);
-    conditions.holds_unless("ResolvedRefs", evaluation.unresolved.as_ref(), "all references are resolved");
+    let unresolved = evaluation.unresolved.as_ref().or(evaluation.lost.as_ref());
+    conditions.holds_unless("ResolvedRefs", unresolved, "all references are resolved");
     let life = Life::of(state, evaluation, generation);
     life.programmed(&mut conditions);
     life.degraded(&mut conditions, object);

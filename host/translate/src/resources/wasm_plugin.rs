@@ -185,6 +185,45 @@ pub struct PluginCapabilities {
     /// Buckets to limit rates with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<PluginRateLimit>,
+    /// Backends that the plugin may call over HTTP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbound: Vec<PluginOutbound>,
+}
+
+/// A backend that the plugin may call over HTTP, and no other.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginOutbound {
+    /// By which the plugin asks for it.
+    pub name: String,
+    /// What it leads to.
+    pub backend_ref: PluginBackendReference,
+    /// How long one call may take, such as `1s` (the default): 1ms to 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Size of an answer's body, such as `64Ki` (the default), at most `16Mi`. Larger ones are an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_response_bytes: Option<String>,
+}
+
+/// A Service or XBackend.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginBackendReference {
+    /// Group of the backend; empty if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Kind of the backend; `Service` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Name of the backend.
+    pub name: String,
+    /// Namespace; that of the plugin if not given. Another namespace must grant the reference by a ReferenceGrant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Port of the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
 }
 
 /// A bucket: how much is allowed in which time, for each key that the plugin asks for. Buckets belong to the plugin and are shared by all workers;
@@ -231,6 +270,15 @@ pub struct PluginLimits {
     /// Label combinations of one metric; 256 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric_series: Option<u32>,
+    /// How long a hook may wait in outbound calls, all of them together; `5s` if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_time: Option<String>,
+    /// Outbound calls of one exchange; 8 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound_calls: Option<u32>,
+    /// Exchanges of one worker that may be in a plugin with outbound calls at once; 64 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u32>,
     /// Size of the key-value store, such as `4Mi` (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_value_bytes: Option<String>,

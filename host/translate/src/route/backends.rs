@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::ServicePort;
 use penstock_core::{
     Kind, ResourceRef,
     backend::{BackendKey, BackendProtocol, BackendTls},
+    plugin::OutboundReference,
 };
 
 use super::draft::RouteDraft;
@@ -18,7 +19,7 @@ use crate::{
     resources::{
         XBackend,
         backend_tls::{XBackendProtocol, XBackendTlsMode, XBackendType},
-        common::{GATEWAY_GROUP, GATEWAY_X_GROUP},
+        common::{GATEWAY_GROUP, GATEWAY_X_GROUP, PENSTOCK_GROUP},
         route::BackendRef,
     },
     view::View,
@@ -32,11 +33,51 @@ pub(super) enum Found {
     Unsafe(Problem),
 }
 
+/// Who refers.
+#[derive(Clone, Copy)]
+pub(super) struct Referrer<'a> {
+    group: &'a str,
+    kind: &'a str,
+    namespace: &'a str,
+}
+
+impl<'a> Referrer<'a> {
+    pub(super) fn route(route: &'a RouteDraft) -> Self {
+        let kind = if route.is_grpc() { "GRPCRoute" } else { "HTTPRoute" };
+        Self { group: GATEWAY_GROUP, kind, namespace: &route.id.namespace }
+    }
+
+    fn is_grpc(self) -> bool {
+        self.kind == "GRPCRoute"
+    }
+}
+
+/// Find what a grant of a plugin means.
+pub(crate) fn find_for_plugin(
+    view: &View<'_>,
+    plugin: &ResourceRef,
+    reference: &OutboundReference,
+) -> Result<(BackendKey, Origin), Problem> {
+    let referrer = Referrer { group: PENSTOCK_GROUP, kind: "WasmPlugin", namespace: &plugin.namespace };
+    let reference = BackendRef {
+        group: Some(reference.group.to_string()),
+        kind: Some(reference.kind.to_string()),
+        namespace: Some(reference.namespace.to_string()),
+        name: reference.name.to_string(),
+        port: reference.port,
+        ..BackendRef::default()
+    };
+    match find(view, referrer, &reference, &mut Vec::new())? {
+        Found::Backend(key, origin) => Ok((key, origin)),
+        Found::Unsafe(problem) => Err(problem),
+    }
+}
+
 /// Find what a reference means. Whether it is granted is asked before whether it exists: the answer must not tell. Services with
 /// BackendTLSPolicies are added to `met`.
 pub(super) fn find(
     view: &View<'_>,
-    route: &RouteDraft,
+    route: Referrer<'_>,
     reference: &BackendRef,
     met: &mut Vec<Arc<ServiceTls>>,
 ) -> Result<Found, Problem> {
@@ -53,13 +94,12 @@ pub(super) fn find(
             return Err(Problem::new("InvalidKind", message));
         }
     };
-    let own = &route.id.namespace;
+    let own = route.namespace;
     let namespace = reference.namespace.as_deref().unwrap_or(own);
-    let referrer = route.id.kind.to_string();
-    let from = End { group: GATEWAY_GROUP, kind: &referrer, namespace: own };
+    let from = End { group: route.group, kind: route.kind, namespace: own };
     let referent = kind.to_string();
     let to = End { group, kind: &referent, namespace };
-    if namespace != &**own && !grants::permitted(view.reference_grants(), from, to, &reference.name) {
+    if namespace != own && !grants::permitted(view.reference_grants(), from, to, &reference.name) {
         let message = format!("namespace: {kind} `{}` {}", reference.name, grants::advice(from, to, &reference.name));
         return Err(Problem::new("RefNotPermitted", message));
     }
@@ -78,7 +118,7 @@ pub(super) fn find(
 
 fn service(
     view: &View<'_>,
-    route: &RouteDraft,
+    route: Referrer<'_>,
     key: &ResourceRef,
     reference: &BackendRef,
     policies: Option<&Arc<ServiceTls>>,
@@ -128,7 +168,7 @@ fn service(
 }
 
 /// What is spoken to a port of a Service. Words that say nothing about HTTP do not forbid it.
-fn spoken(route: &RouteDraft, port: &ServicePort, tls: bool) -> Result<BackendProtocol, String> {
+fn spoken(route: Referrer<'_>, port: &ServicePort, tls: bool) -> Result<BackendProtocol, String> {
     let default = if route.is_grpc() { BackendProtocol::Http2 } else { BackendProtocol::Http1 };
     match port.app_protocol.as_deref() {
         Some("kubernetes.io/h2c") => Ok(BackendProtocol::Http2),
@@ -143,7 +183,12 @@ fn spoken(route: &RouteDraft, port: &ServicePort, tls: bool) -> Result<BackendPr
     }
 }
 
-fn x_backend(view: &View<'_>, route: &RouteDraft, key: &ResourceRef, reference: &BackendRef) -> Result<Found, Problem> {
+fn x_backend(
+    view: &View<'_>,
+    route: Referrer<'_>,
+    key: &ResourceRef,
+    reference: &BackendRef,
+) -> Result<Found, Problem> {
     let Some(backend) = view.x_backend(key) else {
         let hint = did_you_mean(&key.name, view.x_backends().names_in(Kind::XBackend, &key.namespace));
         let message = format!("name: there is no XBackend `{}/{}`{hint}", key.namespace, key.name);
@@ -181,7 +226,7 @@ fn external_host(backend: &XBackend) -> Result<(Arc<str>, u16), Wrong> {
     Ok((host.hostname.as_str().into(), port))
 }
 
-fn x_protocol(route: &RouteDraft, backend: &XBackend, tls: bool) -> Result<BackendProtocol, Wrong> {
+fn x_protocol(route: Referrer<'_>, backend: &XBackend, tls: bool) -> Result<BackendProtocol, Wrong> {
     let wrong = |message: String| Err(("UnsupportedProtocol", message));
     let grpc = route.is_grpc();
     match (&backend.spec.protocol, tls) {

@@ -285,7 +285,7 @@ impl<'a: 'b, 'b> Resolver<'a, 'b, '_> {
     }
 
     fn target(&mut self, at: &str, backend: &BackendDraft) -> Target {
-        match backends::find(self.view, self.draft, &backend.reference, self.tls) {
+        match backends::find(self.view, backends::Referrer::route(self.draft), &backend.reference, self.tls) {
             Ok(Found::Backend(key, origin)) => {
                 if !self.backends.contains(&key) {
                     self.backends.push(key.clone());

@@ -15,8 +15,8 @@ use penstock_core::{
     Kind, ResourceRef,
     fact::{Fact, SocketState},
     plugin::{
-        ActiveRevision, Awaited, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource, OnProbation, Phase,
-        PluginSpec, PluginState, Rejection, Revision, RevisionName, Rollout,
+        ActiveRevision, Awaited, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource, OnProbation,
+        OutboundGrant, Phase, PluginSpec, PluginState, Rejection, Revision, RevisionName, Rollout,
     },
 };
 use penstock_translate::{Change, GatewayAddresses, Resources, Settings, Translation, resources::Object};
@@ -93,6 +93,8 @@ struct WorldActive {
     hooks: Vec<String>,
     #[serde(default)]
     artifact: Option<String>,
+    #[serde(default)]
+    outbound: Vec<OutboundGrant>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,7 +135,13 @@ pub(crate) fn run_all_plugins(resources: &mut Resources) {
     let plugins: Vec<ResourceRef> = resources.wasm_plugins.keys().cloned().collect();
     for plugin in plugins {
         let hooks = vec!["request".to_owned(), "response".to_owned()];
-        let active = WorldActive { generation: 0, digest: "sha256:example".to_owned(), hooks, artifact: None };
+        let active = WorldActive {
+            generation: 0,
+            digest: "sha256:example".to_owned(),
+            hooks,
+            artifact: None,
+            outbound: Vec::new(),
+        };
         let state = state(&WorldPlugin { active: Some(active), ..WorldPlugin::default() });
         resources.apply(Change::Observe(Fact::Plugin(plugin, Arc::new(state))));
     }
@@ -215,6 +223,7 @@ fn state(plugin: &WorldPlugin) -> PluginState {
         name: "test-plugin".into(),
         version: "1.0.0".into(),
         artifact: active.artifact.as_deref().map(Into::into),
+        outbound: active.outbound.as_slice().into(),
         hooks: Hooks {
             request: active.hooks.iter().any(|hook| hook == "request"),
             response: active.hooks.iter().any(|hook| hook == "response"),

@@ -1,0 +1,265 @@
+//! Plugins that call backends, through the host. The client is one that answers when the test says so, and the test polls: nothing here
+//! depends on time.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Response, request};
+use penstock_core::{
+    backend::{Backend, BackendKey, BackendProtocol},
+    plugin::{
+        Called, FaultKind, Outbound, OutboundBackend, OutboundClient, OutboundFailure, OutboundGrant,
+        OutboundReference, OutboundRequest, PluginFault, PluginSpec, PolicyCall, PolicyWorker, Verdict,
+    },
+    reason::Reason,
+    route::{Failure, Target},
+};
+use penstock_testing::guests::{self, CALLER};
+use support::{
+    exchange::{facts, request, rule, works},
+    facts::{Host, call, spec},
+    guest::Guest,
+};
+
+type Answer = Result<Response<Bytes>, OutboundFailure>;
+
+/// Keeps what is asked until it is answered.
+#[derive(Clone, Default)]
+struct Client(Arc<Mutex<Asked>>);
+
+#[derive(Default)]
+struct Asked {
+    requests: Vec<OutboundRequest>,
+    answers: VecDeque<Answer>,
+}
+
+impl OutboundClient for Client {
+    fn send(&self, request: OutboundRequest) -> Outbound {
+        let shared = Arc::clone(&self.0);
+        shared.lock().unwrap().requests.push(request);
+        Box::pin(poll_fn(move |_| match shared.lock().unwrap().answers.pop_front() {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        }))
+    }
+}
+
+impl Client {
+    fn asked(&self) -> usize {
+        self.0.lock().unwrap().requests.len()
+    }
+
+    /// The next one that looks gets this.
+    fn answer(&self, answer: Answer) {
+        self.0.lock().unwrap().answers.push_back(answer);
+    }
+}
+
+fn status(status: u16) -> Answer {
+    Ok(Response::builder().status(status).body(Bytes::new()).unwrap())
+}
+
+fn granted(name: &str) -> OutboundGrant {
+    let text = |text: &str| Arc::<str>::from(text);
+    let backend = OutboundReference {
+        group: text(""),
+        kind: text("Service"),
+        namespace: text("default"),
+        name: text(name),
+        port: Some(80),
+    };
+    OutboundGrant { name: name.into(), backend, timeout: Duration::from_secs(2), max_response: 1000 }
+}
+
+fn backend(name: &str) -> OutboundBackend {
+    let key =
+        BackendKey { name: format!("default/{name}").into(), port: 80, protocol: BackendProtocol::Http1, tls: None };
+    OutboundBackend {
+        name: name.into(),
+        target: Target::Backend(Arc::new(Backend { key, endpoints: Arc::new(ArcSwap::default()) })),
+        timeout: Duration::from_secs(2),
+        max_response: 1000,
+    }
+}
+
+/// A plugin that asks this backend.
+fn caller(backend: &str) -> PluginSpec {
+    let mut spec = spec("caller", guests::bytes(CALLER));
+    spec.config = serde_json::json!({ "backend": backend }).into();
+    spec.capabilities.outbound = vec![granted("auth")];
+    spec
+}
+
+struct World {
+    host: Host,
+    call: PolicyCall,
+    client: Client,
+    worker: Box<dyn PolicyWorker>,
+}
+
+type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Verdict, PluginFault>> + 'a>>;
+
+impl World {
+    fn new(spec: &PluginSpec) -> Self {
+        let host = Host::start();
+        let active = host.activate(spec);
+        assert_eq!(*active.outbound, *spec.capabilities.outbound);
+        let (client, worker) = (Client::default(), host.host.runtime().worker());
+        worker.connect(Arc::new(client.clone()));
+        let call = PolicyCall { outbound: Arc::new([backend("auth")]), ..call(&active) };
+        Self { host, call, client, worker }
+    }
+
+    /// What the guest says of a call that ends with `answer`.
+    fn said(&self, answer: Answer) -> String {
+        self.client.answer(answer);
+        self.said_at_once()
+    }
+
+    fn said_at_once(&self) -> String {
+        let mut head = request();
+        let (rule, call) = (rule(), &self.call);
+        let verdict = {
+            let facts = facts(&rule);
+            let mut waiting = waiting(self.worker.on_request(call, &facts, &mut head));
+            let Poll::Ready(verdict) = poll(&mut waiting) else { panic!("it waits") };
+            verdict
+        };
+        assert!(matches!(verdict, Ok(Verdict::Proceed(_))), "{verdict:?}");
+        said(&head)
+    }
+
+    fn counted(&self, backend: &str, outcome: &str) -> f64 {
+        let labels = format!("{{plugin=\"default/caller\",backend=\"{backend}\",outcome=\"{outcome}\"}}");
+        self.host.metric(&format!("penstock_plugin_outbound_calls_total{labels}"))
+    }
+}
+
+fn waiting<'a>(called: Called<'a, Verdict>) -> Waiting<'a> {
+    match called {
+        Called::Waiting(waiting) => waiting,
+        Called::Answered(answer) => panic!("{answer:?}"),
+    }
+}
+
+fn poll(waiting: &mut Waiting<'_>) -> Poll<Result<Verdict, PluginFault>> {
+    waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn said(head: &request::Parts) -> String {
+    head.headers["x-called"].to_str().unwrap().into()
+}
+
+#[test]
+fn while_one_waits_others_go_on() {
+    let world = World::new(&caller("auth"));
+    let neighbour = spec("quick", Guest::default().build());
+    world.host.apply(&[&caller("auth"), &neighbour]);
+    let quick = world.host.active(&neighbour);
+    let (rule, mut first, mut second) = (rule(), request(), request());
+    let facts = facts(&rule);
+    let mut one = waiting(world.worker.on_request(&world.call, &facts, &mut first));
+    assert!(poll(&mut one).is_pending());
+    let mut two = waiting(world.worker.on_request(&world.call, &facts, &mut second));
+    assert!(poll(&mut two).is_pending(), "in the same plugin, with an instance of its own");
+    works(&*world.worker, &quick);
+    assert_eq!(world.client.asked(), 2);
+    world.client.answer(status(204));
+    assert!(poll(&mut two).is_ready(), "not in the order of the calls");
+    world.client.answer(status(403));
+    assert!(poll(&mut one).is_ready());
+    drop((one, two));
+    assert_eq!((said(&first), said(&second)), ("403".into(), "204".into()));
+    assert_eq!(world.counted("auth", "answered"), 2.0);
+}
+
+#[test]
+fn every_failure_reaches_the_plugin_as_what_it_is() {
+    let world = World::new(&caller("auth"));
+    for (failure, expected, outcome) in [
+        (OutboundFailure::Timeout, "Timeout", "timeout"),
+        (OutboundFailure::Connect("refused".into()), "refused", "connect"),
+        (OutboundFailure::TooLarge(1000), "1000", "too_large"),
+        (OutboundFailure::Protocol("garbage".into()), "garbage", "protocol"),
+    ] {
+        let said = world.said(Err(failure));
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(world.counted("auth", outcome), 1.0, "{outcome}");
+    }
+    assert_eq!(world.said(status(200)), "200", "and the next call is answered");
+}
+
+#[test]
+fn only_what_is_granted_can_be_called() {
+    let world = World::new(&caller("elsewhere"));
+    let said = world.said_at_once();
+    assert!(said.contains("UnknownBackend") && said.contains("auth"), "{said}");
+    assert_eq!((world.client.asked(), world.counted("", "unknown_backend")), (0, 1.0));
+}
+
+#[test]
+fn a_backend_that_does_not_resolve_cannot_be_connected_to() {
+    let mut world = World::new(&caller("auth"));
+    let failure = Failure { reason: Reason::InvalidBackend, message: "there is no such Service".into() };
+    world.call.outbound = Arc::new([OutboundBackend { target: Target::Fail(failure), ..backend("auth") }]);
+    let said = world.said_at_once();
+    assert!(said.contains("there is no such Service"), "{said}");
+    assert_eq!(world.client.asked(), 0);
+}
+
+#[test]
+fn calls_of_an_exchange_are_limited_in_number_and_in_time() {
+    let mut spec = caller("auth");
+    spec.limits.outbound_calls = 0;
+    let world = World::new(&spec);
+    let said = world.said_at_once();
+    assert!(said.contains("Quota"), "{said}");
+    assert_eq!((world.client.asked(), world.counted("auth", "quota")), (0, 1.0));
+
+    let mut spec = caller("auth");
+    spec.limits.wall_time = Duration::ZERO;
+    let world = World::new(&spec);
+    let said = world.said_at_once();
+    assert!(said.contains("Timeout"), "{said}");
+    assert_eq!(world.client.asked(), 0, "there is no time left to wait for an answer");
+}
+
+#[test]
+fn exchanges_that_wait_are_limited_and_make_room_when_they_are_given_up() {
+    let mut spec = caller("auth");
+    spec.limits.waiting = 1;
+    let world = World::new(&spec);
+    let (rule, mut first, mut second) = (rule(), request(), request());
+    let facts = facts(&rule);
+    let mut one = waiting(world.worker.on_request(&world.call, &facts, &mut first));
+    assert!(poll(&mut one).is_pending());
+    let mut two = waiting(world.worker.on_request(&world.call, &facts, &mut second));
+    let Poll::Ready(Err(fault)) = poll(&mut two) else { panic!("it was let in") };
+    assert_eq!(fault.kind, FaultKind::Unavailable);
+    assert!(fault.message.contains("limits.waiting"), "{fault}");
+    drop((one, two));
+    assert_eq!(world.said(status(200)), "200", "the client of the first one left");
+}
+
+#[test]
+fn a_request_says_how_long_and_how_much() {
+    let world = World::new(&caller("auth"));
+    world.said(status(200));
+    let asked = world.client.0.lock().unwrap();
+    let OutboundRequest { request, timeout, max_response, .. } = &asked.requests[0];
+    assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "/"));
+    assert_eq!((request.headers()["host"].to_str().unwrap(), *max_response), ("auth.default", 1000));
+    assert!(*timeout <= Duration::from_secs(2));
+}
