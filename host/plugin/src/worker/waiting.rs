@@ -15,7 +15,7 @@ use std::{
 
 use penstock_core::plugin::{FaultKind, OutboundBackend, PluginFault};
 
-use super::{Instances, counted, fault};
+use super::{Instances, fault};
 use crate::{
     hooks::HookContext,
     imports::outbound::Network,
@@ -69,7 +69,7 @@ impl Instances {
         allowance: Allowance<'_>,
         run: impl AsyncFnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
     ) -> Result<(T, u32), PluginFault> {
-        let mut lent = counted(revision, hook, self.lend(revision))?;
+        let mut lent = self.counted(revision, hook, self.lend(revision))?;
         revision.metrics.called(hook);
         let limits = revision.limits();
         let context = HookContext { plan: &revision.plan, imports: revision.imports, limits };
