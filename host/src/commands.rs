@@ -36,7 +36,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve traffic as resource files say, and follow their changes
+    /// Serve traffic as resource files or a cluster say, and follow their changes
     Run(run::Args),
     /// Say what `run` would refuse, without opening a port
     Check(check::Args),

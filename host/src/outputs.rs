@@ -1,23 +1,26 @@
 //! Where the controller's results go: the proxy and the plugin host.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use penstock_controller::Outputs;
+use penstock_controller::{Cluster, Outputs};
 use penstock_core::{ResourceRef, Snapshot, plugin::PluginSpec};
 use penstock_plugin_host::{Desired, PluginHost};
 use penstock_proxy::Proxy;
+use penstock_translate::Statuses;
 
 /// The proxy and the plugin host of this process.
 pub(crate) struct GatewayOutputs {
     proxy: Arc<Proxy>,
     plugins: PluginHost,
+    /// Where statuses go, if not only to the board.
+    cluster: Option<Arc<Cluster>>,
     /// What was last required.
     required: Option<Desired>,
 }
 
 impl GatewayOutputs {
-    pub(crate) fn new(proxy: Arc<Proxy>, plugins: PluginHost) -> Self {
-        Self { proxy, plugins, required: None }
+    pub(crate) fn new(proxy: Arc<Proxy>, plugins: PluginHost, cluster: Option<Arc<Cluster>>) -> Self {
+        Self { proxy, plugins, cluster, required: None }
     }
 }
 
@@ -36,6 +39,16 @@ impl Outputs for GatewayOutputs {
             let desired = Desired { plugins: plugins.to_vec(), kept: kept.to_vec() };
             self.plugins.apply(desired.clone());
             self.required = Some(desired);
+        }
+    }
+
+    fn ask(&mut self, objects: &Arc<BTreeSet<ResourceRef>>) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| cluster.ask(objects))
+    }
+
+    fn say(&mut self, statuses: &Statuses, others: &Arc<BTreeSet<ResourceRef>>) {
+        if let Some(cluster) = &self.cluster {
+            cluster.write(statuses, others);
         }
     }
 }

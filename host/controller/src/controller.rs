@@ -7,7 +7,7 @@ use std::{
 };
 
 use penstock_core::{ResourceRef, Snapshot, fact::SocketState, plugin::PluginSpec};
-use penstock_translate::{Resources, Settings, Translation, Translator};
+use penstock_translate::{Resources, Settings, Statuses, Translation, Translator};
 
 use crate::{
     event::SourceId,
@@ -26,6 +26,15 @@ pub trait Outputs {
 
     /// These plugins should run; whatever runs of `kept` must stay; no others.
     fn require(&mut self, plugins: &[Arc<PluginSpec>], kept: &[ResourceRef]);
+
+    /// These Secrets and ConfigMaps should be read, and no others. Whether all of them have been, or are known not to be there; if not,
+    /// [`Event::Fetched`](crate::Event::Fetched) follows once they are.
+    fn ask(&mut self, _: &Arc<BTreeSet<ResourceRef>>) -> bool {
+        true // a source that reports everything by itself
+    }
+
+    /// This should be said about resources; entries about `others` are another installation's.
+    fn say(&mut self, _: &Statuses, _: &Arc<BTreeSet<ResourceRef>>) {}
 }
 
 /// The one owner of the world.
@@ -37,6 +46,8 @@ pub struct Controller<O> {
     /// Sources that have not said everything yet.
     incomplete: BTreeSet<SourceId>,
     published: Option<Arc<Snapshot>>,
+    /// Whether the sockets of a publication were all bound or refused for once.
+    settled: bool,
     outputs: O,
     board: Arc<StatusBoard>,
     metrics: ControllerMetrics,
@@ -61,6 +72,7 @@ impl<O: Outputs> Controller<O> {
             problems: BTreeMap::new(),
             incomplete,
             published: None,
+            settled: false,
             outputs,
             _alive: board.attach(),
             board,
@@ -88,7 +100,7 @@ impl<O: Outputs> Controller<O> {
             self.board.wait_for(readiness::Unready::Sources(self.incomplete.iter().cloned().collect()));
             return;
         }
-        if changed || was_incomplete || problems_changed {
+        if changed || was_incomplete || problems_changed || batch.fetched {
             self.translate();
         }
         if batch.retry {
@@ -120,9 +132,20 @@ impl<O: Outputs> Controller<O> {
         let began = Instant::now();
         let translation = self.translator.translate(&self.resources, &self.settings);
         self.metrics.translated(began.elapsed(), &self.resources);
+        let at_hand = self.outputs.ask(&translation.needs.objects);
+        if !at_hand && self.published.is_none() {
+            // A certificate that is on its way must not look as if it were missing: the first configuration waits for it.
+            let sources = translation.needs.objects.iter().map(ToString::to_string).collect();
+            return self.board.wait_for(readiness::Unready::Objects(sources));
+        }
         self.publish(&translation);
         let problems = self.problems.values().flatten().cloned().collect();
         let unready = readiness::unready(&translation.needs, &self.resources.facts);
+        // After a restart everything says what it said before, so nothing is said until the sockets are bound again.
+        self.settled |= !matches!(unready, Some(readiness::Unready::Sockets(_)));
+        if at_hand && self.settled {
+            self.outputs.say(&translation.statuses, &translation.others);
+        }
         self.board.publish(&translation.statuses, &self.resources.facts.sockets, problems, unready);
     }
 

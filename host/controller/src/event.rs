@@ -17,6 +17,8 @@ pub enum Event {
     Problems(SourceId, Vec<Problem>),
     /// The source has said everything that was there when it began.
     Complete(SourceId),
+    /// Every object that was referred to has been read, or is known not to be there.
+    Fetched,
     /// Time to try again what failed and may work by now: sockets whose address was taken.
     Retry,
 }

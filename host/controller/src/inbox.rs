@@ -46,6 +46,8 @@ pub struct Batch {
     pub(crate) problems: BTreeMap<SourceId, Vec<Problem>>,
     /// Sources that became complete with this batch.
     pub(crate) complete: BTreeSet<SourceId>,
+    /// Whether everything that was referred to is at hand now.
+    pub(crate) fetched: bool,
     /// Whether to try again what failed.
     pub(crate) retry: bool,
 }
@@ -74,7 +76,7 @@ impl Subject {
 impl Batch {
     /// Nothing happened.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.problems.is_empty() && self.complete.is_empty() && !self.retry
+        self.changes.is_empty() && self.problems.is_empty() && self.complete.is_empty() && !self.fetched && !self.retry
     }
 
     /// One change for each thing that changed, in an order that depends on nothing but the things.
@@ -93,6 +95,7 @@ impl Batch {
             Event::Complete(source) => {
                 self.complete.insert(source);
             }
+            Event::Fetched => self.fetched = true,
             Event::Retry => self.retry = true,
         }
     }

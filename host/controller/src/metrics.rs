@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use penstock_core::Kind;
 use penstock_translate::Resources;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -37,6 +38,95 @@ enum ReloadResult {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
+}
+
+/// Metrics of a cluster as a source and as a place for statuses. Clones count into the same numbers.
+#[derive(Debug, Clone)]
+pub struct ClusterMetrics {
+    writes: Family<WriteLabels, Counter>,
+    failures: Family<FailureLabels, Counter>,
+    watch_errors: Family<KindNameLabels, Counter>,
+    unreadable: Family<KindNameLabels, Counter>,
+    leader: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    kind: String,
+    reason: WriteReason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    kind: String,
+    conflict: Conflict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindNameLabels {
+    kind: String,
+}
+
+/// Why a status was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values are lower case")]
+pub(crate) enum WriteReason {
+    /// There is something new to say, or nothing had been said.
+    changed,
+    /// Somebody else undid what was said.
+    restored,
+    /// There is nothing to say any more.
+    withdrawn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values are lower case")]
+enum Conflict {
+    yes,
+    no,
+}
+
+impl ClusterMetrics {
+    /// New metrics, registered under their names.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            writes: Family::default(),
+            failures: Family::default(),
+            watch_errors: Family::default(),
+            unreadable: Family::default(),
+            leader: Gauge::default(),
+        };
+        registry.register("penstock_status_writes", "Statuses written, by why", metrics.writes.clone());
+        let help = "Statuses that could not be written; conflicts are harmless";
+        registry.register("penstock_status_write_failures", help, metrics.failures.clone());
+        let help = "Interruptions in following a kind; what was known stays in effect";
+        registry.register("penstock_watch_errors", help, metrics.watch_errors.clone());
+        let help = "Objects that could not be read; an earlier version of them stays in effect";
+        registry.register("penstock_unreadable_objects", help, metrics.unreadable.clone());
+        registry.register("penstock_leader", "Whether this instance writes statuses", metrics.leader.clone());
+        metrics
+    }
+
+    pub(crate) fn written(&self, kind: Kind, reason: WriteReason) {
+        self.writes.get_or_create(&WriteLabels { kind: kind.to_string(), reason }).inc();
+    }
+
+    pub(crate) fn write_failed(&self, kind: Kind, conflict: bool) {
+        let conflict = if conflict { Conflict::yes } else { Conflict::no };
+        self.failures.get_or_create(&FailureLabels { kind: kind.to_string(), conflict }).inc();
+    }
+
+    pub(crate) fn watch_failed(&self, kind: Kind) {
+        self.watch_errors.get_or_create(&KindNameLabels { kind: kind.to_string() }).inc();
+    }
+
+    pub(crate) fn object_unreadable(&self, kind: Kind) {
+        self.unreadable.get_or_create(&KindNameLabels { kind: kind.to_string() }).inc();
+    }
+
+    pub(crate) fn leading(&self, leading: bool) {
+        self.leader.set(i64::from(leading));
+    }
 }
 
 impl ControllerMetrics {

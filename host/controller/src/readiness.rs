@@ -14,6 +14,8 @@ pub enum Unready {
     Starting,
     /// Sources that have not said everything yet.
     Sources(Vec<SourceId>),
+    /// Secrets and ConfigMaps that are referred to, by kind and name.
+    Objects(Vec<String>),
     /// Sockets that are neither bound nor refused yet.
     Sockets(Vec<SocketAddr>),
     /// Plugins of which no revision serves and the first one is still being validated.
@@ -28,6 +30,7 @@ impl fmt::Display for Unready {
             Self::Starting => return f.write_str("starting"),
             Self::Draining => return f.write_str("draining"),
             Self::Sources(sources) => ("reading", join(sources)),
+            Self::Objects(objects) => ("reading", join(objects)),
             Self::Sockets(addresses) => ("binding", join(addresses)),
             Self::Plugins(plugins) => ("validating", join(plugins)),
         };

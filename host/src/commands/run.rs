@@ -1,11 +1,14 @@
 //! `penstock run`: put the parts together and wait for signals.
 //!
 //! ```text
-//! files ──► inbox ──► controller ──► outputs ──┬──► proxy (workers)
-//!            ▲            └──► status board    └──► plugin host
+//! files or cluster ──► inbox ──► controller ──► outputs ──┬──► proxy (workers)
+//!            ▲            └──► status board    ├──► plugin host
+//!            │                                 └──► statuses in the cluster
 //!            └───────────── facts ◄────────────────────┘
 //! admin server: reads board, snapshot, metrics
 //! ```
+
+mod sources;
 
 use std::{
     num::{NonZeroU8, NonZeroUsize},
@@ -18,26 +21,23 @@ use std::{
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use penstock_controller::{
-    Controller, ControllerMetrics, Event, Inbox, StatusBoard,
-    sources::files::{FileSource, RunningFiles},
-};
+use penstock_controller::{Cluster, Controller, ControllerMetrics, Event, Inbox, StatusBoard};
 use penstock_core::{
     client_address::{Network, Trusted},
     fact::FactSink,
 };
 use penstock_plugin_host::{PluginHost, PluginSettings};
 use penstock_proxy::{AccessLog, Proxy, ProxySettings};
-use penstock_translate::Settings;
 use prometheus_client::{metrics::info::Info, registry::Registry};
 
+use self::sources::{Running, Sources};
 use crate::{
     admin::{AdminServer, AdminView},
     outputs::GatewayOutputs,
     signals::{Request, Signals},
 };
 
-/// Serve traffic as resource files say, and follow their changes
+/// Serve traffic as resource files or a cluster say, and follow their changes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Files are watched: a change takes effect at once, and loses no request. A document that is broken
@@ -49,10 +49,11 @@ Signals:
 
 Examples:
   penstock run -f examples/quickstart
-  penstock run -f gateway.yaml -f routes/ --workers 2 --access-log json")]
+  penstock run -f gateway.yaml -f routes/ --workers 2 --access-log json
+  penstock run --kubeconfig ~/.kube/config --address-pool 10.0.0.0/24")]
 pub(crate) struct Args {
     #[command(flatten)]
-    files: super::Files,
+    sources: Sources,
 
     #[command(flatten)]
     admin: super::Admin,
@@ -122,9 +123,7 @@ impl Args {
 
 /// Serve until a signal ends it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    for path in &args.files.filename {
-        path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
-    }
+    args.sources.check()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     runtime.block_on(async {
@@ -142,7 +141,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Everything that runs. The controller's thread owns the world and the plugin host; it ends with the process.
 struct Gateway {
-    files: RunningFiles,
+    source: Running,
     inbox: Inbox,
     board: Arc<StatusBoard>,
     proxy: Arc<Proxy>,
@@ -158,6 +157,7 @@ impl Gateway {
         let metrics = ControllerMetrics::new(&mut registry);
         let inbox = Inbox::new();
         let facts: Arc<dyn FactSink> = Arc::new(inbox.clone());
+        let cluster = args.sources.cluster(&inbox, &mut registry)?;
         let plugins = PluginHost::start(args.plugin_settings(), Arc::clone(&facts), &mut registry)
             .context("the plugin host cannot start")?;
         let proxy = Proxy::start(args.proxy_settings(), plugins.runtime(), facts, &mut registry)
@@ -165,19 +165,19 @@ impl Gateway {
         let proxy = Arc::new(proxy);
 
         let board = Arc::new(StatusBoard::new(Timestamp::now));
-        let outputs = GatewayOutputs::new(Arc::clone(&proxy), plugins);
-        let sources = [FileSource::id()];
-        let controller = Controller::new(Settings::standalone(), sources, outputs, Arc::clone(&board), metrics.clone());
+        let outputs = GatewayOutputs::new(Arc::clone(&proxy), plugins, cluster.clone());
+        let (settings, sources) = (args.sources.settings(), [args.sources.id()]);
+        let controller = Controller::new(settings, sources, outputs, Arc::clone(&board), metrics.clone());
         let events = inbox.clone();
         let owner = thread::Builder::new().name("controller".into());
         owner.spawn(move || controller.run(&events)).context("the controller cannot start")?;
-        let files = FileSource::new(args.files.filename.iter().cloned()).run(inbox.clone(), metrics)?;
+        let source = args.sources.run(cluster, inbox.clone(), metrics)?;
 
         let address = server.address()?;
         let view = AdminView { board: Arc::clone(&board), proxy: Arc::clone(&proxy), metrics: registry };
         server.serve(view).context("the admin server cannot start")?;
         tracing::info!(admin = %address, version = env!("CARGO_PKG_VERSION"), "penstock started");
-        Ok(Self { files, inbox, board, proxy })
+        Ok(Self { source, inbox, board, proxy })
     }
 
     /// Until a signal asks for the end.
@@ -189,10 +189,13 @@ impl Gateway {
                     self.inbox.send([Event::Retry]);
                 },
                 request = signals.next() => match request {
-                    Request::Reload => {
-                        tracing::info!("SIGHUP: reading all files");
-                        self.files.reload();
-                    }
+                    Request::Reload => match &self.source {
+                        Running::Files(files) => {
+                            tracing::info!("SIGHUP: reading all files");
+                            files.reload();
+                        }
+                        Running::Cluster(_) => tracing::info!("SIGHUP: a cluster is followed; there is nothing to read again"),
+                    },
                     Request::End => return,
                 },
             }
@@ -203,11 +206,18 @@ impl Gateway {
     async fn end(self, timeout: Duration, signals: &mut Signals) {
         tracing::info!(timeout_seconds = timeout.as_secs(), "draining");
         self.board.drain();
+        let resigned = match self.source {
+            Running::Cluster(cluster) => Some(tokio::task::spawn_blocking(move || Cluster::end(&cluster))),
+            Running::Files(_) => None,
+        };
         tokio::select! {
             report = self.proxy.drain(timeout) => {
                 tracing::info!(finished = report.finished, cut = report.cut, "drained");
             }
             () = signals.end() => tracing::warn!("ending at once: requests in flight are cut"),
+        }
+        if let Some(resigned) = resigned {
+            let _ = resigned.await; // a panic in it is in the log
         }
     }
 }

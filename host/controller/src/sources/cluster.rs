@@ -1,0 +1,223 @@
+//! A Kubernetes cluster as a source of resources.
+//!
+//! ```text
+//! definitions ──► which kinds are there ──► one watch a kind ──┬─► changes ──► inbox
+//!                                                              ├─► live statuses ──► writer
+//! needs ──► references ──► one read for each ◄── versions ─────┘
+//! ```
+//!
+//! Invariants:
+//! * Only what is installed is watched; what is installed later is picked up, and what is removed is given up.
+//! * Of Secrets and ConfigMaps only those are read that somebody refers to; of all others, names alone.
+//! * The source is complete when everything that was there at the beginning has been reported.
+//! * Losing the API server changes nothing: what is known stays in effect, and the watches come back by themselves.
+
+mod connect;
+mod kinds;
+mod live;
+mod references;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use kube::{
+    Api, Client, ResourceExt as _,
+    core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use penstock_core::{Kind, ResourceRef};
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    task::JoinHandle,
+};
+
+pub use self::connect::{ClusterAccess, ConnectFailed};
+pub(crate) use self::{
+    connect::connect,
+    live::{LiveObject, LiveObjects},
+    references::{References, Wanted},
+};
+use self::{
+    kinds::{BUILT_IN, CUSTOM, Watched},
+    watch::Progress,
+};
+use crate::{
+    event::{Event, SourceId},
+    inbox::Inbox,
+    metrics::ClusterMetrics,
+};
+
+/// How long to wait before asking an API server again that did not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What every part of the source needs.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) inbox: Inbox,
+    pub(crate) live: Arc<LiveObjects>,
+    pub(crate) touched: UnboundedSender<ResourceRef>,
+    pub(crate) metrics: ClusterMetrics,
+}
+
+impl Context {
+    /// The status of an object is another one than before.
+    fn dirty(&self, id: &ResourceRef) {
+        // The writer is gone only at the end of everything.
+        let _ = self.touched.send(id.clone());
+    }
+}
+
+/// The name of this source in logs and in `/readyz`.
+pub(crate) fn id() -> SourceId {
+    SourceId::new("cluster")
+}
+
+/// Follows a cluster.
+pub(crate) struct Source {
+    context: Context,
+    watches: BTreeMap<Kind, JoinHandle<()>>,
+    /// Kinds of which not everything has been reported yet.
+    incomplete: BTreeSet<Kind>,
+    /// The definitions that were there at the beginning are known.
+    surveyed: bool,
+    complete: bool,
+    progress: UnboundedSender<Progress>,
+}
+
+/// What the watch of definitions says.
+enum Definition {
+    /// One changed, or is gone.
+    Changed(String),
+    /// All that are there have been named.
+    Listed,
+}
+
+impl Source {
+    /// Follow until the task is aborted.
+    pub(crate) async fn run(context: Context, mut references: References) {
+        let (progress, mut news) = mpsc::unbounded_channel();
+        let mut source = Self {
+            context,
+            watches: BTreeMap::new(),
+            incomplete: BTreeSet::new(),
+            surveyed: false,
+            complete: false,
+            progress,
+        };
+        for watched in BUILT_IN {
+            source.start(watched, watched.resource());
+        }
+        let mut definitions = definitions(source.context.clone());
+        loop {
+            tokio::select! {
+                Some(definition) = definitions.recv() => source.definition(definition).await,
+                Some(progress) = news.recv() => {
+                    source.progressed(progress, &mut references);
+                    while let Ok(progress) = news.try_recv() {
+                        source.progressed(progress, &mut references);
+                    }
+                }
+                () = references.turn(&source.context) => {}
+            }
+            references.report(&source.context);
+            source.check_complete();
+        }
+    }
+
+    async fn definition(&mut self, definition: Definition) {
+        let name = match definition {
+            Definition::Listed => {
+                self.surveyed = true;
+                return;
+            }
+            Definition::Changed(name) => name,
+        };
+        let Some(watched) = CUSTOM.iter().find(|watched| watched.definition() == name) else { return };
+        loop {
+            match watched.discover(&self.context.client).await {
+                Ok(Some(resource)) => return self.start(watched, resource),
+                Ok(None) => return self.stop(watched.kind),
+                Err(error) => {
+                    self.context.metrics.watch_failed(watched.kind);
+                    tracing::warn!(kind = %watched.kind, error = &error as &dyn std::error::Error, "cannot ask for a kind; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Watch a kind, unless it is watched in this version already.
+    fn start(&mut self, watched: &Watched, resource: ApiResource) {
+        let same = self.context.live.served(watched.kind).is_some_and(|served| served.version == resource.version);
+        if same && self.watches.contains_key(&watched.kind) {
+            return;
+        }
+        self.stop(watched.kind);
+        tracing::info!(kind = %watched.kind, api_version = resource.api_version, "following a kind");
+        self.context.live.set_served(watched.kind, resource.clone());
+        self.incomplete.insert(watched.kind);
+        let follow =
+            watch::follow(self.context.clone(), watched.kind, resource, watched.contents, self.progress.clone());
+        self.watches.insert(watched.kind, tokio::spawn(follow));
+    }
+
+    /// Its objects went before their definition, so they have been reported as gone.
+    fn stop(&mut self, kind: Kind) {
+        if let Some(task) = self.watches.remove(&kind) {
+            tracing::info!(%kind, "a kind is not followed any more");
+            task.abort();
+        }
+        self.incomplete.remove(&kind);
+    }
+
+    fn progressed(&mut self, progress: Progress, references: &mut References) {
+        match progress {
+            Progress::Complete(kind) => {
+                self.incomplete.remove(&kind);
+                references.complete(kind);
+            }
+            Progress::Seen(id, version) => references.seen(id, version),
+        }
+    }
+
+    fn check_complete(&mut self) {
+        if self.surveyed && self.incomplete.is_empty() && !self.complete {
+            self.complete = true;
+            self.context.inbox.send([Event::Complete(id())]);
+        }
+    }
+}
+
+/// Follow the definitions of custom kinds.
+fn definitions(context: Context) -> UnboundedReceiver<Definition> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "customresourcedefinitions");
+    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(context.client.clone(), &resource);
+    tokio::spawn(async move {
+        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        while let Some(event) = events.next().await {
+            let definition = match event {
+                Ok(watcher::Event::Init) => continue,
+                Ok(watcher::Event::InitDone) => Definition::Listed,
+                Ok(watcher::Event::InitApply(it) | watcher::Event::Apply(it) | watcher::Event::Delete(it)) => {
+                    Definition::Changed(it.name_any())
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot follow definitions; trying again");
+                    continue;
+                }
+            };
+            if sender.send(definition).is_err() {
+                return; // the source ended
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,188 @@
+//! Following one kind: every object that is there, then every change, through whatever happens to the connection.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::StreamExt as _;
+use kube::{
+    Api, Client, ResourceExt as _,
+    core::{ApiResource, DynamicObject, PartialObjectMeta},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use penstock_core::{Kind, ResourceRef};
+use penstock_translate::{Change, resources::Object};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Context, kinds::Contents, live::LiveObject};
+use crate::event::Event;
+
+/// What a watch tells the source.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// The kind is complete: everything that was there at the beginning has been reported.
+    Complete(Kind),
+    /// An object that is read only if it is referred to, with its version, or that it is gone.
+    Seen(ResourceRef, Option<Arc<str>>),
+}
+
+/// Follow all objects of a kind until the task is aborted.
+pub(super) async fn follow(
+    context: Context,
+    kind: Kind,
+    resource: ApiResource,
+    contents: Contents,
+    progress: UnboundedSender<Progress>,
+) {
+    let mut follower = Follower { context, kind, resource, contents, progress, known: BTreeSet::new(), listing: None };
+    let (client, resource) = (follower.context.client.clone(), follower.resource.clone());
+    let config = watcher::Config::default();
+    if contents == Contents::All {
+        let api: Api<DynamicObject> = Api::all_with(client, &resource);
+        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        while let Some(event) = events.next().await {
+            follower.handle(event, Follower::whole);
+        }
+    } else {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
+        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        while let Some(event) = events.next().await {
+            follower.handle(event, Follower::metadata);
+        }
+    }
+}
+
+/// Read one object that is referred to.
+///
+/// # Errors
+/// The cluster does not answer.
+pub(super) async fn fetch(
+    client: &Client,
+    id: &ResourceRef,
+    resource: &ApiResource,
+) -> Result<Option<(Arc<str>, Object)>, kube::Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, resource);
+    let Some(object) = api.get_opt(&id.name).await? else { return Ok(None) };
+    let version = object.resource_version().unwrap_or_default().into();
+    Ok(parse(id.kind, resource, object).map(|(object, _)| (version, object)))
+}
+
+struct Follower {
+    context: Context,
+    kind: Kind,
+    resource: ApiResource,
+    contents: Contents,
+    progress: UnboundedSender<Progress>,
+    /// What the source has been told of.
+    known: BTreeSet<ResourceRef>,
+    /// What a list that is under way has shown so far.
+    listing: Option<BTreeSet<ResourceRef>>,
+}
+
+impl Follower {
+    fn handle<K>(
+        &mut self,
+        event: watcher::Result<watcher::Event<K>>,
+        apply: impl Fn(&mut Self, K) -> Option<ResourceRef>,
+    ) where
+        K: kube::Resource<DynamicType = ApiResource>,
+    {
+        match event {
+            Ok(watcher::Event::Init) => self.listing = Some(BTreeSet::new()),
+            Ok(watcher::Event::InitApply(object)) => {
+                let id = apply(self, object);
+                if let Some(listing) = &mut self.listing {
+                    listing.extend(id);
+                }
+            }
+            Ok(watcher::Event::InitDone) => self.listed(),
+            Ok(watcher::Event::Apply(object)) => drop(apply(self, object)),
+            Ok(watcher::Event::Delete(object)) => self.delete(&self.id(&object)),
+            Err(error) => {
+                // The watcher tries again by itself, and more slowly each time. What is known stays in effect.
+                self.context.metrics.watch_failed(self.kind);
+                tracing::warn!(kind = %self.kind, error = &error as &dyn std::error::Error, "cannot follow a kind; trying again");
+            }
+        }
+    }
+
+    /// A list is complete: what it does not show is gone. After the first one, this happens only when the watch was interrupted for long.
+    fn listed(&mut self) {
+        let Some(listing) = self.listing.take() else { return };
+        let gone: Vec<ResourceRef> = self.known.difference(&listing).cloned().collect();
+        for id in gone {
+            self.delete(&id);
+        }
+        self.tell(Progress::Complete(self.kind));
+    }
+
+    fn id<K: kube::Resource<DynamicType = ApiResource>>(&self, object: &K) -> ResourceRef {
+        let metadata = object.meta();
+        let text = |text: &Option<String>| Arc::<str>::from(text.as_deref().unwrap_or_default());
+        ResourceRef::new(self.kind, text(&metadata.namespace), text(&metadata.name))
+    }
+
+    fn whole(&mut self, object: DynamicObject) -> Option<ResourceRef> {
+        let id = self.id(&object);
+        let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
+        let Some((object, status)) = parse(self.kind, &self.resource, object) else {
+            // Its last good version stays in effect.
+            self.context.metrics.object_unreadable(self.kind);
+            return Some(id);
+        };
+        if self.context.live.insert(id.clone(), LiveObject::new(&uid, &version, status.as_ref())) {
+            self.context.dirty(&id);
+        }
+        self.known.insert(id.clone());
+        self.send(Change::Upsert(object));
+        Some(id)
+    }
+
+    fn metadata(&mut self, object: PartialObjectMeta<DynamicObject>) -> Option<ResourceRef> {
+        let id = self.id(&object);
+        self.known.insert(id.clone());
+        if self.contents == Contents::Referenced {
+            self.tell(Progress::Seen(id.clone(), Some(object.resource_version().unwrap_or_default().into())));
+            return Some(id);
+        }
+        let document = json!({ "metadata": object.metadata });
+        if let Ok(object) = Object::parse(&self.resource.api_version, &self.resource.kind, document) {
+            self.send(Change::Upsert(object));
+        }
+        Some(id)
+    }
+
+    fn delete(&mut self, id: &ResourceRef) {
+        self.known.remove(id);
+        self.context.live.remove(id);
+        match self.contents {
+            Contents::Referenced => self.tell(Progress::Seen(id.clone(), None)),
+            Contents::All | Contents::Metadata => self.send(Change::Delete(id.clone())),
+        }
+    }
+
+    fn send(&self, change: Change) {
+        self.context.inbox.send([Event::Changed(vec![change])]);
+    }
+
+    fn tell(&self, progress: Progress) {
+        // Nobody listens any more only when the source is ending.
+        let _ = self.progress.send(progress);
+    }
+}
+
+/// The object and its status; none if it is not what its kind should be, which the log says.
+fn parse(kind: Kind, resource: &ApiResource, object: DynamicObject) -> Option<(Object, Option<Value>)> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let mut data = object.data;
+    let status = data.as_object_mut().and_then(|fields| fields.remove("status"));
+    if let Some(fields) = data.as_object_mut() {
+        fields.insert("metadata".to_owned(), serde_json::to_value(&object.metadata).unwrap_or_default());
+    }
+    match Object::parse(&resource.api_version, &resource.kind, data) {
+        Ok(object) => Some((object, status)),
+        Err(error) => {
+            tracing::error!(%kind, namespace, name, %error, "cannot read an object; an earlier version of it stays in effect");
+            None
+        }
+    }
+}

@@ -1,0 +1,160 @@
+use serde_json::json;
+
+use super::*;
+
+const NOW: &str = "2026-02-02T00:00:00Z";
+const BEFORE: &str = "2026-01-01T00:00:00Z";
+const OURS: &str = "penstock.dev/gateway-controller";
+
+fn id(kind: Kind) -> ResourceRef {
+    ResourceRef::new(kind, "default", "it")
+}
+
+/// The status to write, and the same once more: what was written needs no further write.
+#[track_caller]
+fn merged(kind: Kind, live: &Value, wanted: Option<&Value>, others: &[&str]) -> Option<Value> {
+    let others = others.iter().map(|name| ResourceRef::new(Kind::Gateway, "default", *name)).collect();
+    let merge = Merge { controller: OURS, others: &others, now: NOW };
+    let result = merge.apply(&id(kind), live, wanted);
+    let there = result.as_ref().unwrap_or(live);
+    assert_eq!(Merge { now: "later", ..merge }.apply(&id(kind), there, wanted), None, "not idempotent");
+    result
+}
+
+fn condition(type_: &str, status: &str, message: &str, generation: i64, since: Option<&str>) -> Value {
+    let mut condition =
+        json!({"type": type_, "status": status, "reason": "Why", "message": message, "observedGeneration": generation});
+    if let Some(since) = since {
+        condition["lastTransitionTime"] = since.into();
+    }
+    condition
+}
+
+fn parent(name: &str, controller: &str, conditions: &[Value]) -> Value {
+    let group = "gateway.networking.k8s.io";
+    json!({"parentRef": {"group": group, "kind": "Gateway", "name": name}, "controllerName": controller, "conditions": conditions})
+}
+
+#[test]
+fn only_a_flipped_status_moves_the_time() {
+    let live = json!({"conditions": [condition("Accepted", "True", "old", 1, Some(BEFORE)), condition("Programmed", "True", "on", 1, Some(BEFORE))]});
+    let wanted = json!({"conditions": [condition("Accepted", "True", "new", 2, None), condition("Programmed", "False", "off", 2, None)]});
+    let expected = json!({"conditions": [condition("Accepted", "True", "new", 2, Some(BEFORE)), condition("Programmed", "False", "off", 2, Some(NOW))]});
+    assert_eq!(merged(Kind::Gateway, &live, Some(&wanted), &[]), Some(expected));
+}
+
+#[test]
+fn what_says_the_same_is_not_written() {
+    // Another order, a field that the API server filled in, and times of their own.
+    let live = json!({"parents": [{
+        "controllerName": OURS,
+        "conditions": [condition("ResolvedRefs", "True", "", 1, Some(BEFORE)), condition("Accepted", "True", "", 1, Some(BEFORE))],
+        "parentRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "default", "name": "web"},
+    }]});
+    let wanted = json!({"parents": [parent("web", OURS, &[condition("Accepted", "True", "", 1, None), condition("ResolvedRefs", "True", "", 1, None)])]});
+    assert_eq!(merged(Kind::HTTPRoute, &live, Some(&wanted), &[]), None);
+}
+
+#[test]
+fn entries_of_others_stay_as_they_are_and_where_they_are() {
+    let foreign = |name: &str| {
+        let mut entry = parent(name, "example.com/other", &[condition("Accepted", "False", "theirs", 7, Some(BEFORE))]);
+        entry["theirField"] = json!({"z": 1, "a": [null]});
+        entry
+    };
+    let own = |message: &str, since| parent("mine", OURS, &[condition("Accepted", "True", message, 1, Some(since))]);
+    let live = json!({"parents": [foreign("a"), own("old", BEFORE), foreign("mine"), parent("gone", OURS, &[])]});
+    let wanted = json!({"parents": [
+        parent("new", OURS, &[condition("Accepted", "True", "", 1, None)]),
+        parent("mine", OURS, &[condition("Accepted", "True", "new", 1, None)]),
+    ]});
+    let new = parent("new", OURS, &[condition("Accepted", "True", "", 1, Some(NOW))]);
+    let expected = json!({"parents": [foreign("a"), own("new", BEFORE), foreign("mine"), new]});
+    let result = merged(Kind::HTTPRoute, &live, Some(&wanted), &[]).unwrap();
+    assert_eq!(result.to_string(), expected.to_string(), "byte by byte");
+}
+
+#[test]
+fn conditions_of_others_stay() {
+    let foreign = json!({"type": "example.com/Stale", "status": "True", "lastTransitionTime": BEFORE});
+    let live = json!({
+        "conditions": [foreign, condition("Accepted", "Unknown", "Waiting for controller", 0, Some("1970-01-01T00:00:00Z"))],
+        "listeners": [{"name": "http", "attachedRoutes": 0, "conditions": [foreign, condition("PartiallyInvalid", "True", "", 1, Some(BEFORE))]}],
+        "theirs": true,
+    });
+    let wanted = json!({
+        "conditions": [condition("Accepted", "True", "", 1, None)],
+        "listeners": [{"name": "http", "attachedRoutes": 2, "conditions": []}],
+    });
+    let expected = json!({
+        "conditions": [foreign, condition("Accepted", "True", "", 1, Some(NOW))],
+        "listeners": [{"name": "http", "attachedRoutes": 2, "conditions": [foreign]}],
+        "theirs": true,
+    });
+    assert_eq!(merged(Kind::Gateway, &live, Some(&wanted), &[]), Some(expected));
+}
+
+#[test]
+fn a_later_generation_is_left_to_who_has_seen_it() {
+    let live = json!({"conditions": [condition("Accepted", "False", "later", 3, Some(BEFORE))]});
+    let wanted = json!({"conditions": [condition("Accepted", "True", "earlier", 2, None)]});
+    assert_eq!(merged(Kind::Gateway, &live, Some(&wanted), &[]), None);
+}
+
+#[test]
+fn our_entries_go_when_there_is_nothing_to_say() {
+    let foreign = parent("a", "example.com/other", &[]);
+    let live = json!({"parents": [parent("a", OURS, &[]), foreign, parent("b", OURS, &[])]});
+    let expected = json!({"parents": [foreign]});
+    assert_eq!(merged(Kind::HTTPRoute, &live, None, &[]), Some(expected));
+    assert_eq!(merged(Kind::HTTPRoute, &json!({"parents": [foreign]}), None, &[]), None);
+    assert_eq!(merged(Kind::HTTPRoute, &Value::Null, None, &[]), None);
+    assert_eq!(
+        merged(Kind::Gateway, &json!({"conditions": [condition("Accepted", "True", "", 1, None)]}), None, &[]),
+        None
+    );
+}
+
+#[test]
+fn entries_of_another_installation_with_our_name_stay() {
+    let live = json!({"parents": [parent("theirs", OURS, &[]), parent("gone", OURS, &[])]});
+    let expected = json!({"parents": [parent("theirs", OURS, &[])]});
+    assert_eq!(merged(Kind::HTTPRoute, &live, None, &["theirs"]), Some(expected));
+}
+
+#[test]
+fn a_plugin_that_serves_nobody_of_ours_says_nothing() {
+    let ancestor =
+        |controller: &str| json!({"ancestorRef": {"name": "web"}, "controllerName": controller, "conditions": []});
+    let live = |ancestors: Value| json!({"conditions": [condition("Accepted", "True", "", 1, None)], "active": {"generation": 1}, "ancestors": ancestors});
+    let ours = live(json!([ancestor(OURS)]));
+    assert_eq!(merged(Kind::WasmPlugin, &ours, None, &[]), Some(json!({})));
+    assert_eq!(merged(Kind::WasmPlugin, &live(json!([ancestor("example.com/other")])), None, &[]), None);
+}
+
+#[test]
+fn lists_that_are_full_take_no_more() {
+    let foreign: Vec<Value> = (0..31).map(|at| parent(&format!("p{at}"), "example.com/other", &[])).collect();
+    let wanted = json!({"parents": [parent("a", OURS, &[]), parent("b", OURS, &[])]});
+    let result = merged(Kind::HTTPRoute, &json!({"parents": foreign}), Some(&wanted), &[]).unwrap();
+    assert_eq!(result["parents"].as_array().unwrap().len(), 32);
+}
+
+#[test]
+fn fields_that_do_not_hold_any_more_go() {
+    let live = json!({"candidate": {"phase": "Rejected", "reason": "X"}, "active": {"generation": 1}, "ancestors": []});
+    let wanted = json!({"active": {"generation": 2}, "ancestors": []});
+    assert_eq!(merged(Kind::WasmPlugin, &live, Some(&wanted), &[]), Some(wanted.clone()));
+}
+
+#[test]
+fn patches() {
+    let check = |from: Value, to: Value, expected: Value| assert_eq!(patch(&from, &to), expected);
+    check(
+        json!({"a": 1, "b": {"c": 1, "d": 2}, "l": [1]}),
+        json!({"b": {"c": 3}, "l": [2]}),
+        json!({"a": null, "b": {"d": null, "c": 3}, "l": [2]}),
+    );
+    check(Value::Null, json!({"a": 1}), json!({"a": 1}));
+    check(json!({"a": 1}), json!({"a": 1}), json!({}));
+}

@@ -1,0 +1,130 @@
+//! When an object may be written again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use penstock_core::ResourceRef;
+use tokio::time::Instant;
+
+/// After a failure: long enough for the watch to bring the version that was missed.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// After somebody else's change of what was written: the first one is mended at once, the next after a second, and so on.
+const FIRST_RESTORE: Duration = Duration::from_secs(1);
+const LONGEST_RESTORE: Duration = Duration::from_secs(300);
+
+/// After so many times it is no accident any more.
+pub(super) const WAR: u32 = 4;
+
+/// Who has to wait.
+#[derive(Debug, Default)]
+pub(super) struct Pace(BTreeMap<ResourceRef, Wait>);
+
+#[derive(Debug, Default)]
+struct Wait {
+    until: Option<Instant>,
+    failures: u32,
+    /// How often somebody else undid what was written, and when that was last mended.
+    undone: u32,
+    mended: Option<Instant>,
+}
+
+impl Pace {
+    /// Whether the object may be written.
+    pub(super) fn is_due(&self, id: &ResourceRef, now: Instant) -> bool {
+        self.0.get(id).and_then(|wait| wait.until).is_none_or(|until| until <= now)
+    }
+
+    /// When the first of these may be written; none if nobody has to wait.
+    pub(super) fn next(&self, dirty: &BTreeSet<ResourceRef>) -> Option<Instant> {
+        dirty.iter().filter_map(|id| self.0.get(id)?.until).min()
+    }
+
+    /// Somebody undid what was written. None if it may be mended now; else how often that happened, and then it has to wait.
+    pub(super) fn undone(&mut self, id: &ResourceRef, now: Instant) -> Option<u32> {
+        let wait = self.0.entry(id.clone()).or_default();
+        if wait.until.take().is_some_and(|until| until <= now) {
+            wait.mended = Some(now);
+            return None; // it has waited
+        }
+        if wait.mended.is_some_and(|mended| now.duration_since(mended) > LONGEST_RESTORE) {
+            wait.undone = 0;
+        }
+        wait.undone += 1;
+        if wait.undone == 1 {
+            wait.mended = Some(now);
+            return None;
+        }
+        let pause = doubled(FIRST_RESTORE, wait.undone - 2, LONGEST_RESTORE);
+        wait.until = Some(now + pause);
+        Some(wait.undone)
+    }
+
+    /// A write failed; answers how often in a row.
+    pub(super) fn failed(&mut self, id: &ResourceRef, now: Instant) -> u32 {
+        let wait = self.0.entry(id.clone()).or_default();
+        wait.failures += 1;
+        wait.until = Some(now + doubled(FIRST_RETRY, wait.failures - 1, LONGEST_RETRY));
+        wait.failures
+    }
+
+    pub(super) fn succeeded(&mut self, id: &ResourceRef) {
+        if let Some(wait) = self.0.get_mut(id) {
+            (wait.failures, wait.until) = (0, None);
+            if wait.undone == 0 {
+                self.0.remove(id);
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: &ResourceRef) {
+        self.0.remove(id);
+    }
+}
+
+fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1u32.checked_shl(times).unwrap_or(u32::MAX)).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_core::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_war_of_writes_ends_in_silence() {
+        let (mut pace, id) = (Pace::default(), ResourceRef::new(Kind::HTTPRoute, "default", "shop"));
+        let start = Instant::now();
+        let dirty = BTreeSet::from([id.clone()]);
+        let (mut now, mut writes) = (start, Vec::new());
+        // The other side answers at once, every time.
+        while now < start + Duration::from_secs(60) {
+            if pace.is_due(&id, now) && pace.undone(&id, now).is_none() {
+                writes.push(now.duration_since(start).as_secs());
+                pace.succeeded(&id);
+            }
+            now = pace.next(&dirty).unwrap_or(now).max(now + Duration::from_millis(10));
+        }
+        assert_eq!(writes, [0, 1, 3, 7, 15, 31], "fewer than ten in the first minute");
+    }
+
+    #[test]
+    fn failures_wait_longer_each_time() {
+        let (mut pace, id) = (Pace::default(), ResourceRef::new(Kind::HTTPRoute, "default", "shop"));
+        let now = Instant::now();
+        assert_eq!(pace.failed(&id, now), 1);
+        assert!(!pace.is_due(&id, now) && pace.is_due(&id, now + FIRST_RETRY));
+        assert_eq!(pace.failed(&id, now), 2);
+        assert!(!pace.is_due(&id, now + FIRST_RETRY) && pace.is_due(&id, now + 2 * FIRST_RETRY));
+        for _ in 0..40 {
+            pace.failed(&id, now);
+        }
+        assert!(pace.is_due(&id, now + LONGEST_RETRY));
+        pace.succeeded(&id);
+        assert!(pace.is_due(&id, now));
+    }
+}

@@ -1,0 +1,183 @@
+//! Where resources come from: files, or a cluster; and what follows from it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use penstock_controller::{
+    Cluster, ClusterMetrics, ClusterSettings, ControllerMetrics, Inbox, SourceId,
+    sources::{
+        cluster::ClusterAccess,
+        files::{FileSource, RunningFiles},
+    },
+};
+use penstock_translate::{AddressRange, GatewayAddresses, LabelSelector, Settings};
+use prometheus_client::registry::Registry;
+
+/// Where resources come from.
+#[derive(Debug, clap::Args)]
+pub(super) struct Sources {
+    /// A YAML or JSON file with resources, or a directory of such files (not its subdirectories); repeat it for several
+    #[arg(short = 'f', long = "filename", value_name = "PATH", required_unless_present_any = ["kubeconfig", "in_cluster"])]
+    filename: Vec<PathBuf>,
+
+    /// Follow the cluster of this file, with its credentials
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["filename", "in_cluster"], help_heading = "Kubernetes")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The context of the kubeconfig; its current one unless said otherwise
+    #[arg(long, value_name = "NAME", requires = "kubeconfig", help_heading = "Kubernetes")]
+    context: Option<String>,
+
+    /// Follow the cluster in which this process runs as a pod, with the pod's ServiceAccount
+    #[arg(long, conflicts_with = "filename", help_heading = "Kubernetes")]
+    in_cluster: bool,
+
+    /// GatewayClasses with this controllerName are ours
+    #[arg(long, value_name = "DOMAIN/PATH", default_value = Settings::CONTROLLER_NAME, help_heading = "Kubernetes")]
+    controller_name: String,
+
+    /// Of these only those with such labels, for instance lb=internal; several installations can share a controller name
+    #[arg(long, value_name = "LABELS", help_heading = "Kubernetes")]
+    class_selector: Option<LabelSelector>,
+
+    /// Each Gateway gets an address of its own out of these: 10.0.0.0/24, 10.0.0.5-10.0.0.9 or one address; repeat it for
+    /// several. All Gateways share the addresses of the machine unless it is given
+    #[arg(long, value_name = "RANGE", value_delimiter = ',')]
+    address_pool: Vec<AddressRange>,
+
+    /// Namespace of the Lease by which instances agree who writes statuses; that of the credentials unless said otherwise
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", help_heading = "Kubernetes")]
+    lease_namespace: Option<String>,
+
+    /// Name of this instance in the Lease; the name of the host and the process unless said otherwise
+    #[arg(long, value_name = "NAME", env = "POD_NAME", help_heading = "Kubernetes")]
+    identity: Option<String>,
+}
+
+/// A source that runs.
+pub(super) enum Running {
+    Files(RunningFiles),
+    Cluster(Arc<Cluster>),
+}
+
+impl Sources {
+    /// What can be found wrong before anything is started.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        for path in self.filename.iter().chain(&self.kubeconfig) {
+            path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        let standalone = Settings::standalone();
+        Settings {
+            controller_name: self.controller_name.as_str().into(),
+            class_selector: self.class_selector.clone(),
+            implied_class: if self.access().is_none() { standalone.implied_class } else { None },
+            addresses: match self.address_pool.as_slice() {
+                [] => standalone.addresses,
+                ranges => GatewayAddresses::Pool(ranges.to_vec()),
+            },
+        }
+    }
+
+    /// The source to wait for.
+    pub(super) fn id(&self) -> SourceId {
+        if self.access().is_none() { FileSource::id() } else { Cluster::id() }
+    }
+
+    /// The cluster, if it is one. It is connected to before anything else is started, because statuses go there too.
+    pub(super) fn cluster(&self, inbox: &Inbox, registry: &mut Registry) -> anyhow::Result<Option<Arc<Cluster>>> {
+        let Some(access) = self.access() else { return Ok(None) };
+        let settings = ClusterSettings {
+            access,
+            controller_name: self.controller_name.as_str().into(),
+            lease: (self.lease_namespace.clone(), self.lease_name()),
+            identity: self.identity.clone().unwrap_or_else(identity),
+            clock: Timestamp::now,
+        };
+        let cluster = Cluster::start(settings, inbox.clone(), ClusterMetrics::new(registry))?;
+        Ok(Some(Arc::new(cluster)))
+    }
+
+    /// Begin to follow files, or go on following the cluster.
+    pub(super) fn run(
+        &self,
+        cluster: Option<Arc<Cluster>>,
+        inbox: Inbox,
+        metrics: ControllerMetrics,
+    ) -> anyhow::Result<Running> {
+        match cluster {
+            Some(cluster) => Ok(Running::Cluster(cluster)),
+            None => {
+                let files = FileSource::new(self.filename.iter().cloned());
+                Ok(Running::Files(files.run(inbox, metrics)?))
+            }
+        }
+    }
+
+    fn access(&self) -> Option<ClusterAccess> {
+        match (&self.kubeconfig, self.in_cluster) {
+            (Some(file), _) => Some(ClusterAccess::Kubeconfig(file.clone(), self.context.clone())),
+            (None, true) => Some(ClusterAccess::Pod),
+            (None, false) => None,
+        }
+    }
+
+    /// Installations that own different classes must not wait for each other's Lease.
+    fn lease_name(&self) -> String {
+        let selector = self.class_selector.as_ref().map(|selector| format!(" {selector}")).unwrap_or_default();
+        let text =
+            format!("{}{selector}", self.controller_name).to_lowercase().replace('=', "-is-").replace('!', "-not-");
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        let name: String = text.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+        name.trim_matches(['-', '.']).to_owned()
+    }
+}
+
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        sources: Sources,
+    }
+
+    fn sources(arguments: &[&str]) -> Result<Sources, clap::Error> {
+        Command::try_parse_from(["run"].iter().chain(arguments)).map(|command| command.sources)
+    }
+
+    #[test]
+    fn one_kind_of_source_at_a_time() {
+        assert!(sources(&[]).is_err());
+        assert!(sources(&["-f", "a", "--kubeconfig", "b"]).is_err());
+        assert!(sources(&["--in-cluster", "--kubeconfig", "b"]).is_err());
+        assert!(sources(&["--context", "a", "--in-cluster"]).is_err());
+        let files = sources(&["-f", "a", "-f", "b", "--address-pool", "127.0.0.1,127.0.0.2"]).unwrap();
+        assert!(files.access().is_none() && files.settings().implied_class.is_some());
+        let cluster = sources(&["--kubeconfig", "a", "--context", "b"]).unwrap();
+        assert_eq!(cluster.access(), Some(ClusterAccess::Kubeconfig("a".into(), Some("b".to_owned()))));
+        assert_eq!(cluster.settings().implied_class, None);
+        assert_eq!(sources(&["--in-cluster"]).unwrap().access(), Some(ClusterAccess::Pod));
+    }
+
+    #[test]
+    fn installations_that_own_different_classes_have_different_leases() {
+        let name = |arguments: &[&str]| sources(&[&["--in-cluster"], arguments].concat()).unwrap().lease_name();
+        assert_eq!(name(&[]), "penstock.dev-gateway-controller");
+        assert_eq!(name(&["--class-selector", "lb=internal"]), "penstock.dev-gateway-controller-lb-is-internal");
+        assert_ne!(name(&["--class-selector", "lb"]), name(&["--class-selector", "!lb"]));
+        assert_eq!(name(&["--controller-name", "Example.com/A_b"]), "example.com-a-b");
+    }
+}
