@@ -29,6 +29,11 @@ pub(super) struct Watched {
     pub(super) contents: Contents,
 }
 
+/// Whether the gateway writes statuses of this kind.
+pub(super) fn is_written(kind: Kind) -> bool {
+    CUSTOM.iter().any(|watched| watched.kind == kind) && !matches!(kind, Kind::ReferenceGrant | Kind::XBackend)
+}
+
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// What every cluster has.

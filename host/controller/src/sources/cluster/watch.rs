@@ -13,7 +13,11 @@ use penstock_translate::{Change, resources::Object};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Context, kinds::Contents, live::LiveObject};
+use super::{
+    Context,
+    kinds::{Contents, is_written},
+    live::LiveObject,
+};
 use crate::event::Event;
 
 /// What a watch tells the source.
@@ -129,7 +133,9 @@ impl Follower {
             self.context.metrics.object_unreadable(self.kind);
             return Some(id);
         };
-        if self.context.live.insert(id.clone(), LiveObject::new(&uid, &version, status.as_ref())) {
+        if is_written(self.kind)
+            && self.context.live.insert(id.clone(), LiveObject::new(&uid, &version, status.as_ref()))
+        {
             self.context.dirty(&id);
         }
         self.known.insert(id.clone());
