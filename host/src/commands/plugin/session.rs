@@ -106,5 +106,7 @@ pub(super) fn call(spec: &PluginSpec, active: &ActiveRevision, body_overflow: Bo
         failure_policy: FailurePolicy::Closed,
         body_overflow,
         hooks: active.hooks,
+        // Without a gateway there is no backend to call.
+        outbound: Arc::default(),
     }
 }
