@@ -14,4 +14,5 @@ mod problems;
 mod registries;
 mod secrets;
 mod streaming;
+mod upgrades;
 mod world;

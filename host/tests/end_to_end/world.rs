@@ -73,6 +73,12 @@ impl WorldBuilder {
         self
     }
 
+    /// With a data directory.
+    pub(crate) fn data_dir(mut self) -> Self {
+        self.builder = self.builder.data_dir();
+        self
+    }
+
     pub(crate) async fn start(self) -> World {
         World { gateway: self.builder.start().await, origin: self.origin, port: self.port }
     }

@@ -1,0 +1,167 @@
+//! Upgrades of plugins on live traffic: on probation, together, and across a kill.
+
+use std::{env, fs, path::PathBuf};
+
+use penstock_testing::{
+    client::{Response, fetch, get},
+    eventually::eventually,
+    guests,
+    pressure::{Pressure, Protocol},
+};
+use serde_json::Value;
+
+use crate::world::{World, condition, greeting, header_rules, plugin};
+
+/// Reloads, unless `RELOADS` says how many.
+const RELOADS: usize = 120;
+
+fn press(world: &World, wanted: impl Fn(&Response) -> bool + Clone + Send + 'static) -> Pressure {
+    Pressure::start(world.gateway.at(world.port), Protocol::H1, 2, || get("/"), wanted)
+}
+
+async fn until_metric(world: &World, line: &str) {
+    eventually(line, async || world.gateway.admin("/metrics").await.text().lines().any(|it| it == line).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_revision_that_faults_on_traffic_is_rolled_back_by_itself() {
+    let world = World::builder()
+        .file("plugin.wasm", guests::bytes(guests::FAULTY))
+        .file("plugin.yaml", plugin("plugin.wasm", "{mark: good}"))
+        .start()
+        .await;
+    world.until_header("x-faulty", "good").await;
+    // Requests that do not meet the fault notice nothing of the upgrade, nor of the way back.
+    let pressure = press(&world, |response| response.status == 200 && !response.header("x-faulty").is_empty());
+    world.gateway.write("plugin.yaml", plugin("plugin.wasm", "{mark: bad, at: request, fault: trap}"));
+    world.until_header("x-faulty", "bad").await;
+    let status = world.until_status("WasmPlugin", "headers", |status| !status["probation"].is_null()).await;
+    assert_eq!(
+        (&status["probation"]["maxFaults"], &status["probation"]["fallback"]["generation"]),
+        (&5.into(), &1.into())
+    );
+
+    let address = world.gateway.at(world.port);
+    for _ in 0..6 {
+        let faulty = fetch(address, get("/").header("x-fault", "1")).await.unwrap();
+        assert_eq!(faulty.status, 503);
+    }
+    world.until_header("x-faulty", "good").await;
+    let rejected = |status: &Value| status["candidate"]["reason"] == "FaultsInProbation";
+    let status = world.until_status("WasmPlugin", "headers", rejected).await;
+    assert_eq!(condition(&status, "Degraded")["reason"], "LastGoodServing", "{status:#}");
+    let said = status["candidate"]["message"].as_str().unwrap();
+    assert!(said.contains("6 faults (6 trap)"), "{said}");
+    until_metric(&world, r#"penstock_plugin_rollbacks_total{plugin="default/headers"} 1"#).await;
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, Vec::<String>::new());
+}
+
+/// Two plugins of one group, both with this mark in their responses, in one file.
+fn pair(mark: &str) -> String {
+    let member = |name: &str| {
+        let config = format!("{{rules: [{{response: {{set: {{x-{name}: {mark}}}}}}}]}}");
+        plugin("plugin.wasm", &config).replace("name: headers", &format!("name: {name}")) + "  activationGroup: pair\n"
+    };
+    format!("{}---\n{}", member("left"), member("right"))
+}
+
+#[tokio::test]
+async fn no_request_sees_half_of_a_group() {
+    let world = World::builder().file("plugin.wasm", header_rules()).file("pair.yaml", pair("start")).start().await;
+    world.until_header("x-left", "start").await;
+    let same = |response: &Response| {
+        !response.header("x-left").is_empty() && response.header("x-left") == response.header("x-right")
+    };
+    let pressure = press(&world, same);
+    for round in 0..10 {
+        let mark = format!("r{round}");
+        world.gateway.write("pair.yaml", pair(&mark));
+        world.until_header("x-right", &mark).await;
+    }
+    // One that is refused keeps the other from switching, and says so.
+    let half = pair("half").replace("response: {set: {x-right: half}}", "respons: {}");
+    world.gateway.write("pair.yaml", half);
+    let held = |status: &Value| condition(status, "Degraded")["reason"] == "GroupHeldBack";
+    let status = world.until_status("WasmPlugin", "left", held).await;
+    assert_eq!(status["candidate"]["phase"], "Waiting", "{status:#}");
+    let said = condition(&status, "Degraded")["message"].as_str().unwrap();
+    assert!(said.contains("right (which was refused)"), "{said}");
+    pressure.progress(20).await;
+    world.gateway.write("pair.yaml", pair("whole"));
+    world.until_header("x-left", "whole").await;
+    assert_eq!(pressure.stop().await.failures, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn after_a_kill_the_last_good_revision_serves_without_its_module() {
+    let world = World::builder()
+        .data_dir()
+        .file("plugin.wasm", header_rules())
+        .file("plugin.yaml", plugin("plugin.wasm", &greeting("one")))
+        .start()
+        .await;
+    world.until_header("x-greeting", "one").await;
+    until_metric(&world, r#"penstock_plugin_last_good_commits_total{result="ok"} 1"#).await;
+    world.gateway.remove("plugin.wasm");
+    world.gateway.kill_and_start();
+    world.gateway.ready().await;
+    assert_eq!(world.until_header("x-greeting", "one").await.status, 200);
+    let both = |status: &Value| status["active"]["restored"] == true && status["candidate"]["reason"] == "FetchFailed";
+    let status = world.until_status("WasmPlugin", "headers", both).await;
+    assert_eq!(condition(&status, "Degraded")["reason"], "LastGoodServing", "{status:#}");
+    until_metric(&world, r#"penstock_plugin_restores_total{result="newest"} 1"#).await;
+
+    // Ten bytes of garbage in its place, and killed again: the same.
+    world.gateway.write("plugin.wasm", "0123456789");
+    world.until_status("WasmPlugin", "headers", |status| status["candidate"]["reason"] == "InvalidModule").await;
+    world.gateway.kill_and_start();
+    world.gateway.ready().await;
+    assert_eq!(world.until_header("x-greeting", "one").await.status, 200);
+    // Deleted is deleted: when it comes back broken, nothing of it serves.
+    world.gateway.remove("plugin.yaml");
+    world.gateway.until(world.port, "/", |response| response.header("x-greeting").is_empty()).await;
+    until_metric(&world, r#"penstock_plugin_last_good_commits_total{result="ok"} 1"#).await;
+    world.gateway.kill_and_start();
+    world.gateway.ready().await;
+    world.gateway.write("plugin.yaml", plugin("plugin.wasm", &greeting("one")));
+    let refused = |status: &Value| status["candidate"]["reason"] == "InvalidModule";
+    let status = world.until_status("WasmPlugin", "headers", refused).await;
+    assert!(status["active"].is_null(), "{status:#}");
+}
+
+/// Resident memory in KiB.
+fn resident(world: &World) -> u64 {
+    let path = PathBuf::from(format!("/proc/{}/status", world.gateway.id()));
+    let status = fs::read_to_string(path).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn reloads_under_load_lose_no_request_and_take_no_memory() {
+    let reloads = env::var("RELOADS").ok().and_then(|text| text.parse().ok()).unwrap_or(RELOADS);
+    let world = World::builder()
+        .file("plugin.wasm", header_rules())
+        .file("plugin.yaml", plugin("plugin.wasm", &greeting("start")))
+        .start()
+        .await;
+    world.until_header("x-greeting", "start").await;
+    let pressure = press(&world, |response| response.status == 200 && !response.header("x-greeting").is_empty());
+    let mut samples = Vec::with_capacity(reloads);
+    for reload in 0..reloads {
+        let mark = format!("r{reload}");
+        world.gateway.write("plugin.yaml", plugin("plugin.wasm", &greeting(&mark)));
+        world.until_header("x-greeting", &mark).await;
+        samples.push(resident(&world));
+    }
+    let outcome = pressure.stop().await;
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.successes > reloads as u64, "{outcome:?}");
+    // The first third fills what is kept on purpose. The peak of a part, because freed memory goes back now and then.
+    let peak = |part: &[u64]| part.iter().copied().max().unwrap_or_default();
+    let (early, late) = (peak(&samples[reloads / 3..reloads * 2 / 3]), peak(&samples[reloads * 2 / 3..]));
+    eprintln!("{reloads} reloads, {} requests, peak resident {early} KiB, then {late} KiB", outcome.successes);
+    assert!(late * 100 <= early * 105, "resident memory grows: {early} KiB, then {late} KiB; all: {samples:?}");
+}
