@@ -15,8 +15,8 @@ use penstock_core::{
     Kind, ResourceRef,
     fact::{Fact, SocketState},
     plugin::{
-        ActiveRevision, Awaited, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource, OnProbation,
-        OutboundGrant, Phase, PluginSpec, PluginState, Rejection, Revision, RevisionName, Rollout,
+        ActiveRevision, Awaited, BodyMode, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource, OnProbation,
+        OutboundGrant, Phase, PluginSpec, PluginState, Rejection, Revision, RevisionName, Rollout, StreamingHooks,
     },
 };
 use penstock_translate::{Change, GatewayAddresses, Resources, Settings, Translation, resources::Object};
@@ -228,6 +228,11 @@ fn state(plugin: &WorldPlugin) -> PluginState {
             request: active.hooks.iter().any(|hook| hook == "request"),
             response: active.hooks.iter().any(|hook| hook == "response"),
             choose: active.hooks.iter().any(|hook| hook == "choose"),
+            streaming: active.hooks.iter().any(|hook| hook == "body").then(|| StreamingHooks {
+                request_body: BodyMode::Buffer(1024),
+                response_body: BodyMode::Stream,
+                ..StreamingHooks::default()
+            }),
             ..Hooks::default()
         },
     });
