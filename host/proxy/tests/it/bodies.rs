@@ -183,6 +183,7 @@ fn scripted(script: Script) -> PolicyCall {
         failure_policy: FailurePolicy::Closed,
         body_overflow: BodyOverflow::default(),
         hooks: Hooks { request: true, response: true, streaming: Some(streaming), ..Hooks::default() },
+        outbound: Arc::default(),
     }
 }
 

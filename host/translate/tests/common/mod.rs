@@ -15,8 +15,9 @@ use penstock_core::{
     Kind, ResourceRef,
     fact::{Fact, SocketState},
     plugin::{
-        ActiveRevision, Awaited, BodyMode, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource, OnProbation,
-        OutboundGrant, Phase, PluginSpec, PluginState, Rejection, Revision, RevisionName, Rollout, StreamingHooks,
+        ActiveRevision, Awaited, BodyMode, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource,
+        OnProbation, OutboundGrant, Phase, PluginSpec, PluginState, Rejection, Revision, RevisionName, Rollout,
+        StreamingHooks,
     },
 };
 use penstock_translate::{Change, GatewayAddresses, Resources, Settings, Translation, resources::Object};
