@@ -113,7 +113,7 @@ impl Source {
         for watched in BUILT_IN {
             source.start(watched, watched.resource());
         }
-        let mut definitions = definitions(source.context.clone());
+        let mut definitions = definitions(&source.context);
         loop {
             tokio::select! {
                 Some(definition) = definitions.recv() => source.definition(definition).await,
@@ -195,7 +195,7 @@ impl Source {
 }
 
 /// Follow the definitions of custom kinds.
-fn definitions(context: Context) -> UnboundedReceiver<Definition> {
+fn definitions(context: &Context) -> UnboundedReceiver<Definition> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let resource = ApiResource::from_gvk_with_plural(&kind, "customresourcedefinitions");

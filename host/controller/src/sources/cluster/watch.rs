@@ -50,7 +50,7 @@ pub(super) async fn follow(
         let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
         while let Some(event) = events.next().await {
-            follower.handle(event, Follower::metadata);
+            follower.handle(event, |follower, object| follower.metadata(&object));
         }
     }
 }
@@ -143,8 +143,8 @@ impl Follower {
         Some(id)
     }
 
-    fn metadata(&mut self, object: PartialObjectMeta<DynamicObject>) -> Option<ResourceRef> {
-        let id = self.id(&object);
+    fn metadata(&mut self, object: &PartialObjectMeta<DynamicObject>) -> Option<ResourceRef> {
+        let id = self.id(object);
         self.known.insert(id.clone());
         if self.contents == Contents::Referenced {
             self.tell(Progress::Seen(id.clone(), Some(object.resource_version().unwrap_or_default().into())));
