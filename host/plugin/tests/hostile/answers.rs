@@ -97,7 +97,7 @@ fn hooks_on_sample_exchanges() {
     refuses(vec![
         request("traps", code("unreachable"), "SampleTrapped", "the sample exchange `empty request`: wasm trap"),
         response("traps on the way back", code("unreachable"), "SampleTrapped", "`empty request`"),
-        request("loops", code("(loop $again (br $again)) unreachable"), "TimeLimitExceeded", "more than 2ms of CPU time"),
+        request("loops", code("(loop $again (br $again)) unreachable"), "TimeLimitExceeded", "more than 200ms of CPU time"),
         request("holds", Answer::Hold, "InvalidAnswer", "invalid-hold"),
         request("status 99", Answer::Reply(99, vec![], vec![]), "InvalidAnswer", "status 99"),
         response("status 1000", Answer::Reply(1000, vec![], vec![]), "InvalidAnswer", "status 1000"),

@@ -162,6 +162,9 @@ pub fn plugin(name: &str) -> ResourceRef {
 }
 
 /// A spec without capabilities, with an inline module.
+/// What a hook may take: more than the default, for the host's part of a hook is slow in a build for tests.
+const TIME: Duration = Duration::from_millis(200);
+
 pub fn spec(name: &str, module: Vec<u8>) -> PluginSpec {
     PluginSpec {
         plugin: plugin(name),
@@ -170,7 +173,7 @@ pub fn spec(name: &str, module: Vec<u8>) -> PluginSpec {
         config: Arc::new(serde_json::Value::Null),
         secrets: vec![],
         capabilities: Capabilities::default(),
-        limits: PluginLimits { configure_time: Duration::from_millis(200), ..PluginLimits::default() },
+        limits: PluginLimits { hook_time: TIME, configure_time: TIME, ..PluginLimits::default() },
         rollout: Rollout { group: None, probation: Probation { period: Duration::ZERO, ..Probation::default() } },
     }
 }

@@ -26,7 +26,14 @@ pub(super) struct Sources {
     kubeconfig: Option<PathBuf>,
 
     /// The context of the kubeconfig; its current one unless said otherwise
-    #[arg(long, value_name = "NAME", requires = "kubeconfig", help_heading = "Kubernetes")]
+    // `requires` alone says nothing where the kubeconfig could not be given.
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "kubeconfig",
+        conflicts_with = "in_cluster",
+        help_heading = "Kubernetes"
+    )]
     context: Option<String>,
 
     /// Follow the cluster in which this process runs as a pod, with the pod's ServiceAccount
