@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use penstock_controller::{Cluster, Outputs};
+use penstock_controller::{Cluster, Outputs, Reserve};
 use penstock_core::{ResourceRef, Snapshot, plugin::PluginSpec};
 use penstock_plugin_host::{Desired, PluginHost};
 use penstock_proxy::Proxy;
@@ -46,9 +46,9 @@ impl Outputs for GatewayOutputs {
         self.cluster.as_ref().is_none_or(|cluster| cluster.ask(objects))
     }
 
-    fn say(&mut self, statuses: &Statuses, others: &Arc<BTreeSet<ResourceRef>>) {
+    fn say(&mut self, statuses: &Statuses, reserve: &Reserve) {
         if let Some(cluster) = &self.cluster {
-            cluster.write(statuses, others);
+            cluster.write(statuses, reserve);
         }
     }
 }

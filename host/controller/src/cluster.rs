@@ -14,6 +14,7 @@ use penstock_translate::Statuses;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    controller::Reserve,
     event::SourceId,
     inbox::Inbox,
     lease::Candidate,
@@ -87,9 +88,9 @@ impl Cluster {
         self.wanted.ask(objects)
     }
 
-    /// What should be said: complete, in place of what was given before. `others` are looked after by another installation of our name.
-    pub fn write(&self, statuses: &Statuses, others: &Arc<BTreeSet<ResourceRef>>) {
-        let desired = Desired { statuses: statuses.clone(), others: Arc::clone(others) };
+    /// What should be said: complete, in place of what was given before.
+    pub fn write(&self, statuses: &Statuses, reserve: &Reserve) {
+        let desired = Desired { statuses: statuses.clone(), reserve: reserve.clone() };
         self.desired.send_replace(Some(desired));
     }
 

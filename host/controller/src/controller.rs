@@ -7,7 +7,7 @@ use std::{
 };
 
 use penstock_core::{ResourceRef, Snapshot, fact::SocketState, plugin::PluginSpec};
-use penstock_translate::{Resources, Settings, Statuses, Translation, Translator};
+use penstock_translate::{Needs, Resources, Settings, Statuses, Translation, Translator};
 
 use crate::{
     event::SourceId,
@@ -33,8 +33,17 @@ pub trait Outputs {
         true // a source that reports everything by itself
     }
 
-    /// This should be said about resources; entries about `others` are another installation's.
-    fn say(&mut self, _: &Statuses, _: &Arc<BTreeSet<ResourceRef>>) {}
+    /// This should be said about resources.
+    fn say(&mut self, _: &Statuses, _: &Reserve) {}
+}
+
+/// What is left as it is in the statuses of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reserve {
+    /// Entries about these are another installation's.
+    pub others: Arc<BTreeSet<ResourceRef>>,
+    /// What an earlier process said about these stays, until this one knows better.
+    pub undecided: Arc<BTreeSet<ResourceRef>>,
 }
 
 /// The one owner of the world.
@@ -48,6 +57,8 @@ pub struct Controller<O> {
     published: Option<Arc<Snapshot>>,
     /// Whether the sockets of a publication were all bound or refused for once.
     settled: bool,
+    /// Plugins of which there has been no verdict since the start; none before the first publication.
+    undecided: Option<Arc<BTreeSet<ResourceRef>>>,
     outputs: O,
     board: Arc<StatusBoard>,
     metrics: ControllerMetrics,
@@ -73,6 +84,7 @@ impl<O: Outputs> Controller<O> {
             incomplete,
             published: None,
             settled: false,
+            undecided: None,
             outputs,
             _alive: board.attach(),
             board,
@@ -143,10 +155,24 @@ impl<O: Outputs> Controller<O> {
         let unready = readiness::unready(&translation.needs, &self.resources.facts);
         // After a restart everything says what it said before, so nothing is said until the sockets are bound again.
         self.settled |= !matches!(unready, Some(readiness::Unready::Sockets(_)));
+        let undecided = self.undecided(&translation.needs);
         if at_hand && self.settled {
-            self.outputs.say(&translation.statuses, &translation.others);
+            let reserve = Reserve { others: Arc::clone(&translation.others), undecided };
+            self.outputs.say(&translation.statuses, &reserve);
         }
         self.board.publish(&translation.statuses, &self.resources.facts.sockets, problems, unready);
+    }
+
+    /// Plugins that were there at the start and are still on their way. That they are is no news to anybody: they served before.
+    fn undecided(&mut self, needs: &Needs) -> Arc<BTreeSet<ResourceRef>> {
+        let now = || readiness::undecided(needs, &self.resources.facts);
+        let left = match &self.undecided {
+            None => Arc::new(now().collect()),
+            Some(before) if before.is_empty() => Arc::clone(before),
+            Some(before) => Arc::new(now().filter(|plugin| before.contains(plugin)).collect()),
+        };
+        self.undecided = Some(Arc::clone(&left));
+        left
     }
 
     /// Endpoints before the snapshot: a backend that is new in the snapshot has its endpoints from the first request on. Needs after it: a

@@ -27,7 +27,7 @@ mod status;
 mod writer;
 
 pub use cluster::{Cluster, ClusterSettings};
-pub use controller::{Controller, Outputs};
+pub use controller::{Controller, Outputs, Reserve};
 pub use event::{Event, SourceId};
 pub use health::Health;
 pub use inbox::{Batch, Inbox};

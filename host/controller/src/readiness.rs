@@ -52,14 +52,29 @@ pub(crate) fn unready(needs: &Needs, facts: &Facts) -> Option<Unready> {
     let undecided = |plugin: &ResourceRef| match facts.plugins.get(plugin) {
         None => true,
         Some(state) => {
-            // One that is ready and waits for others of its group has its verdict; those others are waited for on their own account.
-            let settled = |phase: &Phase| phase.rejection().is_some() || matches!(phase, Phase::Waiting(_));
-            let pending = state.candidate.as_ref().is_none_or(|it| !settled(&it.phase));
+            let pending = state.candidate.as_ref().is_none_or(|candidate| !is_verdict(&candidate.phase));
             state.active.is_none() && pending
         }
     };
     let plugins: Vec<_> = needs.plugins.iter().map(|spec| spec.plugin.clone()).filter(undecided).collect();
     (!plugins.is_empty()).then_some(Unready::Plugins(plugins))
+}
+
+/// Plugins whose newest generation has no verdict yet, whatever serves meanwhile.
+pub(crate) fn undecided(needs: &Needs, facts: &Facts) -> impl Iterator<Item = ResourceRef> {
+    let plugins = needs.plugins.iter().map(|spec| spec.plugin.clone());
+    plugins.filter(|plugin| match facts.plugins.get(plugin) {
+        None => true,
+        Some(state) => match &state.candidate {
+            None => state.active.is_none(),
+            Some(candidate) => !is_verdict(&candidate.phase),
+        },
+    })
+}
+
+/// One that is ready and waits for others of its group has its verdict; those others are waited for on their own account.
+fn is_verdict(phase: &Phase) -> bool {
+    phase.rejection().is_some() || matches!(phase, Phase::Waiting(_))
 }
 
 #[cfg(test)]
@@ -140,5 +155,22 @@ mod tests {
         );
         check(bound(), Some(state(false, Some(Phase::Rejected(rejection)))), None);
         check(bound(), Some(state(false, Some(Phase::Waiting(vec![])))), None);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_undecided_even_while_something_serves() {
+        let check = |state: Option<PluginState>, expected: bool| {
+            let mut facts = Facts::default();
+            facts.plugins.extend(state.map(|state| (plugin(), Arc::new(state))));
+            assert_eq!(undecided(&needs(), &facts).count(), usize::from(expected));
+        };
+        check(None, true);
+        check(Some(state(false, None)), true);
+        check(Some(state(false, Some(Phase::Validating))), true);
+        check(Some(state(true, Some(Phase::Validating))), true);
+        check(Some(state(true, None)), false);
+        check(Some(state(true, Some(Phase::Waiting(vec![])))), false);
+        let rejection = Rejection { reason: "InvalidModule", message: String::new() };
+        check(Some(state(false, Some(Phase::Rejected(rejection)))), false);
     }
 }

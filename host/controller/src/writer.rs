@@ -38,6 +38,7 @@ use tokio::{
 
 use self::{merge::Merge, pace::Pace};
 use crate::{
+    controller::Reserve,
     metrics::{ClusterMetrics, WriteReason},
     sources::cluster::{LiveObject, LiveObjects},
     status::Clock,
@@ -56,8 +57,7 @@ pub(crate) const FIELD_MANAGER: &str = "penstock";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Desired {
     pub(crate) statuses: Statuses,
-    /// Gateways and ListenerSets of another installation with our controller name.
-    pub(crate) others: Arc<BTreeSet<ResourceRef>>,
+    pub(crate) reserve: Reserve,
 }
 
 /// From whom the writer hears.
@@ -146,8 +146,12 @@ impl Writer {
         while let Some(id) = desk.due(now) {
             desk.dirty.remove(&id);
             let Some(live) = self.live.get(&id) else { continue }; // not there: its watch will say when it is
-            let wanted = desk.desired.statuses.get(&id);
-            let Some(patch) = self.difference(&id, &live, wanted, &desk.desired.others) else { continue };
+            let Desired { statuses, reserve } = &desk.desired;
+            if reserve.undecided.contains(&id) {
+                continue; // it is looked at as soon as that is no more so
+            }
+            let wanted = statuses.get(&id);
+            let Some(patch) = self.difference(&id, &live, wanted, &reserve.others) else { continue };
             let undone = desk.last.get(&id).is_some_and(|last| match (last, wanted) {
                 (Some(last), Some(wanted)) => Arc::ptr_eq(last, wanted),
                 (None, None) => true,
@@ -252,6 +256,7 @@ impl Desk {
             before.statuses.get(*id).is_none_or(|before| !Arc::ptr_eq(before, status))
         };
         self.dirty.extend(now.iter().filter(differs).map(|(id, _)| id.clone()));
+        self.dirty.extend(before.reserve.undecided.difference(&self.desired.reserve.undecided).cloned());
         self.last.retain(|id, _| now.contains_key(id) || before.statuses.contains_key(id));
     }
 }

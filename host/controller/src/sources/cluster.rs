@@ -32,7 +32,10 @@ use kube::{
 };
 use penstock_core::{Kind, ResourceRef};
 use tokio::{
-    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        oneshot,
+    },
     task::JoinHandle,
 };
 
@@ -44,7 +47,7 @@ pub(crate) use self::{
 };
 use self::{
     kinds::{BUILT_IN, CUSTOM, Watched},
-    watch::Progress,
+    watch::{Follower, Progress},
 };
 use crate::{
     event::{Event, SourceId},
@@ -81,13 +84,20 @@ pub(crate) fn id() -> SourceId {
 /// Follows a cluster.
 pub(crate) struct Source {
     context: Context,
-    watches: BTreeMap<Kind, JoinHandle<()>>,
+    watches: BTreeMap<Kind, Watch>,
     /// Kinds of which not everything has been reported yet.
     incomplete: BTreeSet<Kind>,
     /// The definitions that were there at the beginning are known.
     surveyed: bool,
     complete: bool,
     progress: UnboundedSender<Progress>,
+}
+
+/// A kind that is followed.
+struct Watch {
+    task: JoinHandle<()>,
+    /// To say that there is no such kind any more, and with it none of its objects.
+    gone: oneshot::Sender<()>,
 }
 
 /// What the watch of definitions says.
@@ -142,7 +152,7 @@ impl Source {
         loop {
             match watched.discover(&self.context.client).await {
                 Ok(Some(resource)) => return self.start(watched, resource),
-                Ok(None) => return self.stop(watched.kind),
+                Ok(None) => return self.give_up(watched.kind),
                 Err(error) => {
                     self.context.metrics.watch_failed(watched.kind);
                     tracing::warn!(kind = %watched.kind, error = &error as &dyn std::error::Error, "cannot ask for a kind; trying again");
@@ -158,20 +168,22 @@ impl Source {
         if same && self.watches.contains_key(&watched.kind) {
             return;
         }
-        self.stop(watched.kind);
+        if let Some(watch) = self.watches.remove(&watched.kind) {
+            watch.task.abort(); // what it told stays, until the next one tells otherwise
+        }
         tracing::info!(kind = %watched.kind, api_version = resource.api_version, "following a kind");
         self.context.live.set_served(watched.kind, resource.clone());
         self.incomplete.insert(watched.kind);
-        let follow =
-            watch::follow(self.context.clone(), watched.kind, resource, watched.contents, self.progress.clone());
-        self.watches.insert(watched.kind, tokio::spawn(follow));
+        let (gone, is_gone) = oneshot::channel();
+        let follower = Follower::new(self.context.clone(), watched, resource, self.progress.clone());
+        let task = tokio::spawn(follower.follow(is_gone));
+        self.watches.insert(watched.kind, Watch { task, gone });
     }
 
-    /// Its objects went before their definition, so they have been reported as gone.
-    fn stop(&mut self, kind: Kind) {
-        if let Some(task) = self.watches.remove(&kind) {
+    fn give_up(&mut self, kind: Kind) {
+        if let Some(watch) = self.watches.remove(&kind) {
             tracing::info!(%kind, "a kind is not followed any more");
-            task.abort();
+            let _ = watch.gone.send(()); // a task that has ended before would not hear it
         }
         self.incomplete.remove(&kind);
     }

@@ -8,7 +8,7 @@ use std::{
 use penstock_core::{hostname::HostPattern, listener::SocketProtocol};
 
 use super::{GatewayState, ListenerModel, ListenerState};
-use crate::{nearest::list, problem::Problem};
+use crate::{nearest::list, problem::Problem, resources::gateway::Protocol};
 
 /// Within a Gateway all listeners in conflict are refused, so that none wins by the order in a file.
 pub(super) fn resolve_within(models: &[ListenerModel], listeners: &mut [ListenerState]) {
@@ -102,6 +102,38 @@ pub(crate) fn resolve_between(gateways: &mut [GatewayState<'_>]) {
             }
         }
     }
+    // Afterwards: what cannot be served takes no place from anybody, but it should say that there is none for it either.
+    for gateway in gateways.iter_mut().filter(|gateway| gateway.stands()) {
+        for at in 0..gateway.listeners.len() {
+            if let Some(problem) = taken(&claims, gateway, at) {
+                let listener = &mut gateway.listeners[at];
+                (listener.refused, listener.conflict) = (None, Some(problem));
+            }
+        }
+    }
+}
+
+/// Why a listener could not be here even if its protocol were supported. TLS shares its port with HTTPS, TCP with nobody; UDP has ports of its own.
+fn taken(claims: &BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, at: usize) -> Option<Problem> {
+    let state = &gateway.listeners[at];
+    if state.protocol.is_some() || state.refused.as_ref()?.reason != "UnsupportedProtocol" {
+        return None;
+    }
+    let spec = &gateway.specs()[at];
+    let goes_with_https = match spec.protocol {
+        Protocol::Tcp => false,
+        Protocol::Tls => true,
+        _ => return None,
+    };
+    let (address, claim) = gateway.sockets(state).find_map(|address| {
+        let claim = claims.get(&address)?;
+        (!(goes_with_https && claim.protocol == SocketProtocol::Https)).then_some((address, claim))
+    })?;
+    let message = format!(
+        "listeners[{at}].port: on {address}, {}, which goes first, speaks another protocol; besides, `{}` is not supported yet",
+        claim.holder, spec.protocol
+    );
+    Some(Problem::new("ProtocolConflict", message))
 }
 
 /// Take the place of a listener on all its sockets, or say who has it. A listener that loses one of its sockets loses all.

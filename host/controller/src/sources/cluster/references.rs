@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use penstock_core::{Kind, ResourceRef};
 use penstock_translate::{Change, resources::Object};
 use tokio::sync::watch;
@@ -51,7 +51,12 @@ pub(crate) struct References {
     /// The versions that were read.
     read: BTreeMap<ResourceRef, Arc<str>>,
     reading: FuturesUnordered<Reading>,
+    /// Those that could not be read, until it is time to try again. They take nobody's turn.
+    resting: FuturesUnordered<BoxFuture<'static, ResourceRef>>,
+    /// In one of the two.
     busy: BTreeSet<ResourceRef>,
+    /// The API server answers, and does not let us read these: nobody else should wait for them.
+    refused: BTreeSet<ResourceRef>,
 }
 
 impl References {
@@ -66,7 +71,9 @@ impl References {
             complete: BTreeSet::new(),
             read: BTreeMap::new(),
             reading: FuturesUnordered::new(),
+            resting: FuturesUnordered::new(),
             busy: BTreeSet::new(),
+            refused: BTreeSet::new(),
         };
         (Wanted { sender, answered }, references)
     }
@@ -89,12 +96,14 @@ impl References {
         tokio::select! {
             Ok(()) = self.wanted.changed() => {}
             Some((id, outcome)) = self.reading.next() => self.settle(context, id, outcome),
+            Some(id) = self.resting.next() => drop(self.busy.remove(&id)),
             else => std::future::pending().await,
         }
     }
 
     fn settle(&mut self, context: &Context, id: ResourceRef, outcome: Result<Option<(Arc<str>, Object)>, kube::Error>) {
         self.busy.remove(&id);
+        self.refused.remove(&id);
         match outcome {
             Ok(Some((version, object))) => {
                 self.read.insert(id.clone(), Arc::clone(&version));
@@ -106,6 +115,11 @@ impl References {
             Err(error) => {
                 context.metrics.watch_failed(id.kind);
                 tracing::warn!(object = %id, error = &error as &dyn std::error::Error, "cannot read an object; trying again");
+                if matches!(error, kube::Error::Api(_)) {
+                    self.refused.insert(id.clone());
+                }
+                self.busy.insert(id.clone());
+                self.resting.push(Box::pin(tokio::time::sleep(RETRY).map(|()| id)));
             }
         }
     }
@@ -126,7 +140,7 @@ impl References {
             }
         }
         let is_answered = |id: &&ResourceRef| match self.versions.get(*id) {
-            Some(_) => self.read.contains_key(*id),
+            Some(_) => self.read.contains_key(*id) || self.refused.contains(*id),
             None => self.complete.contains(&id.kind),
         };
         let now: BTreeSet<ResourceRef> = wanted.iter().filter(is_answered).cloned().collect();
@@ -146,9 +160,6 @@ impl References {
         let client = context.client.clone();
         self.reading.push(Box::pin(async move {
             let outcome = fetch(&client, &id, &resource).await;
-            if outcome.is_err() {
-                tokio::time::sleep(RETRY).await; // before it is settled, and with that due again
-            }
             (id, outcome)
         }));
     }

@@ -1,6 +1,6 @@
 //! Following one kind: every object that is there, then every change, through whatever happens to the connection.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
 use futures_util::StreamExt as _;
 use kube::{
@@ -10,12 +10,13 @@ use kube::{
 };
 use penstock_core::{Kind, ResourceRef};
 use penstock_translate::{Change, resources::Object};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
     Context,
-    kinds::{Contents, is_written},
+    kinds::{Contents, Watched, is_written},
     live::LiveObject,
 };
 use crate::event::Event;
@@ -27,32 +28,6 @@ pub(super) enum Progress {
     Complete(Kind),
     /// An object that is read only if it is referred to, with its version, or that it is gone.
     Seen(ResourceRef, Option<Arc<str>>),
-}
-
-/// Follow all objects of a kind until the task is aborted.
-pub(super) async fn follow(
-    context: Context,
-    kind: Kind,
-    resource: ApiResource,
-    contents: Contents,
-    progress: UnboundedSender<Progress>,
-) {
-    let mut follower = Follower { context, kind, resource, contents, progress, known: BTreeSet::new(), listing: None };
-    let (client, resource) = (follower.context.client.clone(), follower.resource.clone());
-    let config = watcher::Config::default();
-    if contents == Contents::All {
-        let api: Api<DynamicObject> = Api::all_with(client, &resource);
-        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-        while let Some(event) = events.next().await {
-            follower.handle(event, Follower::whole);
-        }
-    } else {
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
-        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-        while let Some(event) = events.next().await {
-            follower.handle(event, |follower, object| follower.metadata(&object));
-        }
-    }
 }
 
 /// Read one object that is referred to.
@@ -70,7 +45,8 @@ pub(super) async fn fetch(
     Ok(parse(id.kind, resource, object).map(|(object, _)| (version, object)))
 }
 
-struct Follower {
+/// Follows all objects of a kind.
+pub(super) struct Follower {
     context: Context,
     kind: Kind,
     resource: ApiResource,
@@ -83,6 +59,51 @@ struct Follower {
 }
 
 impl Follower {
+    pub(super) fn new(
+        context: Context,
+        watched: &Watched,
+        resource: ApiResource,
+        progress: UnboundedSender<Progress>,
+    ) -> Self {
+        let (kind, contents) = (watched.kind, watched.contents);
+        Self { context, kind, resource, contents, progress, known: BTreeSet::new(), listing: None }
+    }
+
+    /// Follow until the task is aborted, or the kind is gone; then, whatever the watch has told or not, its objects are too.
+    pub(super) async fn follow(mut self, mut is_gone: oneshot::Receiver<()>) {
+        let (client, resource) = (self.context.client.clone(), self.resource.clone());
+        if self.contents == Contents::All {
+            let api: Api<DynamicObject> = Api::all_with(client, &resource);
+            self.until_gone(api, &mut is_gone, Self::whole).await;
+        } else {
+            let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
+            self.until_gone(api, &mut is_gone, |follower, object| follower.metadata(&object)).await;
+        }
+        for id in std::mem::take(&mut self.known) {
+            self.delete(&id);
+        }
+    }
+
+    async fn until_gone<K>(
+        &mut self,
+        api: Api<K>,
+        is_gone: &mut oneshot::Receiver<()>,
+        apply: impl Fn(&mut Self, K) -> Option<ResourceRef>,
+    ) where
+        K: kube::Resource<DynamicType = ApiResource> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        loop {
+            tokio::select! {
+                Some(event) = events.next() => self.handle(event, &apply),
+                told = &mut *is_gone => match told {
+                    Ok(()) => return,
+                    Err(_) => std::future::pending().await, // the source has ended: nothing is gone, nobody listens
+                },
+            }
+        }
+    }
+
     fn handle<K>(
         &mut self,
         event: watcher::Result<watcher::Event<K>>,
