@@ -183,7 +183,8 @@ fn failed(remains: &Remains, limits: &ValidationLimits) -> Option<Rejection> {
     const KILL: i32 = libc::SIGKILL;
     const SYS: i32 = libc::SIGSYS;
     let because = |reason, message: String| Some(rejection(reason, message));
-    let last = remains.complaint.lines().rfind(|line| !line.is_empty()).unwrap_or("it said nothing");
+    let says_why = |line: &&str| !line.is_empty() && !line.starts_with("note: ") && !line.starts_with("<jemalloc>");
+    let last = remains.complaint.lines().rfind(says_why).unwrap_or("it said nothing");
     match remains.end {
         End::Exit(0) => None,
         End::TimedOut => because(

@@ -7,6 +7,7 @@
 //! cargo xtask bench    CPU microseconds per request, beside other proxies
 //! cargo xtask guests   the WebAssembly components alone
 //! cargo xtask cluster  a real Kubernetes on this machine: up, down, status, kubectl, exec, load-image
+//! cargo xtask image    the gateway as a container image, without Docker
 //! cargo xtask conformance   the Gateway API's conformance suite, in that cluster or another
 //! ```
 //!
@@ -22,6 +23,7 @@ pub mod checks;
 pub mod cluster;
 pub mod conformance;
 pub mod guests;
+pub mod image;
 mod packages;
 pub mod process;
 pub mod run;

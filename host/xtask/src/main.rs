@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{bench, checks, cluster, conformance, guests, run, tidy};
+use xtask::{bench, checks, cluster, conformance, guests, image, run, tidy};
 
 /// Developer commands of Penstock.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Bench(bench::Arguments),
     /// A real Kubernetes on this machine
     Cluster(cluster::Arguments),
+    /// The gateway as a container image, without Docker
+    Image(image::Arguments),
     /// The Gateway API's conformance suite
     Conformance(conformance::Arguments),
     /// The rules of the code base that no compiler checks
@@ -51,6 +53,7 @@ fn run_command(command: Command) -> Result<()> {
         Command::Test(arguments) => checks::run(&workspace, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Cluster(arguments) => cluster::run(&workspace, &arguments),
+        Command::Image(arguments) => image::run(&workspace, &arguments),
         Command::Conformance(arguments) => conformance::run(&workspace, &arguments),
         Command::Tidy => {
             let problems = tidy::check(&workspace)?;

@@ -9,6 +9,7 @@ use penstock_core::plugin::{PluginSpec, Rejection};
 
 use super::wire::{self, Answer, InvalidFrame, Outcome, Request, Task};
 use crate::{
+    config,
     engine::{EngineError, TickingEngine, compiling_engine},
     examine,
     sandbox::{self, SandboxError},
@@ -55,6 +56,7 @@ fn answer() -> Result<(), Failure> {
     let spec = request.spec().map_err(InvalidFrame::Text)?;
     let (module, artifact) = bytes.split_at_checked(request.module).ok_or(InvalidFrame::Short(bytes.len()))?;
     let work = Work::prepare(request.task)?;
+    config::prepare();
     let confinement = sandbox::enter(&request.validation, spec.limits.memory)?;
     let (outcome, code) = match work.run(&request, &spec, module, artifact) {
         Ok(done) => done,

@@ -54,6 +54,7 @@ fn every_end_has_its_reason() {
     refuses("kill -KILL $$", reason::VALIDATOR_KILLED, "short of memory");
     refuses("kill -SEGV $$", reason::VALIDATOR_CRASHED, "by signal 11: it said nothing");
     refuses("echo 'thread panicked' >&2; echo here >&2; exit 101", reason::VALIDATOR_CRASHED, "with code 101: here");
+    refuses("echo here >&2; echo 'note: run with RUST_BACKTRACE' >&2; exit 101", reason::VALIDATOR_CRASHED, ": here");
     refuses("kill -SYS $$", reason::SANDBOX_VIOLATION, "do not trust");
     refuses(
         "echo 'memory allocation of 4096 bytes failed' >&2; kill -ABRT $$",

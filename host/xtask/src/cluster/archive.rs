@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// Entries of a tar file are padded to this.
@@ -17,45 +17,90 @@ const BLOCK: usize = 512;
 /// # Errors
 /// When the program cannot be read or the archive not be written.
 pub fn write(program: &Path, names: &[&str], archive: &Path) -> Result<()> {
-    let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
-    let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    fs::write(archive, image(name, &content, names)).with_context(|| format!("cannot write {}", archive.display()))
+    Image::of(program)?.write(names, archive)
 }
 
-fn image(program: &str, content: &[u8], names: &[&str]) -> Vec<u8> {
-    let mut layer = Tar::default();
-    layer.file(program, 0o755, content);
-    let layer = layer.finish();
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = json!({
-        "architecture": architecture,
-        "os": "linux",
-        "config": { "Entrypoint": [format!("/{program}")], "User": "65532:65532" },
-        "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
-    });
-    let config = config.to_string().into_bytes();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-    });
-    let manifest = manifest.to_string().into_bytes();
-    let named = names.iter().map(|name| {
-        let mut descriptor = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-        descriptor["platform"] = json!({ "architecture": architecture, "os": "linux" });
-        descriptor["annotations"] = json!({ "io.containerd.image.name": name });
-        descriptor
-    });
-    let index = json!({ "schemaVersion": 2, "manifests": named.collect::<Vec<_>>() });
+/// An image in the making: one program that it runs, and the files that this needs.
+#[derive(Debug)]
+pub struct Image {
+    /// Its name at the root.
+    program: String,
+    layer: Tar,
+    labels: Map<String, Value>,
+}
 
-    let mut archive = Tar::default();
-    archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
-    archive.file("index.json", 0o644, index.to_string().as_bytes());
-    for blob in [&manifest, &config, &layer] {
-        archive.file(&format!("blobs/sha256/{}", hexadecimal(&Sha256::digest(blob))), 0o644, blob);
+impl Image {
+    /// An image that runs this static program, not as root.
+    ///
+    /// # Errors
+    /// When the program cannot be read.
+    pub fn of(program: &Path) -> Result<Self> {
+        let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
+        let content = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        Ok(Self::holding(name, &content))
     }
-    archive.finish()
+
+    fn holding(program: &str, content: &[u8]) -> Self {
+        let mut layer = Tar::default();
+        layer.file(program, 0o755, content);
+        Self { program: program.to_owned(), layer, labels: Map::new() }
+    }
+
+    /// Add a file that everybody may read; `path` is below the root, and without its `/`.
+    #[must_use]
+    pub fn with_file(mut self, path: &str, content: &[u8]) -> Self {
+        self.layer.file(path, 0o644, content);
+        self
+    }
+
+    /// Add a label.
+    #[must_use]
+    pub fn with_label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Write it as an archive, under all the given names.
+    ///
+    /// # Errors
+    /// When the archive cannot be written.
+    pub fn write(self, names: &[&str], archive: &Path) -> Result<()> {
+        fs::write(archive, self.layout(names)).with_context(|| format!("cannot write {}", archive.display()))
+    }
+
+    fn layout(self, names: &[&str]) -> Vec<u8> {
+        let layer = self.layer.finish();
+        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let config = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": { "Entrypoint": [format!("/{}", self.program)], "User": "65532:65532", "Labels": self.labels },
+            "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
+        });
+        let config = config.to_string().into_bytes();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let named = names.iter().map(|name| {
+            let mut descriptor = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+            descriptor["platform"] = json!({ "architecture": architecture, "os": "linux" });
+            descriptor["annotations"] = json!({ "io.containerd.image.name": name });
+            descriptor
+        });
+        let index = json!({ "schemaVersion": 2, "manifests": named.collect::<Vec<_>>() });
+
+        let mut archive = Tar::default();
+        archive.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
+        archive.file("index.json", 0o644, index.to_string().as_bytes());
+        for blob in [&manifest, &config, &layer] {
+            archive.file(&format!("blobs/sha256/{}", hexadecimal(&Sha256::digest(blob))), 0o644, blob);
+        }
+        archive.finish()
+    }
 }
 
 fn descriptor(media_type: &str, blob: &[u8]) -> Value {
@@ -124,7 +169,9 @@ mod tests {
 
     #[test]
     fn an_image_is_a_layout_whose_digests_hold() {
-        let archive = image("pause", b"\x7fELF and more", &["example.org/a:1", "example.org/a:2"]);
+        let image =
+            Image::holding("pause", b"\x7fELF and more").with_file("etc/names", b"files").with_label("kind", "test");
+        let archive = image.layout(&["example.org/a:1", "example.org/a:2"]);
         let index: Value = serde_json::from_slice(&tar(&archive, &["-xOf-", "index.json"])).unwrap();
         let names: Vec<_> = index["manifests"]
             .as_array()
@@ -146,6 +193,8 @@ mod tests {
         let layer = blob(&manifest["layers"][0]);
         assert_eq!(config["rootfs"]["diff_ids"][0], digest(&layer));
         assert_eq!(config["config"]["Entrypoint"][0], "/pause");
+        assert_eq!(config["config"]["Labels"]["kind"], "test");
         assert_eq!(tar(&layer, &["-xOf-", "pause"]), b"\x7fELF and more");
+        assert_eq!(tar(&layer, &["-xOf-", "etc/names"]), b"files");
     }
 }
