@@ -254,6 +254,19 @@ pub struct PluginSpec {
     pub rollout: Rollout,
 }
 
+/// Shorter ones would take half a sentence with them, and are no secrets.
+const SHORTEST_SECRET: usize = 4;
+
+impl PluginSpec {
+    /// What the plugin said, without values of Secrets. It knows its whole configuration, and may repeat it when it speaks of a problem; logs
+    /// and statuses are for more people.
+    #[must_use]
+    pub fn without_secrets(&self, text: String) -> String {
+        let values = self.secrets.iter().filter_map(|place| self.config.pointer(&place.pointer)?.as_str());
+        values.filter(|value| value.len() >= SHORTEST_SECRET).fold(text, |text, value| text.replace(value, "[secret]"))
+    }
+}
+
 /// Interfaces granted to a plugin. `exchange-info` is always there. What is kept on disk may be of another version, which knew fewer of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]

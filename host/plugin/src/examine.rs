@@ -64,8 +64,12 @@ pub(crate) struct OutOfProcess {
 impl Examine for OutOfProcess {
     fn examine(&self, module: &Module, spec: &PluginSpec) -> Result<Examined, Rejection> {
         let start = Instant::now();
-        let result = self.examine_untimed(module, spec);
+        let mut result = self.examine_untimed(module, spec);
         self.count(result.as_ref().err(), start.elapsed());
+        if let Err(rejection) = &mut result {
+            // What a plugin said becomes status and log.
+            rejection.message = spec.without_secrets(std::mem::take(&mut rejection.message));
+        }
         result
     }
 

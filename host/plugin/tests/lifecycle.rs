@@ -6,7 +6,7 @@ mod support;
 
 use std::{fs, path::Path, sync::Arc};
 
-use penstock_core::plugin::{ActiveRevision, ModuleSource, PluginSpec, PolicyWorker};
+use penstock_core::plugin::{ActiveRevision, ModuleSource, PluginSpec, PolicyWorker, SecretPlace};
 use penstock_plugin_host::PluginSettings;
 use support::{
     exchange::{on_request, token, works},
@@ -225,4 +225,25 @@ fn series_of_a_deleted_plugin_go_with_its_last_revision() {
     let other = host.active(&others[0]);
     count(&*worker, &other);
     assert!(!host.metrics().contains("default/a\""), "{}", host.metrics());
+}
+
+/// A plugin knows its whole configuration, and repeats it where it speaks of a problem.
+#[test]
+fn what_a_plugin_repeats_of_a_secret_is_not_said() {
+    let text = "/auth/token: `hunter2!` is no token of ours, hunter2! is too short; my pin is of no use";
+    let module = Guest { problems: vec![("/auth/token".into(), text.into())], ..Guest::default() }.build();
+    let place =
+        |name: &str| SecretPlace { pointer: format!("/auth/{name}").into(), secret: "creds".into(), key: name.into() };
+    let spec = PluginSpec {
+        config: serde_json::json!({ "auth": { "token": "hunter2!", "pin": "of" } }).into(),
+        secrets: vec![place("token"), place("pin"), place("nowhere")],
+        ..spec("tells", module)
+    };
+    let host = Host::start();
+    let said = "`[secret]` is no token of ours, [secret] is too short; my pin is of no use";
+    let rejection = host.host.validate(&spec).unwrap_err();
+    assert!(rejection.message.ends_with(said), "{}", rejection.message);
+    host.apply(&[&spec]);
+    let (rejection, _) = host.rejected(&spec);
+    assert!(rejection.message.ends_with(said), "{}", rejection.message);
 }

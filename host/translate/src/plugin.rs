@@ -16,9 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use penstock_core::{
     ResourceRef,
     backend::BackendKey,
-    plugin::{
-        BodyOverflow, FailurePolicy, Hooks, OutboundBackend, PluginSpec, PolicyCall, Redacted, Revision, RouteCall,
-    },
+    plugin::{BodyOverflow, FailurePolicy, Hooks, OutboundBackend, PluginSpec, PolicyCall, Revision, RouteCall},
     reason::Reason,
     route::Failure,
 };
@@ -81,8 +79,6 @@ pub(crate) struct PluginEvaluation {
     pub(crate) unresolved: Option<Problem>,
     /// Backends that calls of the plugin cannot reach. It runs all the same.
     pub(crate) lost: Option<Problem>,
-    /// Values of Secrets in the configuration: a plugin may repeat them in what it says of it.
-    pub(crate) secrets: Vec<Redacted>,
 }
 
 /// Evaluations by plugin, as long as what they read stays the same.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::ByteString;
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{Capabilities, PluginLimits, PluginSpec, Redacted, SecretPlace},
+    plugin::{Capabilities, PluginLimits, PluginSpec, SecretPlace},
 };
 use serde_json::Value;
 
@@ -55,8 +55,7 @@ pub(super) fn evaluate(
     }
     let capabilities = capabilities(id, spec, &mut refused);
     let lost = outbound::unresolved(view, id, &capabilities.outbound);
-    let mut repeatable = Vec::new();
-    let config = config(view, id, spec, &mut repeatable, &mut refused, &mut unresolved);
+    let config = config(view, id, spec, &mut refused, &mut unresolved);
     let rollout = rollout::evaluate(spec, &mut refused);
     let secrets = spec.secret_refs.iter().map(place).collect();
     let whole = refused.is_empty() && unresolved.is_empty();
@@ -73,13 +72,7 @@ pub(super) fn evaluate(
         })
     });
     let merged = |problems: &[Problem]| problems.first().map(|first| Problem::new(first.reason, sentences(problems)));
-    PluginEvaluation {
-        spec,
-        refused: merged(&refused),
-        unresolved: merged(&unresolved),
-        lost: merged(&lost),
-        secrets: repeatable,
-    }
+    PluginEvaluation { spec, refused: merged(&refused), unresolved: merged(&unresolved), lost: merged(&lost) }
 }
 
 fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
@@ -132,7 +125,6 @@ fn config(
     view: &View<'_>,
     id: &ResourceRef,
     spec: &WasmPluginSpec,
-    secrets: &mut Vec<Redacted>,
     refused: &mut Vec<Problem>,
     unresolved: &mut Vec<Problem>,
 ) -> Value {
@@ -140,7 +132,6 @@ fn config(
     for (index, reference) in spec.secret_refs.iter().enumerate() {
         match secret_text(view, id, reference) {
             Ok(text) => {
-                secrets.push(Redacted::from(text.as_str()));
                 if let Err(error) = pointer::put(&mut config, &reference.pointer, Value::String(text)) {
                     refused.push(Problem::new("Invalid", format!("spec.secretRefs[{index}].as: {error}")));
                 }

@@ -1,14 +1,11 @@
 //! The status of a WasmPlugin: what it should be, what runs of it, whom it serves.
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use k8s_openapi::jiff::{Timestamp, Unit};
 use penstock_core::{
     ResourceRef,
-    plugin::{
-        ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginState, Redacted,
-        RevisionName,
-    },
+    plugin::{ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginState, RevisionName},
 };
 
 use super::{PluginEvaluation, RouteShare, targets};
@@ -34,8 +31,7 @@ pub(crate) fn status(
     share: &RouteShare,
 ) -> WasmPluginStatus {
     let generation = object.metadata.generation.unwrap_or(0);
-    let state = resources.facts.plugins.get(id).map(|state| masked(state, &evaluation.secrets));
-    let state = state.as_deref();
+    let state = resources.facts.plugins.get(id).map(Arc::as_ref);
     let mut conditions = Conditions::new(generation);
     accepted(&mut conditions, resources, id, object, evaluation, gateways, share);
     let unresolved = evaluation.unresolved.as_ref().or(evaluation.lost.as_ref());
@@ -53,26 +49,6 @@ pub(crate) fn status(
         probation: state.and_then(|state| state.probation.as_ref()).map(probation_status),
         ancestors: ancestors.collect(),
     }
-}
-
-/// Shorter ones would take half a sentence with them, and are no secrets.
-const SHORTEST_SECRET: usize = 4;
-
-/// A plugin knows its whole configuration, and may repeat it in what it says of a problem. Everybody who may read the resource reads that.
-fn masked<'a>(state: &'a PluginState, secrets: &[Redacted]) -> Cow<'a, PluginState> {
-    let mut state = Cow::Borrowed(state);
-    for secret in secrets.iter().map(Redacted::reveal).filter(|secret| secret.len() >= SHORTEST_SECRET) {
-        let rejection = state.candidate.as_ref().and_then(|candidate| candidate.phase.rejection());
-        if !rejection.is_some_and(|rejection| rejection.message.contains(secret)) {
-            continue;
-        }
-        if let Some(Candidate { phase: Phase::Rejected(rejection) | Phase::Retrying { rejection, .. }, .. }) =
-            &mut state.to_mut().candidate
-        {
-            rejection.message = rejection.message.replace(secret, "[secret]");
-        }
-    }
-    state
 }
 
 fn accepted(
