@@ -12,6 +12,7 @@
 //! * An invalid reference is data ([`route::Action::Fail`]), not an error path: the request that meets it gets an answer and a reason.
 
 pub mod backend;
+pub mod check;
 pub mod client_address;
 pub mod fact;
 pub mod filter;

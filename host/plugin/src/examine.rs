@@ -1,7 +1,7 @@
 //! The way of a candidate from bytes to a template of instances. Every step may refuse it; each refusal says why in one sentence.
 //!
 //! ```text
-//! static check ─► compile (or cache) ─► link ─► instantiate ─► describe ─► schema ─► configure ─► plan ─► self-test ─► samples
+//! static check ─► compile (or cache) ─► link ─► instantiate ─► describe ─► schema ─► configure ─► plan ─► self-test ─► samples ─► checks
 //! ```
 //!
 //! The steps run in processes of their own ([`crate::validator`]); [`OutOfProcess`] asks for them, and makes a template of what comes back.
@@ -17,6 +17,7 @@ use wasmtime::{Engine, component::Component};
 use crate::{
     artifact::{self, ArtifactCache},
     capability::Stores,
+    checks,
     config::{self, Problems},
     contract::types::{Manifest, Plan as RawPlan},
     engine::TickingEngine,
@@ -24,17 +25,18 @@ use crate::{
     imports::{self, Purpose},
     instance::{Instance, InstanceState, InstantiateError, Template, TemplateError, World},
     metrics::{PluginMetrics, Validation},
-    module::Module,
+    module::{Digest, Module},
     plan::Plan,
     reason::{self, Step, faulted, rejection},
+    revision::RevisionKey,
     samples,
     static_check::{self, Imports},
     validator::{Findings, Validator},
 };
 
-/// How often a candidate may run the samples before it is refused for the time that it takes: each time in a new instance. What code takes
+/// How often a candidate may run the samples, and its checks, before it is refused for the time that it takes: each time in a new instance. What code takes
 /// when it runs first, on a machine that is busy with something else, is partly chance.
-const SAMPLE_ATTEMPTS: usize = 3;
+pub(crate) const SAMPLE_ATTEMPTS: usize = 3;
 
 /// A candidate that passed.
 pub(crate) struct Examined {
@@ -159,6 +161,15 @@ pub(crate) fn examine_artifact(
             }
             Err((step, fault)) => return Err(faulted(step, &fault)),
         }
+    }
+    drop(instance);
+    if !spec.rollout.checks.is_empty() {
+        let key = RevisionKey::with_config(spec, Digest::of(module), config.into());
+        let examined = || {
+            let plan = check_plan(raw.clone(), template.world(), spec)?;
+            Ok(Examined { manifest: manifest.clone(), plan, imports, template: template.clone() })
+        };
+        checks::run(spec, &key, examined)?;
     }
     Ok(Findings { manifest, plan: raw, imports })
 }

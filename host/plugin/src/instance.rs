@@ -28,6 +28,7 @@ use wasmtime::{
 use self::exports::{ExportIndices, Exports, Hooks};
 pub(crate) use self::{
     exports::World,
+    limits::thread_cpu_time,
     state::{ExchangeView, InstanceState, LentRequest, RequestView},
     streaming::ExchangeHandle,
 };

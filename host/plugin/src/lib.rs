@@ -23,6 +23,7 @@
 mod artifact;
 mod breaker;
 mod capability;
+mod checks;
 mod choose;
 mod config;
 mod contract;
@@ -42,6 +43,7 @@ mod names;
 mod plan;
 mod printable;
 pub mod reason;
+pub mod rehearsal;
 mod reply;
 mod revision;
 mod samples;

@@ -77,6 +77,8 @@ reasons! {
     SAMPLE_TRAPPED = "SampleTrapped";
     /// A hook's answer to one of the host's sample exchanges breaks the contract.
     INVALID_ANSWER = "InvalidAnswer";
+    /// An exchange of `spec.checks` did not end as it must.
+    CHECK_FAILED = "CheckFailed";
     /// A step used more CPU time than `limits.configureTime`, or a hook more than `limits.hookTime`.
     TIME_LIMIT = "TimeLimitExceeded";
     /// A step needed more than `limits.memory`.

@@ -17,6 +17,7 @@ use std::{
 
 use penstock_core::{
     ResourceRef,
+    check::Checks,
     plugin::{Capabilities, FaultKind, PluginFault, PluginLimits, PluginSpec, Revision},
 };
 
@@ -48,10 +49,15 @@ pub(crate) struct RevisionKey {
 
 impl RevisionKey {
     pub(crate) fn new(spec: &PluginSpec, digest: Digest) -> Self {
+        Self::with_config(spec, digest, config_text(&spec.config).into())
+    }
+
+    /// With the text of the configuration, where that is known already.
+    pub(crate) fn with_config(spec: &PluginSpec, digest: Digest, config: Arc<str>) -> Self {
         Self {
             plugin: spec.plugin.clone(),
             digest,
-            config: config_text(&spec.config).into(),
+            config,
             limits: spec.limits.clone(),
             capabilities: spec.capabilities.clone(),
         }
@@ -80,6 +86,8 @@ pub(crate) struct Loaded {
     template: Template,
     stores: Arc<Stores>,
     spares: Mutex<Vec<Warm>>,
+    /// What it passed last: no part of its value, because checks change nothing of what it does.
+    checks: Mutex<Checks>,
     unloaded: Arc<AtomicU64>,
 }
 
@@ -120,6 +128,7 @@ impl Loaded {
             template: examined.template,
             stores: Arc::new(stores),
             spares: Mutex::default(),
+            checks: Mutex::default(),
             unloaded,
         }
     }
@@ -150,6 +159,20 @@ impl Loaded {
     /// What it was granted.
     pub(crate) fn capabilities(&self) -> &Capabilities {
         &self.key.capabilities
+    }
+
+    /// Whether it has passed these checks.
+    pub(crate) fn has_passed(&self, checks: &Checks) -> bool {
+        checks.is_empty() || *self.passed_checks() == *checks
+    }
+
+    /// It passed these checks.
+    pub(crate) fn pass(&self, checks: &Checks) {
+        self.passed_checks().clone_from(checks);
+    }
+
+    fn passed_checks(&self) -> MutexGuard<'_, Checks> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For snapshots.

@@ -6,7 +6,10 @@ mod support;
 
 use std::{fs, path::Path, sync::Arc};
 
-use penstock_core::plugin::{ActiveRevision, ModuleSource, PluginSpec, PolicyWorker, SecretPlace};
+use penstock_core::{
+    check::Checks,
+    plugin::{ActiveRevision, ModuleSource, PluginSpec, PolicyWorker, Rollout, SecretPlace},
+};
 use penstock_plugin_host::PluginSettings;
 use support::{
     exchange::{on_request, token, works},
@@ -136,6 +139,46 @@ fn a_rejected_candidate_is_forgotten_when_the_good_spec_comes_back() {
     let back = host.activate(&PluginSpec { generation: 3, ..configured(1) });
     assert_eq!(back.revision, good.revision);
     assert_eq!(host.metric(r#"penstock_plugin_revisions_total{plugin="default/a",result="rejected"}"#), 1.0);
+}
+
+/// `spec` with one check: the request hook sets `x-request` to `value`.
+fn checked(spec: PluginSpec, value: &str) -> PluginSpec {
+    let expect = serde_json::json!({ "request": { "headers": { "x-request": value } } });
+    let checks = Checks::read(&[serde_json::json!({ "name": value, "expect": expect })]).unwrap();
+    PluginSpec { rollout: Rollout { checks, ..spec.rollout }, ..spec }
+}
+
+#[test]
+fn other_checks_are_run_without_another_revision() {
+    let host = Host::start();
+    let validated = || host.metric(r#"penstock_plugin_validation_seconds_count{outcome="passed"}"#);
+    let generation = |generation| PluginSpec { generation, ..spec("a", Guest::default().build()) };
+    let active = host.activate(&checked(generation(1), "1"));
+    assert_eq!(validated(), 1.0);
+    // The same checks again.
+    assert_eq!(host.activate(&checked(generation(2), "1")).revision, active.revision);
+    assert_eq!(validated(), 1.0);
+    // None any more: what serves has nothing to prove.
+    assert_eq!(host.activate(&generation(3)).revision, active.revision);
+    assert_eq!(validated(), 1.0);
+    // One that it fails: it goes on as the generation that it was.
+    let failing = checked(generation(4), "2");
+    host.apply(&[&failing]);
+    let (rejection, serving) = host.rejected(&failing);
+    assert_eq!(rejection.reason, "CheckFailed");
+    assert_eq!(
+        rejection.message,
+        "the check `2` failed: expect.request.headers.x-request: expected \"2\", found \"1\""
+    );
+    let serving = serving.unwrap();
+    assert_eq!((&serving.revision, serving.generation), (&active.revision, 3));
+    works(&*host.host.runtime().worker(), &serving);
+    // One that it passes.
+    let mut both = checked(generation(5), "1");
+    let more = serde_json::json!({ "name": "more", "expect": { "response": { "headers": { "x-response": "1" } } } });
+    both.rollout.checks = Checks::read(&[more]).unwrap();
+    let passed = host.activate(&both);
+    assert_eq!((&passed.revision, passed.generation), (&active.revision, 5));
 }
 
 #[test]

@@ -220,7 +220,7 @@ fn watched(n: i64) -> PluginSpec {
     let probation = Probation { period: Duration::from_secs(3600), max_faults: 0 };
     let guest = Guest::faulty_code("unreachable").build();
     let config = Arc::new(json!({ "n": n }));
-    PluginSpec { generation: n, config, rollout: Rollout { group: None, probation }, ..spec("a", guest) }
+    PluginSpec { generation: n, config, rollout: Rollout { probation, ..Rollout::default() }, ..spec("a", guest) }
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn generation(name: &str, n: i64) -> PluginSpec {
 }
 
 fn watched(name: &str, n: i64, max_faults: u32) -> PluginSpec {
-    let rollout = Rollout { group: None, probation: Probation { period: LONG, max_faults } };
+    let rollout = Rollout { probation: Probation { period: LONG, max_faults }, ..Rollout::default() };
     PluginSpec { rollout, ..generation(name, n) }
 }
 

@@ -76,6 +76,28 @@ fn check_puts_plugins_through_the_validator() {
 }
 
 #[test]
+fn check_runs_the_checks_of_plugins() {
+    let with = |checks: &str| {
+        let world = plugin(guests::HEADER_RULES, "{rules: [{request: {set: {x-a: '1'}}}]}");
+        check_with("plugin.yaml", &world.replace("spec:\n", &format!("spec:\n  checks: {checks}\n")))
+    };
+    let (code, lines) = with("[{name: sets x-a, expect: {request: {headers: {x-a: '1'}}}}]");
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let (code, lines) = with("[{name: sets x-a, expect: {request: {headers: {x-a: '2'}}}}]");
+    assert_eq!(code, Some(1));
+    let failed = "CheckFailed: the check `sets x-a` failed: expect.request.headers.x-a: expected \"2\", found \"1\"";
+    assert!(lines[0].contains(failed), "{lines:#?}");
+    // What is no check at all, with its place.
+    let (code, lines) = with("[{name: a, expct: {}}]");
+    assert_eq!(code, Some(1));
+    assert!(lines[0].starts_with("plugin.yaml:") && lines[0].contains("did you mean `expect`?"), "{lines:#?}");
+    let (code, lines) = with("[{name: a, expect: {fault: trap}}]");
+    assert_eq!(code, Some(1));
+    let refused = "spec.checks[0] (a): expect.fault: a plugin that faults in a check is never accepted";
+    assert!(lines[0].contains(refused), "{lines:#?}");
+}
+
+#[test]
 fn a_path_that_is_not_there_is_an_error() {
     let (code, lines) = check(&[]);
     assert_eq!((code, lines), (Some(0), vec!["ok: 0 resources".to_owned()]));

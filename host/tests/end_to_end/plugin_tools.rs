@@ -324,7 +324,9 @@ fn test_says_what_is_wrong_with_its_file() {
     test("- name: a\n  expct: {}\n", &[]).ends_with(1).says("exchanges.yaml:5:3: ").says("did you mean `expect`?");
     test("- name: a\n  expect: {response: {headers: {x-a: null}}}\n", &[]).ends_with(1).says("stands under `absent`");
     test("- name: a\n  expect: {reply: {}, fault: trap}\n", &[]).ends_with(1).says("an exchange ends in one way");
-    test("- name: a\n  expect: {fault: tarp}\n", &[]).ends_with(1).says("did you mean `trap`?");
+    test("- name: a\n  expect: {fault: tarp}\n", &[])
+        .ends_with(1)
+        .says("exchanges[0] (a).expect.fault: there is no fault `tarp`; there are trap, deadline");
     test("- name: a\n  request: {client: nobody}\n", &[])
         .ends_with(1)
         .says("exchanges[0] (a)")

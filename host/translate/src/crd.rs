@@ -1,6 +1,6 @@
 //! The CustomResourceDefinitions of Penstock's own kinds, made from the Rust types: what `kubectl explain` says is what the source says.
 
-use penstock_core::Kind;
+use penstock_core::{Kind, check::Checks};
 use serde_json::{Map, Value, json};
 
 use crate::resources::{Object, common::PENSTOCK_GROUP};
@@ -85,6 +85,10 @@ fn add_rules(spec: &mut Value) {
     // Bounded, so that the rules have a bounded cost.
     properties["targetRefs"]["maxItems"] = 16.into();
     properties["secretRefs"]["maxItems"] = 64.into();
+    let checks = &mut properties["checks"];
+    checks["maxItems"] = Checks::MOST.into();
+    checks["x-kubernetes-list-type"] = "map".into();
+    checks["x-kubernetes-list-map-keys"] = json!(["name"]);
     let limits = &mut properties["capabilities"]["properties"]["rateLimits"];
     limits["maxItems"] = 64.into();
     limits["x-kubernetes-list-type"] = "map".into();
@@ -159,10 +163,13 @@ fn conditions() -> Value {
     })
 }
 
+/// Says that the API server must keep what the schema does not name.
+const ANYTHING: &str = "x-kubernetes-preserve-unknown-fields";
+
 /// A JSON Schema in the narrower form that Kubernetes wants: one type everywhere, no alternatives, no `null`.
 fn structural(schema: &Value) -> Value {
     let Value::Object(fields) = schema else {
-        return json!({ "x-kubernetes-preserve-unknown-fields": true });
+        return json!({ ANYTHING: true });
     };
     let mut result = Map::new();
     if let Some(some) = fields.get("anyOf").and_then(Value::as_array).and_then(|all| all.iter().find(|it| !is_null(it)))
@@ -183,12 +190,16 @@ fn structural(schema: &Value) -> Value {
             }
             "items" => structural(value),
             "additionalProperties" if value.is_object() => structural(value),
+            "additionalProperties" if *value == true => {
+                result.insert(ANYTHING.to_owned(), true.into());
+                continue;
+            }
             _ => continue,
         };
         result.insert(field.clone(), value);
     }
     if !result.contains_key("type") {
-        result.insert("x-kubernetes-preserve-unknown-fields".to_owned(), true.into());
+        result.insert(ANYTHING.to_owned(), true.into());
     }
     Value::Object(result)
 }

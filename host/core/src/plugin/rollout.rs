@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::ResourceRef;
+use crate::{ResourceRef, check::Checks};
 
 /// How a new revision comes into effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Rollout {
     pub group: Option<ActivationGroup>,
     /// How long it is watched after the switch.
     pub probation: Probation,
+    /// What it must pass before.
+    pub checks: Checks,
 }
 
 /// Plugins of one namespace that switch together: all of them in one snapshot, or none.

@@ -17,7 +17,7 @@ use std::{
 
 use penstock_core::plugin::{
     ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginSpec, PluginState, Rejection,
-    RevisionName,
+    RevisionName, Rollout,
 };
 
 use super::{
@@ -455,8 +455,8 @@ impl Verdict {
     }
 }
 
-/// Whether they make the same revision: what happened to one of them holds for the other.
+/// Whether they make the same revision, which must pass the same: what happened to one of them holds for the other.
 fn is_same_revision(one: &PluginSpec, other: &PluginSpec) -> bool {
-    let rollout = one.rollout.clone();
+    let rollout = Rollout { checks: other.rollout.checks.clone(), ..one.rollout.clone() };
     *one == PluginSpec { generation: one.generation, rollout, ..other.clone() }
 }

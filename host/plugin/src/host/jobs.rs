@@ -196,24 +196,31 @@ impl Shared {
         module: &Module,
         examining: impl FnOnce(),
     ) -> Result<Arc<Loaded>, Refused> {
-        let key = RevisionKey::new(spec, module.digest);
-        if let Some(loaded) = self.revisions().find(&key) {
-            if let Some(keepable) = &loaded.keepable {
-                keepable.remember_module(module);
-            }
-            return Ok(loaded);
+        let (key, checks) = (RevisionKey::new(spec, module.digest), &spec.rollout.checks);
+        let known = self.revisions().find(&key);
+        if let Some(keepable) = known.as_ref().and_then(|known| known.keepable.as_ref()) {
+            keepable.remember_module(module);
+        }
+        if let Some(loaded) = known.as_ref().filter(|known| known.has_passed(checks)) {
+            return Ok(Arc::clone(loaded));
         }
         examining();
         let start = Instant::now();
         let examined = self.examiner.examine(module, spec)?;
         let (plugin, digest, seconds) = (&spec.plugin, module.digest, start.elapsed().as_secs_f64());
         tracing::info!(%plugin, %digest, seconds, "a candidate passed validation");
+        if let Some(loaded) = known {
+            // Only the checks are others.
+            loaded.pass(checks);
+            return Ok(loaded);
+        }
         let metrics = self.metrics.plugin(&spec.plugin);
         let stores = self.stores.open(spec, &examined.manifest.name, Nanos::now());
         let keepable = self.blobs.as_ref().map(|_| Arc::new(Keepable::new(spec, module)));
         let loaded = Loaded::new(key, examined, metrics, stores, Arc::clone(&self.unloaded), keepable);
         // One for each worker that will need one, and one for the first that loses its own.
         loaded.stock(self.wanted_spares()).map_err(|fault| faulted(Step::Configure, &fault))?;
+        loaded.pass(checks);
         Ok(self.revisions().insert(loaded))
     }
 

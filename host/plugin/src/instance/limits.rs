@@ -56,7 +56,8 @@ impl CpuBudget {
     }
 }
 
-fn thread_cpu_time() -> Duration {
+/// CPU time of this thread so far.
+pub(crate) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // CPU time since the thread began is never negative.
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap_or(0))

@@ -8,7 +8,8 @@ use std::io::{self, Read, Write};
 
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{Capabilities, ModuleSource, PluginLimits, PluginSpec, Rejection},
+    check::Checks,
+    plugin::{Capabilities, ModuleSource, PluginLimits, PluginSpec, Rejection, Rollout},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -45,6 +46,7 @@ pub(super) struct Request {
     pub(super) config: String,
     capabilities: Capabilities,
     limits: PluginLimits,
+    checks: Checks,
     /// How many of the bytes behind the text are the module; the rest is what was compiled from it.
     pub(super) module: usize,
 }
@@ -60,6 +62,7 @@ impl Request {
             config: config_text(&spec.config),
             capabilities: spec.capabilities.clone(),
             limits: spec.limits.clone(),
+            checks: spec.rollout.checks.clone(),
             module,
         }
     }
@@ -74,7 +77,7 @@ impl Request {
             capabilities: self.capabilities.clone(),
             limits: self.limits.clone(),
             secrets: Vec::new(),
-            rollout: Default::default(),
+            rollout: Rollout { checks: self.checks.clone(), ..Rollout::default() },
         })
     }
 }

@@ -6,6 +6,7 @@
 //! | `contract.rs` | components that do not fit the contract, or want what they were not granted |
 //! | `code.rs` | code that loops, traps or takes all there is, before there is traffic |
 //! | `answers.rs` | manifests, plans and answers to sample exchanges that break the contract |
+//! | `checks.rs` | candidates that fail `spec.checks`, and checks that cost too much |
 //! | `traffic.rs` | plugins that pass validation, and fault on traffic |
 //!
 //! After each of them the same is asserted: the gateway's host is alive, the last good revision of the plugin serves, a neighbour answers properly, and
@@ -16,6 +17,7 @@
 
 mod answers;
 mod bytes;
+mod checks;
 mod code;
 mod contract;
 #[path = "../support/mod.rs"]

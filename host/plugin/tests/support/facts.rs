@@ -174,7 +174,10 @@ pub fn spec(name: &str, module: Vec<u8>) -> PluginSpec {
         secrets: vec![],
         capabilities: Capabilities::default(),
         limits: PluginLimits { hook_time: TIME, configure_time: TIME, ..PluginLimits::default() },
-        rollout: Rollout { group: None, probation: Probation { period: Duration::ZERO, ..Probation::default() } },
+        rollout: Rollout {
+            probation: Probation { period: Duration::ZERO, ..Probation::default() },
+            ..Rollout::default()
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -11,16 +11,17 @@ use anyhow::{Context as _, bail};
 use http::{Request, Response, Version, request, response};
 use penstock_core::{
     Kind, ResourceRef,
+    check::End,
     plugin::{BodyOverflow, ExchangeFacts, PluginSpec, PolicyCall, Proceed, Verdict},
     route::RuleId,
 };
+use penstock_plugin_host::rehearsal::{Rehearsal, answer};
 use serde::Serialize;
 
 use super::{
     Output,
     session::{self, Session},
     subject::Configuration,
-    test::run::{End, Prepared},
 };
 
 /// Measure what a plugin costs an exchange
@@ -255,11 +256,11 @@ impl Exchange {
             "candidates": [{ "name": "default/a:80" }, { "name": "default/b:80" }],
             "response": { "headers": headers(&self.response.headers), "body": { "size": BODY } },
         }))?;
-        let prepared = Prepared::new(&exchange, Path::new(""))?;
+        let rehearsal = Rehearsal::new(&exchange)?;
         let mut times = Vec::new();
         let mut replies = false;
         for round in 0..iterations + iterations / 10 {
-            let outcome = prepared.run(session, call);
+            let outcome = rehearsal.run(session.worker(), call);
             match outcome.end {
                 End::Fault(hook, fault) => bail!("{hook}: {fault}"),
                 End::Reply(_) => replies = true,
@@ -282,7 +283,7 @@ impl Exchange {
         let start = Instant::now();
         if call.hooks.request || call.hooks.carries {
             for (head, kept) in requests.iter_mut().zip(&mut kept) {
-                match session.wait(worker.on_request(call, &facts, head))? {
+                match answer(worker.on_request(call, &facts, head))? {
                     Verdict::Proceed(proceed) => *kept = Some(proceed),
                     Verdict::Reply(_) => replied = true,
                     Verdict::Hold => {}
@@ -293,7 +294,7 @@ impl Exchange {
         let start = Instant::now();
         if call.hooks.response && !replied {
             for (head, kept) in responses.iter_mut().zip(kept) {
-                session.wait(worker.on_response(call, &kept.unwrap_or_default(), &facts, head))?;
+                answer(worker.on_response(call, &kept.unwrap_or_default(), &facts, head))?;
             }
         }
         let parts = u32::try_from(BATCH)?;

@@ -24,8 +24,9 @@ use super::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It does what the gateway does before a plugin may touch traffic: static check, compile, instantiate, describe, check the
-configuration against the plugin's schema, configure, self-test and sample exchanges, all within limits. What it says is
-what the status of a WasmPlugin would say. Exits with 0 if every plugin is accepted, with 1 if one is not.
+configuration against the plugin's schema, configure, self-test, sample exchanges and the checks of the resource
+(spec.checks), all within limits. What it says is what the status of a WasmPlugin would say. Exits with 0 if every
+plugin is accepted, with 1 if one is not.
 
 Examples:
   penstock plugin check my-plugin.wasm                             # with an empty configuration, nothing granted

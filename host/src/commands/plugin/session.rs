@@ -5,12 +5,11 @@ use std::{
     sync::{Arc, Condvar, Mutex, PoisonError},
 };
 
-use anyhow::Context as _;
 use penstock_core::{
     fact::{Fact, FactSink},
     plugin::{
-        ActiveRevision, BodyOverflow, Called, FailurePolicy, Phase, PluginFault, PluginSpec, PluginState, PolicyCall,
-        PolicyWorker, Rejection,
+        ActiveRevision, BodyOverflow, FailurePolicy, Phase, PluginSpec, PluginState, PolicyCall, PolicyWorker,
+        Rejection,
     },
 };
 use penstock_plugin_host::{InstanceCost, PluginHost, PluginSettings};
@@ -21,7 +20,6 @@ pub(super) struct Session {
     host: PluginHost,
     facts: Arc<Facts>,
     worker: Box<dyn PolicyWorker>,
-    runtime: tokio::runtime::Runtime,
     generation: i64,
 }
 
@@ -48,8 +46,7 @@ impl Session {
         let settings = PluginSettings { cache, ..PluginSettings::default() };
         let host = PluginHost::start(settings, Arc::clone(&facts) as Arc<dyn FactSink>, &mut Registry::default())?;
         let worker = host.runtime().worker();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-        Ok(Self { host, facts, worker, runtime, generation: 0 })
+        Ok(Self { host, facts, worker, generation: 0 })
     }
 
     /// Bring a revision into service, or find out why it is refused.
@@ -69,14 +66,6 @@ impl Session {
     /// For calls of hooks.
     pub(super) fn worker(&self) -> &dyn PolicyWorker {
         &*self.worker
-    }
-
-    /// The answer of a hook, which may have to wait for something that it asked for.
-    pub(super) fn wait<T>(&self, called: Called<'_, T>) -> Result<T, PluginFault> {
-        match called {
-            Called::Answered(answer) => answer,
-            Called::Waiting(answer) => self.runtime.block_on(answer),
-        }
     }
 
     /// Make one more instance of a revision, and drop it.

@@ -1,9 +1,6 @@
 //! `penstock plugin test`: exchanges from a file through the component, in the gateway's own plugin host.
 
-mod compare;
-pub(super) mod format;
-pub(super) mod run;
-mod values;
+mod format;
 
 use std::{
     fmt::Write as _,
@@ -13,15 +10,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use penstock_core::plugin::{ActiveRevision, PluginSpec, Rejection};
+use penstock_core::{
+    check::{Difference, compare, compare_rejection},
+    plugin::{ActiveRevision, PluginSpec, Rejection},
+};
+use penstock_plugin_host::rehearsal::Rehearsal;
 use serde::Serialize;
 use serde_json::Value;
 
-use self::{
-    compare::Difference,
-    format::{Exchange, ExchangeFile},
-    run::Prepared,
-};
+use self::format::{Exchange, ExchangeFile};
 use super::{
     Output, counted, module,
     session::{self, Session},
@@ -123,8 +120,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let folder = args.file.parent().unwrap_or(Path::new("")).to_owned();
     let component = component(args, &file, &folder)?;
     if let Some(only) = &args.only {
-        let names: Vec<_> = file.exchanges.iter().map(|exchange| exchange.name.clone()).collect();
-        file.exchanges.retain(|exchange| exchange.name.contains(only));
+        let names: Vec<_> = file.exchanges.iter().map(|exchange| exchange.check.name.clone()).collect();
+        file.exchanges.retain(|exchange| exchange.check.name.contains(only));
         if file.exchanges.is_empty() {
             bail!("no exchange has `{only}` in its name; there are:\n  {}", names.join("\n  "));
         }
@@ -132,8 +129,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut runner = Runner { session: Session::start(None)?, file: &file, component: &component, current: None };
     let exchanges = file.exchanges.iter().enumerate().map(|(index, exchange)| {
         runner
-            .run(exchange, &folder)
-            .with_context(|| format!("{}: exchanges[{index}] ({})", args.file.display(), exchange.name))
+            .run(exchange)
+            .with_context(|| format!("{}: exchanges[{index}] ({})", args.file.display(), exchange.check.name))
     });
     let exchanges = exchanges.collect::<anyhow::Result<Vec<_>>>()?;
     let failed = exchanges.iter().filter(|line| !line.passed).count();
@@ -177,27 +174,28 @@ struct Configured {
 }
 
 impl Runner<'_> {
-    fn run(&mut self, exchange: &Exchange, folder: &Path) -> anyhow::Result<Line> {
-        let prepared = Prepared::new(exchange, folder)?;
+    fn run(&mut self, exchange: &Exchange) -> anyhow::Result<Line> {
+        let check = &exchange.check;
+        let rehearsal = Rehearsal::new(check)?;
         self.configure(exchange.config.as_ref())?;
         let (differences, time) = match &self.current {
             Some(Configured { spec, result: Ok(active), .. }) => {
                 let call = session::call(spec, active, self.file.body_overflow());
                 let mut time = None;
-                let mut runs = (0..exchange.repeat).map(|_| {
-                    let outcome = prepared.run(&self.session, &call);
+                let mut runs = (0..check.repeat).map(|_| {
+                    let outcome = rehearsal.run(self.session.worker(), &call);
                     time = Some(outcome.time);
-                    compare::compare(&exchange.expect, &outcome)
+                    compare(&check.expect, &outcome)
                 });
                 (runs.find(|differences| !differences.is_empty()).unwrap_or_default(), time)
             }
             Some(Configured { result: Err(rejection), .. }) => {
-                (compare::compare_rejection(&exchange.expect, rejection.reason, &rejection.message), None)
+                (compare_rejection(&check.expect, rejection.reason, &rejection.message), None)
             }
             None => (Vec::new(), None),
         };
         let microseconds = time.map(|time| (time.as_secs_f64() * 1e7).round() / 10.0);
-        Ok(Line { name: exchange.name.clone(), passed: differences.is_empty(), microseconds, differences })
+        Ok(Line { name: check.name.clone(), passed: differences.is_empty(), microseconds, differences })
     }
 
     /// Bring the configuration of an exchange into service, if it is not there already.

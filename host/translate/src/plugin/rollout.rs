@@ -1,9 +1,10 @@
-//! `spec.activationGroup` and `spec.probation`: how a new revision comes into effect.
+//! `spec.activationGroup`, `spec.probation` and `spec.checks`: how a new revision comes into effect.
 
 use std::{sync::Arc, time::Duration};
 
 use penstock_core::{
     ResourceRef,
+    check::{Checks, InvalidCheck},
     plugin::{ActivationGroup, PluginSpec, Probation, Rollout},
 };
 
@@ -20,7 +21,18 @@ const LONGEST_PROBATION: Duration = Duration::from_hours(24);
 
 /// Who else is in the group is not known here: see [`name_unspecified`].
 pub(super) fn evaluate(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Rollout {
-    Rollout { group: group(spec, refused), probation: probation(spec, refused) }
+    Rollout { group: group(spec, refused), probation: probation(spec, refused), checks: checks(spec, refused) }
+}
+
+fn checks(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Checks {
+    Checks::read(&spec.checks).unwrap_or_else(|error| {
+        let message = match &error {
+            InvalidCheck::One { .. } => format!("spec.checks{error}"),
+            InvalidCheck::TooMany(_) | InvalidCheck::TooLarge(_) => format!("spec.checks: {error}"),
+        };
+        refused.push(Problem::new("Invalid", message));
+        Checks::default()
+    })
 }
 
 /// The group that a plugin names, whatever else is wrong with it.

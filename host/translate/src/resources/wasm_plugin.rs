@@ -1,5 +1,6 @@
 //! WasmPlugin: a WebAssembly policy, where it comes from and what it applies to.
 
+use penstock_core::check::Check;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,12 @@ pub struct WasmPluginSpec {
     /// How long a new revision is watched after it began to serve. When it faults too often, the last good one comes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probation: Option<PluginProbation>,
+    /// Sample exchanges that a new revision must pass before it may serve: what comes in, and what must come of it, in the words of
+    /// `penstock plugin test`. They run one after the other in the process that validates, without a network; a revision that fails one is
+    /// refused with the reason `CheckFailed`. At most 64, and 256 KiB of JSON together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Check>")]
+    pub checks: Vec<serde_json::Value>,
 }
 
 /// How long a new revision is watched, and how many faults are too many.

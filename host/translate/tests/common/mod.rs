@@ -373,10 +373,14 @@ fn plugin(spec: &PluginSpec) -> Value {
         ),
     });
     if spec.rollout != Rollout::default() {
-        let Rollout { group, probation } = &spec.rollout;
+        let Rollout { group, probation, checks } = &spec.rollout;
         let group = group.as_ref().map(|group| json!({ "name": group.name, "unspecified": group.unspecified }));
         shown["group"] = group.into();
         shown["probation"] = format!("{:?} {}", probation.period, probation.max_faults).into();
+        if !checks.is_empty() {
+            let names: Vec<_> = checks.parse().unwrap().into_iter().map(|check| check.name).collect();
+            shown["checks"] = names.into();
+        }
     }
     shown
 }

@@ -1,4 +1,4 @@
-//! Values in a file of exchanges: headers and bodies that are given, and patterns for those that are wanted.
+//! Values in sample exchanges: headers and bodies that are given, and patterns for those that are wanted.
 
 use std::{borrow::Cow, fmt, path::PathBuf};
 
@@ -12,15 +12,15 @@ use serde_json::{Map, Value};
 
 /// Headers of a message that is given.
 #[derive(Debug, Clone, Default)]
-pub(super) struct HeadersGiven(pub(super) HeaderMap);
+pub struct HeadersGiven(pub HeaderMap);
 
 /// Headers of a message that is wanted, in the order of the file.
 #[derive(Debug, Clone, Default)]
-pub(super) struct HeadersWanted(pub(super) Vec<(HeaderName, ValuesWanted)>);
+pub struct HeadersWanted(pub Vec<(HeaderName, ValuesWanted)>);
 
 /// What the values of a header must be.
 #[derive(Debug, Clone)]
-pub(super) enum ValuesWanted {
+pub enum ValuesWanted {
     /// These, in this order.
     All(Vec<String>),
     /// One of them at least.
@@ -31,33 +31,64 @@ pub(super) enum ValuesWanted {
 
 /// A body that is given.
 #[derive(Debug, Clone, Default)]
-pub(super) enum BodyGiven {
+pub enum BodyGiven {
+    /// None.
     #[default]
     Empty,
     /// In these pieces.
     Pieces(Vec<Bytes>),
-    /// The contents of a file, relative to the file of exchanges.
+    /// So many bytes.
+    Size(usize),
+    /// The contents of a file, relative to where the exchange stands. Only where there are files: see [`super::Check::problem`].
     File(PathBuf),
 }
 
 /// A body that is wanted.
 #[derive(Debug, Clone)]
-pub(super) enum BodyWanted {
+pub enum BodyWanted {
+    /// These bytes.
     Exactly(Bytes),
+    /// So many of them.
     Size(u64),
+    /// A text like this.
     Like(Pattern),
 }
 
 /// A part of a text, or a regular expression.
 #[derive(Debug, Clone)]
-pub(super) enum Pattern {
+pub enum Pattern {
+    /// This part.
     Contains(String),
+    /// Something that this matches.
     Matches(Regex),
+}
+
+impl BodyGiven {
+    /// Its pieces; none where it would have to be read from a file.
+    #[must_use]
+    pub fn pieces(&self) -> Option<Vec<Bytes>> {
+        match self {
+            Self::Empty => Some(Vec::new()),
+            Self::Pieces(pieces) => Some(pieces.clone()),
+            Self::Size(size) => Some(vec![vec![b'x'; *size].into()]),
+            Self::File(_) => None,
+        }
+    }
+
+    /// How large it is, as far as that is known without a file.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Empty | Self::File(_) => 0,
+            Self::Pieces(pieces) => pieces.iter().map(Bytes::len).sum(),
+            Self::Size(size) => *size,
+        }
+    }
 }
 
 impl Pattern {
     /// Whether a value is so. Bytes that are not UTF-8 are replaced.
-    pub(super) fn fits(&self, value: &[u8]) -> bool {
+    #[must_use]
+    pub fn fits(&self, value: &[u8]) -> bool {
         let text = String::from_utf8_lossy(value);
         match self {
             Self::Contains(part) => text.contains(part),
@@ -109,7 +140,8 @@ impl fmt::Display for BodyWanted {
 
 impl ValuesWanted {
     /// Whether these are the values.
-    pub(super) fn fit(&self, values: &[&[u8]]) -> bool {
+    #[must_use]
+    pub fn fit(&self, values: &[&[u8]]) -> bool {
         match self {
             Self::All(wanted) => wanted.iter().map(String::as_bytes).eq(values.iter().copied()),
             Self::Some(pattern) => values.iter().any(|value| pattern.fits(value)),
@@ -120,7 +152,8 @@ impl ValuesWanted {
 
 impl BodyWanted {
     /// Whether this is the body.
-    pub(super) fn fits(&self, body: &[u8]) -> bool {
+    #[must_use]
+    pub fn fits(&self, body: &[u8]) -> bool {
         match self {
             Self::Exactly(wanted) => wanted == body,
             Self::Size(size) => body.len() as u64 == *size,
@@ -234,7 +267,7 @@ impl<'de> Deserialize<'de> for BodyGiven {
                 Some((name, size)) if name == "size" => {
                     let size =
                         size.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= MOST_BYTES);
-                    size.map(|size| one(vec![b'x'; size])).ok_or_else(help)
+                    size.map(Self::Size).ok_or_else(help)
                 }
                 _ => Err(help()),
             },
@@ -331,15 +364,13 @@ mod tests {
     #[test]
     fn bodies_are_read_in_every_form() {
         let given = serde_json::from_value::<BodyGiven>;
-        let pieces = |value: Value| match given(value).unwrap() {
-            BodyGiven::Pieces(pieces) => pieces.iter().map(Bytes::len).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
-        };
+        let pieces = |value: Value| given(value).unwrap().pieces().unwrap().iter().map(Bytes::len).collect::<Vec<_>>();
         assert_eq!(pieces(json!("abc")), [3]);
         assert_eq!(pieces(json!(["a", "", "bc"])), [1, 0, 2]);
         assert_eq!(pieces(json!({ "base64": "AAE=" })), [2]);
         assert_eq!(pieces(json!({ "size": 70000 })), [70000]);
         assert!(matches!(given(json!({ "file": "a.bin" })).unwrap(), BodyGiven::File(_)));
+        assert_eq!(given(json!({ "file": "a.bin" })).unwrap().pieces(), None, "whoever has files reads them");
         for wrong in [json!(1), json!({ "fiel": "a" }), json!({ "base64": "?" }), json!([1]), json!({})] {
             assert!(given(wrong.clone()).is_err(), "{wrong}");
         }

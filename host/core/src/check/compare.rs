@@ -4,18 +4,20 @@ use http::{HeaderMap, header::HOST, request};
 use serde::Serialize;
 
 use super::{
-    format::{Expected, Refusal, RequestWanted, ResponseWanted},
-    run::{End, Outcome, Passed},
+    Expected, Refusal, RequestWanted, ResponseWanted,
+    outcome::{End, Outcome, Passed},
     values::{BodyWanted, HeadersWanted, excerpt, shown},
 };
 
 /// One thing that is not as wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Difference {
-    /// In the file, below `expect`.
-    pub(super) field: String,
-    pub(super) wanted: String,
-    pub(super) found: String,
+pub struct Difference {
+    /// Below `expect`.
+    pub field: String,
+    /// What was expected there.
+    pub wanted: String,
+    /// What was there.
+    pub found: String,
 }
 
 /// Collects.
@@ -29,7 +31,8 @@ impl Differences {
 }
 
 /// What differs; nothing if all is as wanted.
-pub(super) fn compare(expected: &Expected, outcome: &Outcome) -> Vec<Difference> {
+#[must_use]
+pub fn compare(expected: &Expected, outcome: &Outcome) -> Vec<Difference> {
     let mut differences = Differences::default();
     if let Some(wanted) = &expected.request {
         match &outcome.request {
@@ -49,7 +52,8 @@ pub(super) fn compare(expected: &Expected, outcome: &Outcome) -> Vec<Difference>
 }
 
 /// What differs when the configuration was refused and no exchange took place.
-pub(super) fn compare_rejection(expected: &Expected, reason: &str, message: &str) -> Vec<Difference> {
+#[must_use]
+pub fn compare_rejection(expected: &Expected, reason: &str, message: &str) -> Vec<Difference> {
     let mut differences = Differences::default();
     match &expected.rejected {
         Some(wanted) => refusal("rejected", wanted, reason, message, &mut differences),
@@ -179,9 +183,9 @@ fn body(field: &str, wanted: Option<&BodyWanted>, found: &[u8], differences: &mu
 mod tests {
     use std::time::Duration;
 
+    use crate::plugin::{FaultKind, PluginFault};
     use bytes::Bytes;
     use http::{Request, Response};
-    use penstock_core::plugin::{FaultKind, PluginFault};
     use serde_json::{Value, json};
 
     use super::*;

@@ -1,51 +1,32 @@
-//! One exchange through the plugin, in the order of the proxy.
+//! One exchange through a plugin without a proxy, in the order of the proxy: for checks before a candidate is accepted, and for the tools of
+//! plugin authors. There is no network: whatever would wait answers at once.
 
 mod prepare;
 mod routing;
 mod streaming;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, request, response};
-use penstock_core::plugin::{Direction, PluginFault, PolicyCall, Verdict};
+use http::{request, response};
+use penstock_core::{
+    check::{End, Outcome, Passed},
+    plugin::{Called, Direction, PluginFault, PolicyCall, PolicyWorker, Verdict},
+};
 
-pub(in crate::commands::plugin) use self::prepare::Prepared;
+pub use self::prepare::{CannotRehearse, Rehearsal};
 use self::streaming::{Message, Stop, Streaming};
-use crate::commands::plugin::session::Session;
+use crate::instance::at_once;
 
-/// A message that came out.
-#[derive(Debug, Clone)]
-pub(in crate::commands::plugin) struct Passed<H> {
-    pub(in crate::commands::plugin) head: H,
-    pub(super) body: Bytes,
-    pub(super) trailers: HeaderMap,
-}
-
-/// What came of an exchange.
-#[derive(Debug)]
-pub(in crate::commands::plugin) struct Outcome {
-    /// What reached the backend; none if nothing did.
-    pub(super) request: Option<Passed<request::Parts>>,
-    /// What a route plugin chose: the name of a backend, or `default`.
-    pub(super) chosen: Option<String>,
-    /// How it ended.
-    pub(in crate::commands::plugin) end: End,
-    /// Time in the plugin's hooks, with what the host does around them.
-    pub(in crate::commands::plugin) time: Duration,
-}
-
-/// How an exchange ended.
-#[derive(Debug)]
-pub(in crate::commands::plugin) enum End {
-    /// The response of the backend, as it reached the client.
-    Response(Passed<response::Parts>),
-    /// The plugin answered itself.
-    Reply(Response<Bytes>),
-    /// It was given up, and why.
-    Aborted(String),
-    /// A hook did not answer properly.
-    Fault(&'static str, PluginFault),
+/// The answer of a hook.
+///
+/// # Errors
+/// The plugin did not answer properly.
+pub fn answer<T>(called: Called<'_, T>) -> Result<T, PluginFault> {
+    match called {
+        Called::Answered(answer) => answer,
+        Called::Waiting(answer) => at_once(answer),
+    }
 }
 
 /// What ends an exchange before its response has passed.
@@ -65,15 +46,16 @@ fn in_hook(hook: &'static str) -> impl FnOnce(PluginFault) -> Early {
     move |fault| Early::Fault(hook, fault)
 }
 
-impl Prepared {
+impl Rehearsal {
     /// Run it.
-    pub(in crate::commands::plugin) fn run(&self, session: &Session, call: &PolicyCall) -> Outcome {
+    #[must_use]
+    pub fn run(&self, worker: &dyn PolicyWorker, call: &PolicyCall) -> Outcome {
         let (mut request, mut chosen) = (None, None);
         let start = Instant::now();
         let result = match call.hooks.streaming {
-            _ if call.hooks.choose => self.choice(session, call, &mut chosen),
-            None => self.headers(session, call, &mut request),
-            Some(_) => self.streaming(session, call, &mut request),
+            _ if call.hooks.choose => self.choice(worker, call, &mut chosen),
+            None => self.headers(worker, call, &mut request),
+            Some(_) => self.streaming(worker, call, &mut request),
         };
         let time = start.elapsed();
         let end = match result {
@@ -88,18 +70,15 @@ impl Prepared {
     /// A policy on headers: bodies pass.
     fn headers(
         &self,
-        session: &Session,
+        worker: &dyn PolicyWorker,
         call: &PolicyCall,
         passed: &mut Option<Passed<request::Parts>>,
     ) -> Result<Passed<response::Parts>, Early> {
-        let (worker, facts) = (session.worker(), self.facts.view());
+        let facts = self.facts.view();
         let mut request = self.request.passed();
         let mut kept = Default::default();
         if call.hooks.request || call.hooks.carries {
-            match session
-                .wait(worker.on_request(call, &facts, &mut request.head))
-                .map_err(in_hook("the request hook"))?
-            {
+            match answer(worker.on_request(call, &facts, &mut request.head)).map_err(in_hook("the request hook"))? {
                 Verdict::Proceed(proceed) => kept = proceed,
                 Verdict::Reply(reply) => return Err(Stop::Reply(reply.into()).into()),
                 Verdict::Hold => {}
@@ -108,8 +87,8 @@ impl Prepared {
         *passed = Some(request);
         let mut response = self.response.passed();
         if call.hooks.response {
-            let answer = session.wait(worker.on_response(call, &kept, &facts, &mut response.head));
-            if let Verdict::Reply(reply) = answer.map_err(in_hook("the response hook"))? {
+            let answered = answer(worker.on_response(call, &kept, &facts, &mut response.head));
+            if let Verdict::Reply(reply) = answered.map_err(in_hook("the response hook"))? {
                 return Err(Stop::Reply(reply.into()).into());
             }
         }
@@ -119,12 +98,12 @@ impl Prepared {
     /// A policy on bodies, trailers or the end.
     fn streaming(
         &self,
-        session: &Session,
+        worker: &dyn PolicyWorker,
         call: &PolicyCall,
         passed: &mut Option<Passed<request::Parts>>,
     ) -> Result<Passed<response::Parts>, Early> {
         let facts = self.facts.view();
-        let exchange = Streaming::begin(session, call, &facts).map_err(in_hook("the beginning of the exchange"))?;
+        let exchange = Streaming::begin(worker, call, &facts).map_err(in_hook("the beginning of the exchange"))?;
         let result = self.both_messages(&exchange, call, passed);
         let status = result.as_ref().map_or(0, |response| response.head.status.as_u16());
         let bytes = |body: Option<&Bytes>| body.map_or(0, |body| body.len() as u64);

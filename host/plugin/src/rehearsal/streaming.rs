@@ -8,11 +8,10 @@ use http::{HeaderMap, Response, request, response};
 pub(super) use penstock_core::plugin::Message;
 use penstock_core::plugin::{
     BodyMode, BodyOverflow, BodyVerdict, Chunk, Direction, ExchangeFacts, HeldHead, PluginFault, PolicyCall,
-    PolicyExchange, StreamingHooks, Summary, TrailersVerdict, Verdict,
+    PolicyExchange, PolicyWorker, StreamingHooks, Summary, TrailersVerdict, Verdict,
 };
 
-use super::{Early, in_hook};
-use crate::commands::plugin::session::Session;
+use super::{Early, answer, in_hook};
 
 /// What a plugin sees of a streamed body at once.
 const CHUNK: usize = 64 << 10;
@@ -27,7 +26,6 @@ pub(super) enum Stop {
 
 /// An exchange in a policy.
 pub(super) struct Streaming<'a> {
-    session: &'a Session,
     facts: &'a ExchangeFacts<'a>,
     policy: Rc<dyn PolicyExchange>,
     hooks: StreamingHooks,
@@ -39,24 +37,24 @@ type Whole = (Message, Bytes, HeaderMap);
 
 impl<'a> Streaming<'a> {
     pub(super) fn begin(
-        session: &'a Session,
+        worker: &dyn PolicyWorker,
         call: &PolicyCall,
         facts: &'a ExchangeFacts<'a>,
     ) -> Result<Self, PluginFault> {
-        let policy = session.worker().begin(call, facts)?;
+        let policy = worker.begin(call, facts)?;
         let (hooks, overflow) = (call.hooks.streaming.unwrap_or_default(), call.body_overflow);
-        Ok(Self { session, facts, policy, hooks, overflow })
+        Ok(Self { facts, policy, hooks, overflow })
     }
 
     /// The request hook; whether it keeps the head back.
     pub(super) fn on_request(&self, head: &mut request::Parts) -> Result<bool, Early> {
-        let verdict = self.session.wait(self.policy.on_request(self.facts, head));
+        let verdict = answer(self.policy.on_request(self.facts, head));
         holds(verdict.map_err(in_hook("the request hook"))?)
     }
 
     /// The response hook; whether it keeps the head back.
     pub(super) fn on_response(&self, head: &mut response::Parts) -> Result<bool, Early> {
-        let verdict = self.session.wait(self.policy.on_response(self.facts, head));
+        let verdict = answer(self.policy.on_response(self.facts, head));
         holds(verdict.map_err(in_hook("the response hook"))?)
     }
 
@@ -82,8 +80,8 @@ impl<'a> Streaming<'a> {
         };
         let mut trailers = trailers.clone();
         if self.sees_trailers(direction) && (direction == Direction::Response || !trailers.is_empty()) {
-            let answer = self.session.wait(Rc::clone(&self.policy).on_trailers(self.facts, direction, trailers));
-            let TrailersVerdict { body: more, trailers: edited } = answer.map_err(in_hook("the trailers hook"))?;
+            let answered = answer(Rc::clone(&self.policy).on_trailers(self.facts, direction, trailers));
+            let TrailersVerdict { body: more, trailers: edited } = answered.map_err(in_hook("the trailers hook"))?;
             body.extend_from_slice(&more);
             trailers = edited;
         }
@@ -105,8 +103,8 @@ impl<'a> Streaming<'a> {
             kept.extend_from_slice(piece);
             let chunk = Chunk { bytes: std::mem::take(&mut kept).into(), end: index + 1 == chunks.len() };
             let policy = Rc::clone(&self.policy);
-            let answer = self.session.wait(policy.on_body(self.facts, direction, chunk.clone(), held.clone()));
-            match answer.map_err(in_hook(hook))? {
+            let answered = answer(policy.on_body(self.facts, direction, chunk.clone(), held.clone()));
+            match answered.map_err(in_hook(hook))? {
                 BodyVerdict::Pass => out.extend_from_slice(&chunk.bytes),
                 BodyVerdict::Replace(other) => out.extend_from_slice(&other),
                 BodyVerdict::Hold => kept = chunk.bytes.to_vec(),

@@ -6,12 +6,12 @@ use arc_swap::ArcSwap;
 use http::response;
 use penstock_core::{
     backend::{Backend, BackendKey, BackendProtocol, Endpoint, EndpointSet},
-    plugin::{Choice, PolicyCall, RouteCall},
+    check::CandidateGiven,
+    plugin::{Choice, PolicyCall, PolicyWorker, RouteCall},
     route::{Action, Rule, RuleId, Target, WeightedBackend, WeightedBackends},
 };
 
-use super::{Early, Passed, Prepared, in_hook, streaming::Stop};
-use crate::commands::plugin::{session::Session, test::format::CandidateGiven};
+use super::{Early, Passed, Rehearsal, answer, in_hook, streaming::Stop};
 
 /// A rule with these backends, as a route plugin sees it.
 pub(super) fn rule(id: &RuleId, candidates: &[CandidateGiven]) -> Arc<Rule> {
@@ -39,11 +39,11 @@ fn backend(given: &CandidateGiven) -> WeightedBackend {
     )
 }
 
-impl Prepared {
+impl Rehearsal {
     /// A route plugin: it chooses, and may edit the response of its choice. `chosen` becomes the name of the backend, or `default`.
     pub(super) fn choice(
         &self,
-        session: &Session,
+        worker: &dyn PolicyWorker,
         call: &PolicyCall,
         chosen: &mut Option<String>,
     ) -> Result<Passed<response::Parts>, Early> {
@@ -52,9 +52,9 @@ impl Prepared {
         let identity = names.map_or(0, |backends| backends.identity(&self.rule.id));
         let call = RouteCall { plugin, revision, failure_policy, outbound, rule: identity };
         let (facts, mut head) = (self.facts.view(), self.request.head.clone());
-        let answer = session.wait(session.worker().choose(&call, &facts, &self.rule, &mut head));
+        let answered = answer(worker.choose(&call, &facts, &self.rule, &mut head));
         let mut response = self.response.passed();
-        match answer.map_err(in_hook("the choice"))? {
+        match answered.map_err(in_hook("the choice"))? {
             Choice::Default => *chosen = Some("default".into()),
             Choice::Misfit(fault) => return Err(Early::Fault("the choice", fault)),
             Choice::Reply(reply) => return Err(Stop::Reply(reply.into()).into()),
