@@ -85,8 +85,8 @@ fn check_runs_the_checks_of_plugins() {
     assert_eq!(code, Some(0), "{lines:#?}");
     let (code, lines) = with("[{name: sets x-a, expect: {request: {headers: {x-a: '2'}}}}]");
     assert_eq!(code, Some(1));
-    let failed = "CheckFailed: the check `sets x-a` failed: expect.request.headers.x-a: expected \"2\", found \"1\"";
-    assert!(lines[0].contains(failed), "{lines:#?}");
+    let failed = "the check `sets x-a` failed: expect.request.headers.x-a: expected \"2\", found \"1\"";
+    assert!(lines[0].contains("CheckFailed: ") && lines[0].contains(failed), "{lines:#?}");
     // What is no check at all, with its place.
     let (code, lines) = with("[{name: a, expct: {}}]");
     assert_eq!(code, Some(1));
