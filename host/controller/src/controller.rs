@@ -145,10 +145,14 @@ impl<O: Outputs> Controller<O> {
         let translation = self.translator.translate(&self.resources, &self.settings);
         self.metrics.translated(began.elapsed(), &self.resources);
         let at_hand = self.outputs.ask(&translation.needs.objects);
-        if !at_hand && self.published.is_none() {
-            // A certificate that is on its way must not look as if it were missing: the first configuration waits for it.
-            let sources = translation.needs.objects.iter().map(ToString::to_string).collect();
-            return self.board.wait_for(readiness::Unready::Objects(sources));
+        if !at_hand {
+            // A certificate that is on its way must not look as if it were missing. Everything stays as it is until it is here, or is known not to
+            // come: that takes one read.
+            if self.published.is_none() {
+                let objects = translation.needs.objects.iter().map(ToString::to_string).collect();
+                self.board.wait_for(readiness::Unready::Objects(objects));
+            }
+            return;
         }
         self.publish(&translation);
         let problems = self.problems.values().flatten().cloned().collect();
@@ -156,7 +160,7 @@ impl<O: Outputs> Controller<O> {
         // After a restart everything says what it said before, so nothing is said until the sockets are bound again.
         self.settled |= !matches!(unready, Some(readiness::Unready::Sockets(_)));
         let undecided = self.undecided(&translation.needs);
-        if at_hand && self.settled {
+        if self.settled {
             let reserve = Reserve { others: Arc::clone(&translation.others), undecided };
             self.outputs.say(&translation.statuses, &reserve);
         }

@@ -46,6 +46,7 @@ pub struct GatewayBuilder {
     program: PathBuf,
     arguments: Vec<OsString>,
     folder: TempDir,
+    follows_cluster: bool,
 }
 
 impl Gateway {
@@ -57,7 +58,7 @@ impl Gateway {
     pub fn builder(program: impl Into<PathBuf>) -> GatewayBuilder {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join("world")).expect("the temporary folder can be written");
-        GatewayBuilder { program: program.into(), arguments: Vec::new(), folder }
+        GatewayBuilder { program: program.into(), arguments: Vec::new(), folder, follows_cluster: false }
     }
 
     /// The address of a listener on loopback.
@@ -197,6 +198,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// Resources come from the cluster of this kubeconfig, not from files.
+    #[must_use]
+    pub fn cluster(mut self, kubeconfig: impl Into<OsString>) -> Self {
+        self.follows_cluster = true;
+        self.argument("--kubeconfig").argument(kubeconfig)
+    }
+
     /// With a data directory that survives [`Gateway::kill_and_start`].
     #[must_use]
     pub fn data_dir(self) -> Self {
@@ -221,7 +229,10 @@ impl GatewayBuilder {
     #[must_use]
     pub fn spawn(self) -> Gateway {
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let Self { program, arguments, folder } = self;
+        let Self { program, mut arguments, folder, follows_cluster } = self;
+        if !follows_cluster {
+            arguments.splice(0..0, ["-f".into(), folder.path().join("world").into_os_string()]);
+        }
         let child = Mutex::new(launch(&program, folder.path(), admin, &arguments));
         Gateway { child, admin, program, arguments, folder }
     }
@@ -233,8 +244,6 @@ fn launch(program: &Path, folder: &Path, admin: SocketAddr, arguments: &[OsStrin
     let log = log.expect("the temporary folder can be written");
     Command::new(program)
         .arg("run")
-        .arg("-f")
-        .arg(folder.join("world"))
         .args(["--admin", &admin.to_string()])
         .args(arguments)
         .stdin(Stdio::null())
@@ -279,7 +288,8 @@ mod tests {
         let gateway = builder.spawn();
 
         eventually("the program's line", async || gateway.log().contains("--extra").then_some(())).await;
-        assert!(gateway.log().starts_with("run -f "), "{}", gateway.log());
+        assert!(gateway.log().starts_with("run --admin "), "{}", gateway.log());
+        assert!(gateway.log().contains(" -f "), "{}", gateway.log());
         assert_eq!(fs::read_to_string(gateway.folder().join("sub/a.yaml")).unwrap(), "a: 1");
         gateway.write("sub/a.yaml", "a: 2");
         assert_eq!(fs::read_to_string(gateway.folder().join("sub/a.yaml")).unwrap(), "a: 2");

@@ -10,7 +10,7 @@
 //! own, so a test that blocks its runtime does not block the origin. Dropping it closes all connections and ends the thread before it
 //! returns.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -41,6 +41,7 @@ pub struct OriginBuilder {
     behaviour: Behaviour,
     tls: Option<Arc<ServerConfig>>,
     answers_early: bool,
+    ip: IpAddr,
 }
 
 /// What the connections of one origin and its handle have in common.
@@ -68,10 +69,15 @@ impl Origin {
     /// An origin with other properties.
     #[must_use]
     pub fn builder() -> OriginBuilder {
-        OriginBuilder { behaviour: Arc::new(Answer::echo), tls: None, answers_early: false }
+        OriginBuilder {
+            behaviour: Arc::new(Answer::echo),
+            tls: None,
+            answers_early: false,
+            ip: Ipv4Addr::LOCALHOST.into(),
+        }
     }
 
-    /// Where it listens: 127.0.0.1 and a port that the kernel chose.
+    /// Where it listens: 127.0.0.1, unless built otherwise, and a port that the kernel chose.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -135,6 +141,13 @@ impl OriginBuilder {
         self
     }
 
+    /// Listen on this address of the machine: Kubernetes takes no endpoints on loopback.
+    #[must_use]
+    pub fn bind(mut self, ip: IpAddr) -> Self {
+        self.ip = ip;
+        self
+    }
+
     /// Record and answer as soon as the head of a request is there, without reading its body.
     #[must_use]
     pub fn answers_early(mut self) -> Self {
@@ -148,7 +161,7 @@ impl OriginBuilder {
     /// When no socket or thread is to be had.
     #[must_use]
     pub fn start(self) -> Origin {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        let listener = std::net::TcpListener::bind((self.ip, 0)).expect("a free port on an address of this machine");
         listener.set_nonblocking(true).expect("sockets can be non-blocking");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {

@@ -5,8 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::Message;
 use clap::ValueEnum;
 
+use crate::cluster::trial;
 use crate::process::{self, Outcome};
 use crate::workspace::Workspace;
 use crate::{guests, packages, tidy};
@@ -40,6 +42,8 @@ enum Step {
     Docs,
     /// `penstock check` on every world under examples/
     Examples,
+    /// The gateway beside a real Kubernetes, where one can be started: with root, in namespaces of its own
+    Kubernetes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +88,7 @@ impl Step {
     /// Without this step the other one could only fail for the same reason.
     fn needs(self) -> Option<Self> {
         match self {
-            Self::Clippy | Self::Test | Self::Doctest | Self::Examples => Some(Self::Guests),
+            Self::Clippy | Self::Test | Self::Doctest | Self::Examples | Self::Kubernetes => Some(Self::Guests),
             _ => None,
         }
     }
@@ -94,7 +98,7 @@ impl Step {
         let minutes = match self {
             Self::Fmt | Self::Tidy | Self::Deny => 3,
             Self::Guests | Self::Doctest | Self::Docs | Self::Examples => 15,
-            Self::Clippy | Self::Test => 30,
+            Self::Clippy | Self::Test | Self::Kubernetes => 30,
         };
         Duration::from_secs(minutes * 60)
     }
@@ -120,7 +124,26 @@ impl Step {
                 self.wait(&mut cargo)
             }
             Self::Examples => self.examples(workspace),
+            Self::Kubernetes => self.kubernetes(workspace),
         }
+    }
+
+    fn kubernetes(self, workspace: &Workspace) -> Result<Verdict> {
+        if let Err(why) = trial::is_possible(workspace) {
+            return Ok(Verdict::NotRun(format!("{why:#}")));
+        }
+        let mut cargo = workspace.cargo();
+        cargo.args(["test", "--workspace", "--test", "kubernetes", "--no-run"]);
+        let output = cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit()).output()?;
+        let Some(program) = Message::parse_stream(&*output.stdout).flatten().find_map(|message| match message {
+            Message::CompilerArtifact(artifact) => artifact.executable,
+            _ => None,
+        }) else {
+            return Ok(Verdict::Failed("the tests do not compile".into()));
+        };
+        // One at a time: some stop what all of them use.
+        let outcome = trial::run(workspace, program.as_std_path(), &["--test-threads=1"], self.deadline())?;
+        Ok(self.verdict(&outcome))
     }
 
     fn cargo(self, workspace: &Workspace, arguments: &[&str]) -> Result<Verdict> {
@@ -128,7 +151,11 @@ impl Step {
     }
 
     fn wait(self, command: &mut Command) -> Result<Verdict> {
-        Ok(match process::start(command)?.wait(self.deadline())? {
+        Ok(self.verdict(&process::start(command)?.wait(self.deadline())?))
+    }
+
+    fn verdict(self, outcome: &Outcome) -> Verdict {
+        match outcome {
             Outcome::Exited(status) if status.success() => Verdict::Passed,
             Outcome::Exited(status) => Verdict::Failed(status.to_string()),
             Outcome::Interrupted => Verdict::Failed("stopped".into()),
@@ -136,7 +163,7 @@ impl Step {
                 "ended after {:?}: something hangs; a test that does is named above (`has been running for over 60 seconds`)",
                 self.deadline()
             )),
-        })
+        }
     }
 
     fn deny(self, workspace: &Workspace) -> Result<Verdict> {

@@ -30,6 +30,7 @@ mod state;
 mod suite;
 mod supervisor;
 mod toolchain;
+pub(crate) mod trial;
 mod up;
 
 /// The cluster that is meant when none is named.

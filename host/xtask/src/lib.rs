@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask run      guests ─► binary ─► `penstock echo` + `penstock run -f examples/quickstart`
-//! cargo xtask test     fmt, clippy, tidy, guests, tests, doc tests, docs, examples: what CI runs
+//! cargo xtask test     fmt, clippy, tidy, guests, tests, doc tests, docs, examples, Kubernetes: what CI runs
 //! cargo xtask tidy     the rules of the code base that no compiler checks
 //! cargo xtask bench    CPU microseconds per request, beside other proxies
 //! cargo xtask guests   the WebAssembly components alone

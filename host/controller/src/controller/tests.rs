@@ -1,6 +1,9 @@
 //! The loop with fake outputs. No threads, no time: batches go in by hand.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use penstock_core::fact::Fact;
 use penstock_translate::{Change, resources::Object};
@@ -10,9 +13,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{event::Event, readiness::Unready};
 
-/// What was called, in order.
+/// What was called, in order; and whether something that was asked for is on its way.
 #[derive(Clone, Default)]
-struct Calls(Rc<RefCell<Vec<Call>>>);
+struct Calls(Rc<RefCell<Vec<Call>>>, Rc<Cell<bool>>);
 
 enum Call {
     Publish(Arc<Snapshot>),
@@ -20,6 +23,10 @@ enum Call {
 }
 
 impl Outputs for Calls {
+    fn ask(&mut self, _: &Arc<BTreeSet<ResourceRef>>) -> bool {
+        !self.1.get()
+    }
+
     fn publish(&mut self, snapshot: &Arc<Snapshot>) {
         self.0.borrow_mut().push(Call::Publish(Arc::clone(snapshot)));
     }
@@ -96,6 +103,21 @@ fn nothing_is_published_before_every_source_is_complete() {
     assert_eq!(it.handle([complete("files")]), Vec::<String>::new());
     assert_eq!(it.board.readiness(), Err(Unready::Sources(vec![SourceId::new("cluster")])));
     assert_eq!(it.handle([complete("cluster")]), ["publish 8080", "require 0"]);
+}
+
+#[test]
+fn what_is_on_its_way_does_not_look_as_if_it_were_missing() {
+    let mut it = Loop::new(&["cluster"]);
+    it.calls.1.set(true);
+    assert_eq!(it.handle([gateway(8080), complete("cluster")]), Vec::<String>::new());
+    assert!(matches!(it.board.readiness(), Err(Unready::Objects(_))));
+    it.calls.1.set(false);
+    assert_eq!(it.handle([Event::Fetched]), ["publish 8080", "require 0"]);
+    // Later, what serves goes on serving.
+    it.calls.1.set(true);
+    assert_eq!(it.handle([gateway(8081)]), Vec::<String>::new());
+    it.calls.1.set(false);
+    assert_eq!(it.handle([Event::Fetched]), ["publish 8081", "require 0"]);
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn definitions(context: &Context) -> UnboundedReceiver<Definition> {
     let resource = ApiResource::from_gvk_with_plural(&kind, "customresourcedefinitions");
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(context.client.clone(), &resource);
     tokio::spawn(async move {
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut events = std::pin::pin!(watcher(api, watch::settings()).default_backoff());
         while let Some(event) = events.next().await {
             let definition = match event {
                 Ok(watcher::Event::Init) => continue,

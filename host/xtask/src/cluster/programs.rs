@@ -88,6 +88,9 @@ pub(super) const RIG: Module = Module {
     ],
 };
 
+/// Of the following, what a cluster needs that runs no suite.
+pub(super) const OF_CONFORMANCE: [&str; 3] = ["crds", "echo-basic", "echo-basic.tar"];
+
 /// What the Gateway API publishes: its CRDs, the suite, the image of the suite's backends.
 pub(super) const CONFORMANCE: Module = Module {
     folder: "conformance",
@@ -129,6 +132,12 @@ impl Programs {
     pub(super) fn ensure(&self, module: &Module) -> Result<PathBuf> {
         let products: Vec<_> = module.products.iter().map(|(name, _)| *name).collect();
         self.ensure_only(module, &products)
+    }
+
+    /// Everything that a cluster is made of.
+    pub(super) fn ensure_cluster(&self) -> Result<()> {
+        [&RIG, &CONTAINERD, &KUBERNETES, &DNS].into_iter().try_for_each(|module| self.ensure(module).map(drop))?;
+        self.ensure_only(&CONFORMANCE, &OF_CONFORMANCE).map(drop)
     }
 
     /// As [`Self::ensure`], for some products.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Pid;
 
 use super::processes::{GATEWAY_POOL, NODE};
-use super::programs::{self, CONFORMANCE, CONTAINERD, DNS, KUBERNETES, Programs, RIG};
+use super::programs::{self, CONFORMANCE, CONTAINERD, DNS, KUBERNETES, OF_CONFORMANCE, Programs, RIG};
 use super::state::Cluster;
 use super::{requirements, supervisor};
 use crate::process;
@@ -58,7 +58,7 @@ impl Up<'_> {
         let containerd = self.programs.ensure(&CONTAINERD)?;
         let kubernetes = self.programs.ensure(&KUBERNETES)?;
         let dns = self.programs.ensure(&DNS)?;
-        let conformance = self.programs.ensure_only(&CONFORMANCE, &["crds", "echo-basic", "echo-basic.tar"])?;
+        let conformance = self.programs.ensure_only(&CONFORMANCE, &OF_CONFORMANCE)?;
 
         let _starting = self.cluster.lock_for_starting()?;
         let started = Instant::now();

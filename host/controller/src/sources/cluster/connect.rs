@@ -1,6 +1,9 @@
 //! How to reach a cluster.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kube::{
     Client, Config,
@@ -39,6 +42,13 @@ pub enum ConnectFailed {
     Thread(#[source] std::io::Error),
 }
 
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long the API server may say nothing: longer than a watch lasts, so that only what is dead falls silent. Without it, a request over a
+/// connection that the network has forgotten would wait for ever.
+const SILENCE: Duration = Duration::from_secs(super::watch::LASTS as u64 + 15);
+
 /// A client, and the namespace that is meant where none is given.
 pub(crate) async fn connect(access: &ClusterAccess) -> Result<Client, ConnectFailed> {
     let mut config = match access {
@@ -46,6 +56,10 @@ pub(crate) async fn connect(access: &ClusterAccess) -> Result<Client, ConnectFai
         ClusterAccess::Pod => Config::incluster().map_err(ConnectFailed::NoPod)?,
     };
     let agent = concat!("penstock/", env!("CARGO_PKG_VERSION"));
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
+    // What counts is how long an answer takes, not how long its connection had nothing to do before.
+    config.reset_reader_on_write = true;
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(agent)));
     Client::try_from(config).map_err(ConnectFailed::Client)
 }

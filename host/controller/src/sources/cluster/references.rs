@@ -38,6 +38,9 @@ impl Wanted {
     }
 }
 
+/// After so many failures an object counts as answered, and is missing.
+const MAX_FAILURES: u32 = 3;
+
 type Reading = BoxFuture<'static, (ResourceRef, Result<Option<(Arc<str>, Object)>, kube::Error>)>;
 
 /// Reads what is asked for, and again when it changed.
@@ -55,8 +58,8 @@ pub(crate) struct References {
     resting: FuturesUnordered<BoxFuture<'static, ResourceRef>>,
     /// In one of the two.
     busy: BTreeSet<ResourceRef>,
-    /// The API server answers, and does not let us read these: nobody else should wait for them.
-    refused: BTreeSet<ResourceRef>,
+    /// How often these could not be read, in a row.
+    failures: BTreeMap<ResourceRef, u32>,
 }
 
 impl References {
@@ -73,7 +76,7 @@ impl References {
             reading: FuturesUnordered::new(),
             resting: FuturesUnordered::new(),
             busy: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            failures: BTreeMap::new(),
         };
         (Wanted { sender, answered }, references)
     }
@@ -103,7 +106,7 @@ impl References {
 
     fn settle(&mut self, context: &Context, id: ResourceRef, outcome: Result<Option<(Arc<str>, Object)>, kube::Error>) {
         self.busy.remove(&id);
-        self.refused.remove(&id);
+        let failures = self.failures.remove(&id).unwrap_or_default();
         match outcome {
             Ok(Some((version, object))) => {
                 self.read.insert(id.clone(), Arc::clone(&version));
@@ -115,9 +118,9 @@ impl References {
             Err(error) => {
                 context.metrics.watch_failed(id.kind);
                 tracing::warn!(object = %id, error = &error as &dyn std::error::Error, "cannot read an object; trying again");
-                if matches!(error, kube::Error::Api(_)) {
-                    self.refused.insert(id.clone());
-                }
+                // An API server that says no will say it again; one that says nothing may be back in a moment.
+                let failures = if matches!(error, kube::Error::Api(_)) { MAX_FAILURES } else { failures + 1 };
+                self.failures.insert(id.clone(), failures);
                 self.busy.insert(id.clone());
                 self.resting.push(Box::pin(tokio::time::sleep(RETRY).map(|()| id)));
             }
@@ -140,7 +143,8 @@ impl References {
             }
         }
         let is_answered = |id: &&ResourceRef| match self.versions.get(*id) {
-            Some(_) => self.read.contains_key(*id) || self.refused.contains(*id),
+            // Nobody else waits for long for what cannot be had.
+            Some(_) => self.read.contains_key(*id) || self.failures.get(*id).is_some_and(|it| *it >= MAX_FAILURES),
             None => self.complete.contains(&id.kind),
         };
         let now: BTreeSet<ResourceRef> = wanted.iter().filter(is_answered).cloned().collect();

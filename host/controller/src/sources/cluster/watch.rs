@@ -21,6 +21,14 @@ use super::{
 };
 use crate::event::Event;
 
+/// Seconds after which the API server ends a watch and it is taken up again where it was. Who hears nothing for longer has lost the API server, so
+/// this is how late a connection that the network has silently forgotten is noticed.
+pub(super) const LASTS: u32 = 60;
+
+pub(super) fn settings() -> watcher::Config {
+    watcher::Config::default().timeout(LASTS)
+}
+
 /// What a watch tells the source.
 #[derive(Debug)]
 pub(super) enum Progress {
@@ -92,7 +100,7 @@ impl Follower {
     ) where
         K: kube::Resource<DynamicType = ApiResource> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut events = std::pin::pin!(watcher(api, settings()).default_backoff());
         loop {
             tokio::select! {
                 Some(event) = events.next() => self.handle(event, &apply),

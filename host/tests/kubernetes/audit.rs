@@ -1,0 +1,47 @@
+//! What was written, as the API server has it on record.
+
+use std::{collections::BTreeMap, fs};
+
+use serde_json::Value;
+
+/// Where the API server of the test cluster writes it.
+const LOG: &str = "/run/penstock/logs/audit.log";
+
+/// One write of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Write {
+    /// `httproutes/shop`; with the subresource, if it is another one than the status.
+    pub(crate) object: String,
+    pub(crate) code: i64,
+}
+
+/// All writes of this user but those of its Lease and its events, in their order. A write is on record before it is answered.
+pub(crate) fn writes(user: &str) -> Vec<Write> {
+    let log = fs::read_to_string(LOG).unwrap_or_else(|error| panic!("{LOG}: {error}; {}", crate::cluster::HINT));
+    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ours = events.filter(|event| event["user"]["username"] == user && event["stage"] == "ResponseComplete");
+    let said = ours.filter(|event| !matches!(resource(event), "leases" | "events"));
+    said.map(|event| Write { object: object(&event), code: event["responseStatus"]["code"].as_i64().unwrap() })
+        .collect()
+}
+
+/// How often each object was written, whatever the answer.
+pub(crate) fn count(writes: &[Write]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for write in writes {
+        *counts.entry(write.object.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+fn resource(event: &Value) -> &str {
+    event["objectRef"]["resource"].as_str().unwrap_or_default()
+}
+
+fn object(event: &Value) -> String {
+    let name = event["objectRef"]["name"].as_str().unwrap_or_default();
+    match event["objectRef"]["subresource"].as_str() {
+        Some("status") => format!("{}/{name}", resource(event)),
+        subresource => format!("{}/{name} ({subresource:?})", resource(event)),
+    }
+}

@@ -1,0 +1,149 @@
+//! BackendTLSPolicy under load: replaced without a failure, gone without falling back to plain text, back at once.
+
+use std::{net::SocketAddr, time::Instant};
+
+use penstock_testing::{
+    certificate::Authority,
+    client::{fetch, get},
+    eventually::eventually,
+    gateway::Gateway,
+    origin::{Answer, Origin},
+    pressure::{Pressure, Protocol},
+};
+
+use crate::{
+    cluster::{NODE, Namespace, class, condition, gateway, route},
+    install::Install,
+};
+
+/// A backend that speaks TLS, and a Gateway with a route to it.
+struct World {
+    namespace: Namespace,
+    authority: Authority,
+    address: SocketAddr,
+    _install: Install,
+    _origin: Origin,
+    _process: Gateway,
+}
+
+impl World {
+    async fn new(name: &str) -> Self {
+        let namespace = Namespace::new(name);
+        let authority = Authority::new();
+        let certificate = authority.issue(&["shop.example.com"]);
+        let origin = Origin::builder()
+            .answer(|_| Answer::new(200).body("secure"))
+            .tls(certificate.server(&["http/1.1"]))
+            .bind(NODE)
+            .start();
+        namespace.backend("shop", origin.address());
+        let install = Install::new(&namespace, "gateway");
+        let manifests = class("$NS", &install.controller, "") + &gateway("web", "$NS");
+        namespace.apply(&(manifests + &route("shop", &["web"], "/", "shop")));
+        let process = install.start().await;
+        let address = namespace.address("web").await;
+        namespace.until_routed("shop", &install.controller).await;
+        Self { namespace, authority, address, _install: install, _origin: origin, _process: process }
+    }
+
+    /// A ConfigMap with certificates of authorities.
+    fn trust(&self, name: &str, authorities: &[&Authority]) {
+        let pem: String = authorities.iter().map(|authority| authority.pem()).collect();
+        let literal = format!("--from-literal=ca.crt={pem}");
+        self.namespace.kubectl(&["create", "configmap", name, &literal]);
+    }
+
+    fn policy(&self, name: &str, ca: &str) {
+        self.namespace.apply(&format!(
+            "
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {{ name: {name} }}
+spec:
+  targetRefs: [{{ group: '', kind: Service, name: shop }}]
+  validation:
+    hostname: shop.example.com
+    caCertificateRefs: [{{ group: '', kind: ConfigMap, name: {ca} }}]
+"
+        ));
+    }
+
+    async fn until_policy(&self, name: &str, type_: &str, reason: &str) {
+        let wanted = |policy: &serde_json::Value| {
+            let condition = condition(&policy["status"]["ancestors"][0]["conditions"], type_);
+            condition["reason"] == reason && condition["observedGeneration"] == policy["metadata"]["generation"]
+        };
+        self.namespace.until(&format!("backendtlspolicy/{name}"), wanted).await;
+    }
+
+    async fn until_status(&self, status: u16) {
+        eventually("an answer", async || {
+            let response = fetch(self.address, get("/")).await.ok();
+            response.filter(|response| response.status == status)
+        })
+        .await;
+    }
+
+    /// Requests that must all be answered by the backend.
+    fn pressure(&self) -> Pressure {
+        Pressure::start(self.address, Protocol::H1, 4, || get("/"), |response| response.text() == "secure")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_replaced_deleted_and_created_again() {
+    let world = World::new("replaced").await;
+    let later = Authority::new();
+    world.trust("now", &[&world.authority]);
+    world.trust("soon", &[&later, &world.authority]);
+    // Plain text to a backend that speaks TLS: one defined answer.
+    world.until_status(502).await;
+    world.policy("shop", "now");
+    world.until_status(200).await;
+    world.until_policy("shop", "Accepted", "Accepted").await;
+
+    let pressure = world.pressure();
+    pressure.progress(20).await;
+    for ca in ["soon", "now", "soon"] {
+        world.policy("shop", ca);
+        world.until_policy("shop", "ResolvedRefs", "ResolvedRefs").await;
+        pressure.progress(20).await;
+    }
+    let outcome = pressure.stop().await;
+    assert_eq!(outcome.failures, [""; 0]);
+
+    for _ in 0..3 {
+        world.namespace.delete("backendtlspolicy/shop");
+        world.until_status(502).await;
+        world.policy("shop", "now");
+        let applied = Instant::now();
+        world.until_status(200).await;
+        eprintln!("first success {:?} after kubectl had applied the policy again", applied.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_may_come_later_and_the_older_policy_decides() {
+    let world = World::new("late").await;
+    world.policy("shop", "late");
+    world.until_policy("shop", "ResolvedRefs", "InvalidCACertificateRef").await;
+    world.until_policy("shop", "Accepted", "NoValidCACertificate").await;
+    world.until_status(500).await;
+    world.trust("late", &[&world.authority]);
+    world.until_policy("shop", "ResolvedRefs", "ResolvedRefs").await;
+    world.until_policy("shop", "Accepted", "Accepted").await;
+    world.until_status(200).await;
+
+    // Whoever comes second loses, and harms nobody. Names decide between policies of the same second.
+    let stranger = Authority::new();
+    world.trust("stranger", &[&stranger]);
+    let pressure = world.pressure();
+    world.policy("shop-too", "stranger");
+    world.until_policy("shop-too", "Accepted", "Conflicted").await;
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
+    // Without the first one, the second decides: nobody trusts the backend any more.
+    world.namespace.delete("backendtlspolicy/shop");
+    world.until_policy("shop-too", "Accepted", "Accepted").await;
+    world.until_status(502).await;
+}

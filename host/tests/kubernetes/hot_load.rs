@@ -1,0 +1,141 @@
+//! WasmPlugins from ConfigMaps on live traffic: loaded, configured, refused, removed, without a request lost.
+
+use penstock_testing::{
+    client::{Response, get},
+    eventually::eventually,
+    guests,
+    pressure::{Pressure, Protocol},
+};
+use serde_json::Value;
+
+use crate::{
+    cluster::{Namespace, class, condition, gateway, origin, route},
+    install::Install,
+};
+
+/// What is no module. Not text either, so that kubectl files it as bytes.
+pub(crate) const BROKEN: &[u8] = b"\0asm\xff\xff\xff\xff";
+
+/// Put a module into a ConfigMap, in place of the one that is there.
+pub(crate) fn module(namespace: &Namespace, name: &str, module: &[u8]) {
+    let folder = penstock_testing::tempfile::tempdir().unwrap();
+    let (bytes, manifest) = (folder.path().join("bytes"), folder.path().join("manifest"));
+    std::fs::write(&bytes, module).unwrap();
+    let from = format!("--from-file=module.wasm={}", bytes.display());
+    let text = namespace.kubectl(&["create", "configmap", name, &from, "--dry-run=client", "--output=json"]);
+    std::fs::write(&manifest, text).unwrap();
+    // `apply` would want to note all of it in an annotation.
+    namespace.kubectl(&["apply", "--server-side", "-f", manifest.to_str().unwrap()]);
+}
+
+/// A plugin that sets a header of responses, on a target (`Gateway`, `HTTPRoute`).
+pub(crate) fn plugin(kind: &str, target: &str, value: &str) -> String {
+    format!(
+        "---
+apiVersion: penstock.dev/v1alpha1
+kind: WasmPlugin
+metadata: {{ name: rules }}
+spec:
+  source: {{ configMapRef: {{ name: rules, key: module.wasm }} }}
+  targetRefs: [{{ group: gateway.networking.k8s.io, kind: {kind}, name: {target} }}]
+  config: {{ rules: [{{ response: {{ set: {{ x-rules: {value} }} }} }}] }}
+"
+    )
+}
+
+fn is_programmed(plugin: &Value) -> bool {
+    let condition = condition(&plugin["status"]["conditions"], "Programmed");
+    condition["status"] == "True" && condition["observedGeneration"] == plugin["metadata"]["generation"]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_comes_changes_fails_and_goes_under_load() {
+    let namespace = Namespace::new("hot-load");
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let install = Install::new(&namespace, "gateway");
+    let world = class("$NS", &install.controller, "") + &gateway("web", "$NS") + &route("shop", &["web"], "/", "shop");
+    namespace.apply(&world);
+    let process = install.start().await;
+    let address = namespace.address("web").await;
+    namespace.until_routed("shop", &install.controller).await;
+    let until_header = async |value: &str| {
+        eventually(value, async || {
+            let response = penstock_testing::client::fetch(address, get("/")).await.ok();
+            response.filter(|response| response.header("x-rules") == value)
+        })
+        .await
+    };
+
+    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    namespace.apply(&plugin("Gateway", "web", "one"));
+    // Until its first revision is ready, a plugin that fails closed lets nobody pass; from then on nobody is held up.
+    until_header("one").await;
+    let pressure =
+        Pressure::start(address, Protocol::H2, 4, || get("/"), |response: &Response| response.text() == "shop");
+    namespace.until("wasmplugin/rules", is_programmed).await;
+    namespace.apply(&plugin("Gateway", "web", "two"));
+    until_header("two").await;
+    let good = namespace.until("wasmplugin/rules", is_programmed).await;
+
+    // A module that is none: the good one goes on, and everybody can read why.
+    module(&namespace, "rules", BROKEN);
+    let refused = |plugin: &Value| plugin["status"]["candidate"]["phase"] == "Rejected";
+    let status = namespace.until("wasmplugin/rules", refused).await["status"].clone();
+    assert_eq!(status["active"], good["status"]["active"]);
+    assert_eq!(condition(&status["conditions"], "Degraded")["status"], "True", "{status:#}");
+    until_header("two").await;
+    let table = namespace.kubectl(&["get", "wasmplugins"]);
+    assert!(table.contains("Rejected") && table.contains("SERVES"), "{table}");
+    let explained = namespace.kubectl(&["explain", "wasmplugin.spec.source.configMapRef"]);
+    assert!(explained.contains("DESCRIPTION"), "{explained}");
+
+    // A configuration that the plugin refuses.
+    namespace.apply(&plugin("Gateway", "web", "[1, 2]"));
+    namespace
+        .until("wasmplugin/rules", |plugin| {
+            plugin["status"]["candidate"]["generation"] == plugin["metadata"]["generation"]
+        })
+        .await;
+    until_header("two").await;
+
+    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    namespace.apply(&plugin("Gateway", "web", "three"));
+    until_header("three").await;
+    namespace.until("wasmplugin/rules", is_programmed).await;
+
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
+    namespace.delete("wasmplugin/rules");
+    until_header("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_says_nothing_about_plugins_that_was_not_said_before() {
+    let namespace = Namespace::new("plugin-restart");
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let install = Install::new(&namespace, "gateway");
+    let world = class("$NS", &install.controller, "") + &gateway("web", "$NS") + &route("shop", &["web"], "/", "shop");
+    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    namespace.apply(&(world + &plugin("Gateway", "web", "one")));
+    let process = install.start().await;
+    namespace.until_routed("shop", &install.controller).await;
+    let before = namespace.until("wasmplugin/rules", is_programmed).await["status"].clone();
+
+    let since = install.writes().len();
+    process.terminate().await;
+    let process = install.start().await;
+    eventually("the plugin serves again", async || {
+        let report = process.admin("/status").await.json();
+        let plugin = report["resources"].as_array()?.iter().find(|resource| resource["kind"] == "WasmPlugin")?.clone();
+        (condition(&plugin["status"]["conditions"], "Programmed")["status"] == "True").then_some(())
+    })
+    .await;
+    // What follows from that is written before what follows from this.
+    namespace.apply(&route("fence", &["web"], "/fence", "shop"));
+    namespace.until_routed("fence", &install.controller).await;
+    let writes = install.writes().split_off(since);
+    assert!(!writes.iter().any(|write| write.object.starts_with("wasmplugins/")), "{writes:?}");
+    assert_eq!(namespace.get("wasmplugin/rules")["status"], before);
+}

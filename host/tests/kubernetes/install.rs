@@ -1,0 +1,126 @@
+//! An installation of the gateway: a process beside the cluster, with a ServiceAccount and the roles that users give it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+use penstock_testing::gateway::{Gateway, GatewayBuilder};
+use serde_json::{Value, json};
+
+use crate::{
+    audit::{self, Write},
+    cluster::{Namespace, kubectl},
+};
+
+/// Of each pool of addresses one installation, so that nobody's Gateways meet.
+static POOLS: AtomicU8 = AtomicU8::new(1);
+
+/// Who an installation is.
+pub(crate) struct Install {
+    user: String,
+    kubeconfig: PathBuf,
+    namespace: String,
+    pub(crate) controller: String,
+    /// How its addresses begin.
+    pub(crate) pool: String,
+    arguments: Vec<String>,
+    _folder: penstock_testing::tempfile::TempDir,
+}
+
+impl Install {
+    /// An installation of this name in the namespace, for classes of the controller `example.com/<namespace>`.
+    pub(crate) fn new(namespace: &Namespace, name: &str) -> Self {
+        let folder = penstock_testing::tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        authorize(namespace, name);
+        let token = namespace.kubectl(&["create", "token", name, "--duration=2h"]);
+        let mut config: Value =
+            serde_json::from_str(&kubectl(&["config", "view", "--raw", "--minify", "--output=json"])).unwrap();
+        config["users"][0]["user"] = json!({ "token": token.trim() });
+        config["contexts"][0]["context"]["namespace"] = namespace.name.as_str().into();
+        fs::write(&kubeconfig, config.to_string()).unwrap();
+        Self {
+            user: format!("system:serviceaccount:{}:{name}", namespace.name),
+            kubeconfig,
+            namespace: namespace.name.clone(),
+            controller: format!("example.com/{}", namespace.name),
+            pool: format!("10.250.{}.", POOLS.fetch_add(1, Ordering::Relaxed)),
+            arguments: Vec::new(),
+            _folder: folder,
+        }
+    }
+
+    /// An installation for the classes of another controller name.
+    pub(crate) fn controlling(mut self, controller: &str) -> Self {
+        controller.clone_into(&mut self.controller);
+        self
+    }
+
+    /// A further argument of `penstock run`.
+    pub(crate) fn argument(mut self, name: &str, value: &str) -> Self {
+        self.arguments.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Ask an API server at another address.
+    pub(crate) fn through(self, address: &str) -> Self {
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(&self.kubeconfig).unwrap()).unwrap();
+        config["clusters"][0]["cluster"]["server"] = format!("https://{address}").into();
+        config["clusters"][0]["cluster"]["tls-server-name"] = "kubernetes.default".into();
+        fs::write(&self.kubeconfig, config.to_string()).unwrap();
+        self
+    }
+
+    /// A process of it that is ready.
+    pub(crate) async fn start(&self) -> Gateway {
+        let gateway = self.replica("0").spawn();
+        gateway.ready().await;
+        gateway
+    }
+
+    /// One of several processes.
+    pub(crate) fn replica(&self, identity: &str) -> GatewayBuilder {
+        let builder = Gateway::builder(env!("CARGO_BIN_EXE_penstock")).cluster(&self.kubeconfig).data_dir();
+        let arguments = [
+            ["--controller-name", &self.controller],
+            ["--address-pool", &format!("{}0/24", self.pool)],
+            ["--lease-namespace", &self.namespace],
+            ["--identity", &format!("{}-{identity}", self.user.replace(':', "-"))],
+            ["--workers", "1"],
+        ];
+        let builder = arguments.as_flattened().iter().fold(builder, |builder, argument| builder.argument(argument));
+        self.arguments.iter().fold(builder, |builder, argument| builder.argument(argument))
+    }
+
+    /// Everything that it has written so far.
+    pub(crate) fn writes(&self) -> Vec<Write> {
+        audit::writes(&self.user)
+    }
+}
+
+/// The ServiceAccount, with the roles of the manifests that users apply.
+fn authorize(namespace: &Namespace, name: &str) {
+    let roles = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rbac.yaml");
+    let (roles, account) = (roles.to_str().unwrap(), format!("--serviceaccount={}:{name}", namespace.name));
+    namespace.kubectl(&["apply", "-f", roles]);
+    namespace.kubectl(&["create", "serviceaccount", name]);
+    namespace.kubectl(&["create", "rolebinding", &format!("{name}-leases"), "--role=penstock", &account]);
+    let binding = format!("{}-{name}", namespace.name);
+    kubectl(&["create", "clusterrolebinding", &binding, "--clusterrole=penstock", &account]);
+}
+
+/// Where a process listens.
+pub(crate) async fn sockets(gateway: &Gateway) -> Vec<String> {
+    let report = gateway.admin("/status").await.json();
+    let sockets = report["sockets"].as_array().cloned().unwrap_or_default();
+    sockets.iter().map(|socket| socket["address"].as_str().unwrap().to_owned()).collect()
+}
+
+/// How many statuses a process has written.
+pub(crate) async fn written(gateway: &Gateway) -> u64 {
+    let metrics = gateway.admin("/metrics").await;
+    let lines = metrics.text().lines().filter(|line| line.starts_with("penstock_status_writes_total"));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}

@@ -1,0 +1,175 @@
+//! What is broken harms nobody else: in every order, and across restarts.
+
+use std::net::SocketAddr;
+
+use penstock_testing::{
+    client::{fetch, get},
+    eventually::eventually,
+    gateway::Gateway,
+    guests,
+    origin::Origin,
+};
+
+use crate::{
+    cluster::{Namespace, class, condition, gateway, origin, route},
+    hot_load::{BROKEN, module, plugin},
+    install::Install,
+};
+
+/// Healthy: a Gateway, a route `/good`, and one for everything, into which nothing broken may fall through.
+fn good(controller: &str) -> String {
+    let routes = route("good", &["web"], "/good", "good") + &route("rest", &["web"], "/", "rest");
+    class("$NS", controller, "") + &gateway("web", "$NS") + &routes
+}
+
+/// Broken: a plugin without a module, a route without a backend, a listener without a certificate.
+fn bad() -> String {
+    let mut all = plugin("HTTPRoute", "bad-plugin", "mended") + &route("bad-plugin", &["web"], "/bad-plugin", "good");
+    all += &route("bad-backend", &["web"], "/bad-backend", "missing");
+    all += "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: half }
+spec:
+  gatewayClassName: $NS
+  listeners:
+  - { name: http, port: 80, protocol: HTTP }
+  - { name: https, port: 443, protocol: HTTPS, tls: { certificateRefs: [{ name: certificate }] } }
+---
+apiVersion: v1
+kind: Secret
+metadata: { name: certificate }
+stringData: { tls.crt: nothing, tls.key: nothing }
+";
+    all + &route("half", &["half"], "/", "good")
+}
+
+struct World {
+    namespace: Namespace,
+    install: Install,
+    good: Origin,
+    rest: Origin,
+}
+
+impl World {
+    fn new(name: &str) -> Self {
+        let namespace = Namespace::new(name);
+        let (good, rest) = (origin("good"), origin("rest"));
+        namespace.backend("good", good.address());
+        namespace.backend("rest", rest.address());
+        module(&namespace, "rules", BROKEN);
+        let install = Install::new(&namespace, "gateway");
+        Self { namespace, install, good, rest }
+    }
+
+    async fn serves(&self, address: SocketAddr, path: &str, status: u16, body: &str) {
+        eventually(&format!("{path} is answered with {status} {body}"), async || {
+            let response = fetch(address, get(path)).await.ok()?;
+            (response.status == status && response.text().contains(body)).then_some(())
+        })
+        .await;
+    }
+
+    async fn is_healthy(&self) -> SocketAddr {
+        let address = self.namespace.address("web").await;
+        for name in ["good", "rest"] {
+            self.namespace.until_routed(name, &self.install.controller).await;
+        }
+        self.serves(address, "/good", 200, "good").await;
+        self.serves(address, "/", 200, "rest").await;
+        address
+    }
+
+    /// What is broken says so, and answers for itself.
+    async fn is_told_apart(&self) {
+        let address = self.is_healthy().await;
+        // A status is written after the routes are in effect, so from here on nothing may fall through.
+        self.namespace.until_routed("bad-plugin", &self.install.controller).await;
+        self.namespace
+            .until("httproute/bad-backend", |route| {
+                let conditions = &route["status"]["parents"][0]["conditions"];
+                condition(conditions, "ResolvedRefs")["reason"] == "BackendNotFound"
+                    && condition(conditions, "Accepted")["status"] == "True"
+            })
+            .await;
+        self.namespace.until("wasmplugin/rules", |it| it["status"]["candidate"]["phase"] == "Rejected").await;
+        self.serves(address, "/bad-plugin", 503, "").await;
+        self.serves(address, "/bad-backend", 500, "").await;
+        let half = self
+            .namespace
+            .until("gateway/half", |gateway| {
+                let listeners = &gateway["status"]["listeners"];
+                condition(&listeners[0]["conditions"], "Programmed")["status"] == "True"
+                    && condition(&listeners[1]["conditions"], "ResolvedRefs")["reason"] == "InvalidCertificateRef"
+            })
+            .await;
+        let half: SocketAddr =
+            format!("{}:80", half["status"]["addresses"][0]["value"].as_str().unwrap()).parse().unwrap();
+        self.serves(half, "/", 200, "good").await;
+    }
+
+    /// Make everything good that is not.
+    async fn is_mended(&self) {
+        self.namespace.backend("missing", self.good.address());
+        module(&self.namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+        let address = self.is_healthy().await;
+        self.serves(address, "/bad-backend", 200, "good").await;
+        self.serves(address, "/bad-plugin", 200, "good").await;
+        assert_eq!(fetch(address, get("/bad-plugin")).await.unwrap().header("x-rules"), "mended");
+        self.namespace.until_condition("wasmplugin/rules", "Programmed", "True").await;
+        // Nobody has fallen through while it was broken.
+        let rest: Vec<_> = self.rest.requests().into_iter().map(|request| request.path).collect();
+        assert!(rest.iter().all(|path| path == "/"), "{rest:?}");
+    }
+}
+
+async fn restart(process: &Gateway) {
+    process.kill_and_start();
+    process.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_after_healthy() {
+    let world = World::new("good-bad");
+    let process = world.install.start().await;
+    world.namespace.apply(&good(&world.install.controller));
+    world.is_healthy().await;
+    restart(&process).await;
+    world.is_healthy().await;
+    world.namespace.apply(&bad());
+    world.is_told_apart().await;
+    restart(&process).await;
+    world.is_told_apart().await;
+    world.is_mended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthy_after_broken() {
+    let world = World::new("bad-good");
+    let process = world.install.start().await;
+    world.namespace.apply(&bad());
+    restart(&process).await;
+    world.namespace.apply(&good(&world.install.controller));
+    world.is_told_apart().await;
+    restart(&process).await;
+    world.is_told_apart().await;
+    world.is_mended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_and_healthy_at_once() {
+    let world = World::new("both");
+    world.namespace.apply(&(bad() + &good(&world.install.controller)));
+    let process = world.install.start().await;
+    world.is_told_apart().await;
+    restart(&process).await;
+    world.is_told_apart().await;
+    // Deleted while it is broken: it does not come back.
+    world.namespace.delete("httproute/bad-plugin");
+    world.namespace.delete("wasmplugin/rules");
+    let address = world.is_healthy().await;
+    world.serves(address, "/bad-plugin", 200, "rest").await;
+    restart(&process).await;
+    let address = world.is_healthy().await;
+    world.serves(address, "/bad-plugin", 200, "rest").await;
+}

@@ -1,0 +1,192 @@
+//! The API server goes, or the way to it: traffic goes on, what changed meanwhile takes effect afterwards, and nothing is written for it.
+
+use std::{fs, net::SocketAddr, path::Path, process::Command};
+
+use penstock_testing::{
+    client::{fetch, get, post},
+    eventually::eventually,
+    gateway::Gateway,
+    guests,
+    origin::Origin,
+    pressure::{Pressure, Protocol},
+};
+use serde_json::Value;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    audit::count,
+    cluster::{NODE, Namespace, class, folder, gateway, kubectl, origin, route},
+    hot_load::{module, plugin},
+    install::Install,
+};
+
+const API_SERVER: &str = "10.240.0.1:16443";
+const ETCD: &str = "127.0.0.1:2379";
+
+struct World {
+    namespace: Namespace,
+    install: Install,
+    process: Gateway,
+    address: SocketAddr,
+    _backend: Origin,
+}
+
+impl World {
+    async fn start(name: &str, install: impl FnOnce(Install) -> Install) -> Self {
+        let namespace = Namespace::new(name);
+        let backend = origin("before");
+        namespace.backend("shop", backend.address());
+        let install = install(Install::new(&namespace, "gateway"));
+        let manifests = class("$NS", &install.controller, "") + &gateway("web", "$NS");
+        namespace.apply(&(manifests + &route("shop", &["web"], "/", "shop")));
+        let process = install.start().await;
+        let address = namespace.address("web").await;
+        namespace.until_routed("shop", &install.controller).await;
+        Self { namespace, install, process, address, _backend: backend }
+    }
+
+    async fn until_answer(&self, wanted: &str) {
+        eventually(wanted, async || {
+            let response = fetch(self.address, get("/")).await.ok();
+            response.filter(|response| response.text() == wanted)
+        })
+        .await;
+    }
+
+    fn pressure(&self) -> Pressure {
+        Pressure::start(self.address, Protocol::H1, 2, || get("/"), |response| response.status == 200)
+    }
+}
+
+/// Whether the API server answers.
+fn answers() -> bool {
+    Command::new("kubectl").args(["get", "--raw=/readyz", "--request-timeout=2s"]).output().unwrap().status.success()
+}
+
+/// End the API server as if it had crashed, do something, and let it come back.
+async fn without_api_server(meanwhile: impl AsyncFnOnce()) {
+    let stopped = folder().join("stopped/kube-apiserver");
+    fs::write(&stopped, "").unwrap();
+    eventually("the API server is gone", async || (!answers()).then_some(())).await;
+    meanwhile().await;
+    fs::remove_file(&stopped).unwrap();
+    // It may take longer than anything else here: two patiences.
+    let back = std::panic::AssertUnwindSafe(eventually("the API server", async || answers().then_some(())));
+    if futures_util::FutureExt::catch_unwind(back).await.is_err() {
+        eventually("the API server is back", async || answers().then_some(())).await;
+    }
+}
+
+/// Make etcd forget every state but the present one: whoever asks for what happened since an earlier one is told `410 Gone`.
+async fn compact() {
+    let etcd: SocketAddr = ETCD.parse().unwrap();
+    let status: Value = fetch(etcd, post("/v3/maintenance/status", "{}")).await.unwrap().json();
+    let revision = status["header"]["revision"].as_str().unwrap();
+    let body = format!("{{\"revision\": \"{revision}\", \"physical\": true}}");
+    let answer = fetch(etcd, post("/v3/kv/compaction", body)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_crashes_and_has_forgotten_the_past() {
+    let world = World::start("crash", |install| install).await;
+    let since = world.install.writes().len();
+    let pressure = world.pressure();
+    pressure.progress(20).await;
+    without_api_server(async || {
+        pressure.progress(20).await;
+        compact().await;
+        let ready = world.process.admin("/readyz").await;
+        assert_eq!(ready.status, 200, "{}", ready.text());
+    })
+    .await;
+    let after = origin("after");
+    world.namespace.backend("shop", after.address());
+    world.until_answer("after").await;
+    world.namespace.apply(&route("fence", &["web"], "/fence", "shop"));
+    world.namespace.until_routed("fence", &world.install.controller).await;
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
+    let writes = world.install.writes().split_off(since);
+    let counts = count(&writes);
+    assert!(counts.keys().all(|object| ["httproutes/fence", "gateways/web"].contains(object)), "{counts:?}");
+}
+
+/// Connections to the API server that a test can cut.
+struct Relay {
+    address: SocketAddr,
+}
+
+impl Relay {
+    async fn start() -> Self {
+        let listener = TcpListener::bind((NODE, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(API_SERVER).await?;
+                    copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+        Self { address }
+    }
+
+    /// Lose every packet to and from it, or none.
+    fn cut(&self, cut: bool) {
+        for port in ["--dport", "--sport"] {
+            let action = if cut { "--insert" } else { "--delete" };
+            let port = [port, &self.address.port().to_string()].map(ToOwned::to_owned);
+            let mut iptables = Command::new("iptables");
+            iptables.args([action, "INPUT", "--protocol", "tcp"]).args(port).args(["--jump", "DROP"]);
+            assert!(iptables.status().unwrap().success());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_network_to_the_api_server_is_cut() {
+    let relay = Relay::start().await;
+    let world = World::start("cut", |install| install.through(&relay.address.to_string())).await;
+    let pressure = world.pressure();
+    relay.cut(true);
+    let after = origin("after");
+    world.namespace.backend("shop", after.address());
+    pressure.progress(200).await;
+    relay.cut(false);
+    world.until_answer("after").await;
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_is_installed_later_is_picked_up_and_given_up_again() {
+    let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/crds/wasmplugins.yaml");
+    kubectl(&["delete", "crd", "wasmplugins.penstock.dev", "--ignore-not-found", "--wait"]);
+    let world = World::start("later", |install| install).await;
+    world.until_answer("before").await;
+    kubectl(&["apply", "--server-side", "-f", definition.to_str().unwrap()]);
+    kubectl(&["wait", "crd/wasmplugins.penstock.dev", "--for=condition=Established", "--timeout=60s"]);
+    module(&world.namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    eventually("the API server takes plugins", async || {
+        let explained = Command::new("kubectl").args(["get", "wasmplugins"]).output().unwrap();
+        explained.status.success().then_some(())
+    })
+    .await;
+    world.namespace.apply(&plugin("Gateway", "web", "late"));
+    let until_header = async |value: &str| {
+        eventually("the header", async || {
+            fetch(world.address, get("/")).await.ok().filter(|response| response.header("x-rules") == value)
+        })
+        .await;
+    };
+    until_header("late").await;
+    world.namespace.until_condition("wasmplugin/rules", "Programmed", "True").await;
+    kubectl(&["delete", "crd", "wasmplugins.penstock.dev", "--wait"]);
+    until_header("").await;
+    kubectl(&["apply", "--server-side", "-f", definition.to_str().unwrap()]);
+    kubectl(&["wait", "crd/wasmplugins.penstock.dev", "--for=condition=Established", "--timeout=60s"]);
+}

@@ -1,0 +1,205 @@
+//! Several installations on one cluster: each takes and writes what is its own, and nothing else.
+
+use std::collections::BTreeSet;
+
+use penstock_testing::{
+    client::{fetch, get},
+    eventually::eventually,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    audit::count,
+    cluster::{Namespace, class, gateway, kubectl, origin, route},
+    install::{Install, sockets, written},
+};
+
+/// Entries of the route's status by another controller: about its own Gateway, and about one of ours.
+fn foreign_entries(namespace: &Namespace) -> Vec<Value> {
+    let entry = |gateway: &str, reason: &str| {
+        json!({
+            "controllerName": "example.org/other",
+            "parentRef": { "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway, "namespace": namespace.name },
+            "conditions": [{
+                "type": "Accepted", "status": "False", "reason": reason, "message": "not ours to judge",
+                "observedGeneration": 1, "lastTransitionTime": "2020-01-01T00:00:00Z",
+            }],
+        })
+    };
+    vec![entry("foreign", "NotAllowedByListeners"), entry("internal", "NoMatchingParent")]
+}
+
+/// Classes and Gateways `internal`, `external` and `foreign`, and a route to all of them that another controller has looked at.
+fn world(namespace: &Namespace, controller: &str) {
+    let mut manifests = [("internal", controller), ("external", controller), ("foreign", "example.org/other")]
+        .map(|(name, controller)| {
+            class(&format!("$NS-{name}"), controller, &format!("lb: {name}")) + &gateway(name, &format!("$NS-{name}"))
+        })
+        .concat();
+    manifests += &route("shop", &["internal", "external", "foreign"], "/", "shop");
+    namespace.apply(&manifests);
+    let status = json!({ "status": { "parents": foreign_entries(namespace) } }).to_string();
+    namespace.kubectl(&["patch", "httproute/shop", "--subresource=status", "--type=merge", "--patch", &status]);
+}
+
+fn entries(route: &Value) -> Vec<Value> {
+    route["status"]["parents"].as_array().cloned().unwrap_or_default()
+}
+
+/// About which Gateways a controller has an entry.
+fn gateways_of(route: &Value, controller: &str) -> BTreeSet<String> {
+    let ours = entries(route).into_iter().filter(|entry| entry["controllerName"] == controller);
+    ours.map(|entry| entry["parentRef"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn installations_that_differ_in_a_label_leave_each_other_alone() {
+    let namespace = Namespace::new("labels");
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let internal = Install::new(&namespace, "internal").argument("--class-selector", "lb=internal");
+    let external = Install::new(&namespace, "external").argument("--class-selector", "lb=external");
+    world(&namespace, &internal.controller);
+    let untouched = namespace.get("gateway/foreign");
+
+    let (first, second) = (internal.start().await, external.start().await);
+    let (inside, outside) = (namespace.address("internal").await, namespace.address("external").await);
+    let both = names(&["internal", "external"]);
+    let route = namespace.until("httproute/shop", |route| gateways_of(route, &internal.controller) == both).await;
+
+    // Entries of others stay as they are and where they are, also the one about a Gateway of ours.
+    assert_eq!(entries(&route)[..2], foreign_entries(&namespace));
+    assert_eq!(entries(&route).len(), 4);
+    assert_eq!(namespace.get("gateway/foreign"), untouched);
+    assert_eq!(sockets(&first).await, [inside.to_string()]);
+    assert_eq!(sockets(&second).await, [outside.to_string()]);
+    assert!(inside.to_string().starts_with(&internal.pool) && outside.to_string().starts_with(&external.pool));
+    for address in [inside, outside] {
+        assert_eq!(fetch(address, get("/")).await.unwrap().text(), "shop");
+    }
+    for (install, name) in [(&internal, "internal"), (&external, "external")] {
+        let (class, gateway) = (format!("gatewayclasses/{}-{name}", namespace.name), format!("gateways/{name}"));
+        let written: BTreeSet<_> = count(&install.writes()).keys().map(ToString::to_string).collect();
+        assert_eq!(written, names(&[&class, &gateway, "httproutes/shop"]), "{name}");
+    }
+
+    // Somebody removes an entry of ours: it comes back. The others are as they were.
+    let others: Vec<_> = entries(&route).into_iter().filter(|entry| entry["parentRef"]["name"] != "external").collect();
+    let patch = json!({ "status": { "parents": others } }).to_string();
+    namespace.kubectl(&["patch", "httproute/shop", "--subresource=status", "--type=merge", "--patch", &patch]);
+    let route = namespace.until("httproute/shop", |route| gateways_of(route, &internal.controller) == both).await;
+    assert_eq!(entries(&route)[..3], others);
+
+    // Without the reference, its entry goes, and nobody else's.
+    namespace.apply(&crate::cluster::route("shop", &["external", "foreign"], "/", "shop"));
+    let route = namespace
+        .until("httproute/shop", |route| gateways_of(route, &internal.controller) == names(&["external"]))
+        .await;
+    assert_eq!(entries(&route)[..2], foreign_entries(&namespace));
+    assert_eq!(entries(&route)[2]["parentRef"]["name"], "external");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_is_handed_over_by_its_label() {
+    let namespace = Namespace::new("handover");
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let one = Install::new(&namespace, "one").argument("--class-selector", "lb=one");
+    let two = Install::new(&namespace, "two").argument("--class-selector", "lb=two");
+    let web = class("$NS", &one.controller, "lb: one") + &gateway("web", "$NS") + &route("shop", &["web"], "/", "shop");
+    namespace.apply(&web);
+    let (first, second) = (one.start().await, two.start().await);
+    let before = namespace.address("web").await;
+    namespace.until_routed("shop", &one.controller).await;
+    assert!(before.to_string().starts_with(&one.pool));
+    assert_eq!(two.writes(), []);
+
+    kubectl(&["label", "gatewayclass", &namespace.name, "lb=two", "--overwrite"]);
+    eventually("the first one leaves", async || sockets(&first).await.is_empty().then_some(())).await;
+    eventually("the second one listens", async || (sockets(&second).await.len() == 1).then_some(())).await;
+    let gateway = namespace
+        .until("gateway/web", |gateway| {
+            let address = gateway["status"]["addresses"][0]["value"].as_str().unwrap_or_default();
+            address.starts_with(&two.pool)
+        })
+        .await;
+    assert_eq!(gateway["status"]["listeners"][0]["attachedRoutes"], 1);
+    let route = namespace.get("httproute/shop");
+    assert_eq!(entries(&route).len(), 1, "who comes takes the entry over, who goes does not remove it: {route:#}");
+    let after = namespace.address("web").await;
+    assert_eq!(fetch(after, get("/")).await.unwrap().text(), "shop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_away_from_us_is_left_without_a_trace() {
+    let namespace = Namespace::new("withdrawn");
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let install = Install::new(&namespace, "gateway");
+    let classes = class("$NS", &install.controller, "") + &class("$NS-other", "example.org/other", "");
+    let routes = route("shop", &["web"], "/", "shop") + &route("stays", &["stays"], "/", "shop");
+    namespace.apply(&(classes + &gateway("web", "$NS") + &gateway("stays", "$NS") + &routes));
+    let process = install.start().await;
+    namespace.address("web").await;
+    namespace.until_routed("shop", &install.controller).await;
+    assert_eq!(sockets(&process).await.len(), 2);
+
+    let theirs = json!({ "spec": { "gatewayClassName": format!("{}-other", namespace.name) } }).to_string();
+    namespace.kubectl(&["patch", "gateway/web", "--type=merge", "--patch", &theirs]);
+    namespace.until("httproute/shop", |route| entries(route).is_empty()).await;
+    eventually("the sockets of the other Gateway", async || (sockets(&process).await.len() == 1).then_some(())).await;
+
+    namespace.delete("gateway/stays");
+    namespace.until("httproute/stays", |route| entries(route).is_empty()).await;
+    eventually("no socket", async || sockets(&process).await.is_empty().then_some(())).await;
+}
+
+/// Two installations that own the same class by mistake, each with addresses of its own. Neither can win; both must notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_with_two_owners_is_no_war() {
+    let (namespace, elsewhere) = (Namespace::new("war"), Namespace::new("war-too"));
+    let one = Install::new(&namespace, "one");
+    let two = Install::new(&elsewhere, "two").controlling(&one.controller);
+    namespace.apply(&(class("$NS", &one.controller, "") + &gateway("web", "$NS")));
+    let (first, second) = (one.start().await, two.start().await);
+    let noticed = |log: String| log.contains("somebody else keeps changing this status").then_some(());
+    eventually("either of them notices", async || noticed(first.log()).or_else(|| noticed(second.log()))).await;
+    for install in [&one, &two] {
+        let writes = install.writes();
+        let of_gateway = count(&writes).get("gateways/web").copied().unwrap_or_default();
+        assert!(of_gateway < 10, "{writes:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_replicas_one_writes() {
+    let namespace = Namespace::new("replicas");
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let install = Install::new(&namespace, "gateway");
+    namespace.apply(&(class("$NS", &install.controller, "") + &gateway("web", "$NS")));
+    let mut replicas = Vec::new();
+    for name in ["a", "b", "c"] {
+        replicas.push(install.replica(name).start().await);
+    }
+    namespace.apply(&route("before", &["web"], "/", "shop"));
+    namespace.until_routed("before", &install.controller).await;
+    let mut writers = Vec::new();
+    for replica in &replicas {
+        writers.push(written(replica).await > 0);
+    }
+    let leader = writers.iter().position(|writes| *writes).unwrap();
+    assert_eq!(writers.iter().filter(|writes| **writes).count(), 1, "{writers:?}");
+    let before = install.writes().len();
+
+    // Who ends gives the lease back, and somebody else writes at once what is new, and only that.
+    replicas.remove(leader).terminate().await;
+    namespace.apply(&route("after", &["web"], "/after", "shop"));
+    namespace.until_routed("after", &install.controller).await;
+    let after = install.writes().split_off(before);
+    assert_eq!(count(&after).get("httproutes/before"), None, "{after:?}");
+}

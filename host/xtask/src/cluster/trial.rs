@@ -1,0 +1,40 @@
+//! A cluster for as long as one program runs in it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::programs::Programs;
+use super::requirements;
+use super::state::Cluster;
+use super::up::{Channel, Up};
+use crate::process::{self, Outcome};
+use crate::workspace::Workspace;
+
+/// Its name: one run at a time.
+const NAME: &str = "tests";
+
+/// Whether a cluster can be had here; if not, the error says why.
+pub(crate) fn is_possible(workspace: &Workspace) -> Result<()> {
+    requirements::ensure()?;
+    // Root of a container may be root of little.
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "true"]);
+    let allowed = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    ensure!(allowed.is_ok_and(|status| status.success()), "no network, mount and process namespaces may be made here");
+    Programs::new(workspace)?.ensure_cluster().context("the cluster's programs cannot be built here")
+}
+
+/// Start a cluster, run the program in its namespaces, and end the cluster whatever comes of it.
+pub(crate) fn run(workspace: &Workspace, program: &Path, arguments: &[&str], deadline: Duration) -> Result<Outcome> {
+    let (cluster, programs) = (Cluster::new(workspace, NAME)?, Programs::new(workspace)?);
+    let up = Up { workspace, cluster: &cluster, programs: &programs, channel: Channel::Standard };
+    up.run()?;
+    let mut command = cluster.enter(&programs, workspace)?;
+    command.arg(program).args(arguments);
+    let outcome = process::start(&mut command).and_then(|running| running.wait(deadline));
+    cluster.down()?;
+    outcome
+}
