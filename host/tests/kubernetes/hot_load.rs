@@ -56,7 +56,7 @@ async fn a_plugin_comes_changes_fails_and_goes_under_load() {
     let install = Install::new(&namespace, "gateway");
     let world = class("$NS", &install.controller, "") + &gateway("web", "$NS") + &route("shop", &["web"], "/", "shop");
     namespace.apply(&world);
-    let process = install.start().await;
+    let _process = install.start().await;
     let address = namespace.address("web").await;
     namespace.until_routed("shop", &install.controller).await;
     let until_header = async |value: &str| {

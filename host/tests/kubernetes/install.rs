@@ -90,8 +90,8 @@ impl Install {
             ["--identity", &format!("{}-{identity}", self.user.replace(':', "-"))],
             ["--workers", "1"],
         ];
-        let builder = arguments.as_flattened().iter().fold(builder, |builder, argument| builder.argument(argument));
-        self.arguments.iter().fold(builder, |builder, argument| builder.argument(argument))
+        let builder = arguments.as_flattened().iter().fold(builder, GatewayBuilder::argument);
+        self.arguments.iter().fold(builder, GatewayBuilder::argument)
     }
 
     /// Everything that it has written so far.
