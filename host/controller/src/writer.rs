@@ -185,7 +185,7 @@ impl Writer {
         // Whole seconds, as Kubernetes writes times.
         let now = (self.clock)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let merge = Merge { controller: &self.controller, others, now: &now };
-        let wanted = wanted.map(|status| serde_json::to_value(&**status).unwrap_or_default());
+        let wanted = wanted.map(|status| status.written());
         let there = live.status();
         let status = merge.apply(id, &there, wanted.as_ref())?;
         Some(json!({

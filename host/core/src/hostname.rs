@@ -1,4 +1,4 @@
-//! Hostnames as Gateway API means them: exact, `*.suffix`, or none for any.
+//! Hostnames as Gateway API means them: exact, `*.suffix`, or none for any; and `*.suffix` as Ingress means it.
 
 use std::{borrow::Cow, cmp::Ordering, fmt, net::IpAddr, sync::Arc};
 
@@ -15,6 +15,8 @@ pub enum HostPattern {
     Any,
     /// `*.example.com`, kept as `.example.com`: one or more labels before the suffix.
     Wildcard(Arc<str>),
+    /// `*.example.com` of an Ingress, kept as `.example.com`: exactly one label before the suffix. Never that of a listener.
+    OneLabel(Arc<str>),
     /// One host.
     Exact(Arc<str>),
 }
@@ -71,11 +73,23 @@ impl HostPattern {
         })
     }
 
+    /// The same for `spec.rules[].host` of an Ingress, whose wildcard stands for one label.
+    ///
+    /// # Errors
+    /// Names the first thing that is wrong.
+    pub fn parse_ingress(text: &str) -> Result<Self, InvalidHostname> {
+        Ok(match Self::parse(text)? {
+            Self::Wildcard(suffix) => Self::OneLabel(suffix),
+            other => other,
+        })
+    }
+
     /// Whether a request's host (lower case, without port; empty if it has none) falls under the pattern.
     pub fn covers(&self, host: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Wildcard(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
+            Self::OneLabel(suffix) => after_first_label(host).is_some_and(|rest| *rest == **suffix),
             Self::Exact(name) => **name == *host,
         }
     }
@@ -93,7 +107,8 @@ impl HostPattern {
         match (self, other) {
             (Self::Any, _) => true,
             (_, Self::Exact(name)) => self.covers(name),
-            (Self::Wildcard(suffix), Self::Wildcard(inner)) => inner.ends_with(&**suffix),
+            (Self::Wildcard(suffix), Self::Wildcard(inner) | Self::OneLabel(inner)) => inner.ends_with(&**suffix),
+            (Self::OneLabel(suffix), Self::OneLabel(inner)) => suffix == inner,
             _ => false,
         }
     }
@@ -107,9 +122,15 @@ impl HostPattern {
         match self {
             Self::Exact(name) => HostRank::exact(name),
             Self::Wildcard(suffix) => HostRank::wildcard(suffix),
+            Self::OneLabel(suffix) => HostRank::one_label(suffix),
             Self::Any => HostRank::ANY,
         }
     }
+}
+
+/// What comes after the first label, with its dot; none if there is no label before a dot.
+pub(crate) fn after_first_label(host: &str) -> Option<&str> {
+    host.find('.').filter(|at| *at > 0).map(|at| &host[at..])
 }
 
 /// A borrowed pattern that sorts by specificity, so that sorted patterns can be searched without making one.
@@ -118,18 +139,24 @@ pub(crate) struct HostRank<'a> {
     kind: u8,
     longer_first: std::cmp::Reverse<usize>,
     text: &'a str,
+    /// Of equal suffixes, the one that stands for fewer hosts goes first.
+    many_labels: bool,
 }
 
 impl<'a> HostRank<'a> {
-    pub(crate) const ANY: Self = Self { kind: 2, longer_first: std::cmp::Reverse(0), text: "" };
+    pub(crate) const ANY: Self = Self { kind: 2, longer_first: std::cmp::Reverse(0), text: "", many_labels: false };
 
     pub(crate) fn exact(host: &'a str) -> Self {
         // Two exact names never cover the same host, so their lengths do not matter and the alphabet reads better.
-        Self { kind: 0, longer_first: std::cmp::Reverse(0), text: host }
+        Self { kind: 0, longer_first: std::cmp::Reverse(0), text: host, many_labels: false }
     }
 
     pub(crate) fn wildcard(suffix: &'a str) -> Self {
-        Self { kind: 1, longer_first: std::cmp::Reverse(suffix.len()), text: suffix }
+        Self { kind: 1, longer_first: std::cmp::Reverse(suffix.len()), text: suffix, many_labels: true }
+    }
+
+    pub(crate) fn one_label(suffix: &'a str) -> Self {
+        Self { many_labels: false, ..Self::wildcard(suffix) }
     }
 
     /// Everything that covers a host, most specific first.
@@ -204,7 +231,7 @@ impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("*"),
-            Self::Wildcard(suffix) => write!(f, "*{suffix}"),
+            Self::Wildcard(suffix) | Self::OneLabel(suffix) => write!(f, "*{suffix}"),
             Self::Exact(host) => f.write_str(host),
         }
     }
@@ -271,6 +298,26 @@ mod tests {
         check("*.example.com", "example.com", false);
         check("*.example.com", ".example.com", false);
         check("*.example.com", "badexample.com", false);
+    }
+
+    #[test]
+    fn a_wildcard_of_an_ingress_stands_for_one_label() {
+        let pattern = |text: &str| HostPattern::parse_ingress(text).unwrap();
+        let one = pattern("*.example.com");
+        assert_eq!(
+            (one.to_string().as_str(), pattern("a.com"), pattern("")),
+            ("*.example.com", HostPattern::Exact("a.com".into()), HostPattern::Any)
+        );
+        let covered = |host: &str| one.covers(host);
+        assert!(covered("a.example.com"));
+        for host in ["a.b.example.com", "example.com", ".example.com", "", "a.example.org"] {
+            assert!(!covered(host), "{host}");
+        }
+        let many = HostPattern::parse("*.example.com").unwrap();
+        assert_eq!((one.intersect(&many), many.intersect(&one)), (Some(&one), Some(&one)));
+        assert_eq!(one.intersect(&pattern("*.a.example.com")), None);
+        assert_eq!(one.intersect(&HostPattern::Any), Some(&one));
+        assert!(one.by_specificity(&many).is_lt() && one.by_specificity(&pattern("a.example.com")).is_gt());
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Socket {
     /// # Errors
     /// `NoRoute` if no listener covers the host. `Misdirected` (421) if the connection was made to another listener: what that one
     /// demands of a client (a certificate, say) must not be escaped by asking for one host and sending requests to another. A
-    /// connection without `sni` was made to no listener in particular.
+    /// connection without `sni` was made to no listener in particular, and two listeners with the same routes are one but for their
+    /// certificates (those of Ingress).
     pub fn listener_for(&self, host: &str, sni: Option<&str>) -> Result<&Arc<Listener>, Reason> {
         let by_host = self.most_specific(host);
         let by_sni = match sni {
@@ -45,7 +46,7 @@ impl Socket {
             _ => by_host,
         };
         match (by_host, by_sni) {
-            (Some(listener), Some(connected)) if Arc::ptr_eq(listener, connected) => Ok(listener),
+            (Some(listener), Some(connected)) if Arc::ptr_eq(&listener.routes, &connected.routes) => Ok(listener),
             (None, None) => Err(Reason::NoRoute),
             _ => Err(Reason::Misdirected),
         }
@@ -198,6 +199,21 @@ mod tests {
         check(&["example.org"], "unknown-example.org", Some("example.org"), Err(Reason::Misdirected));
         check(&["example.org"], "example.org", Some("unknown-example.org"), Err(Reason::Misdirected));
         check(&["example.org"], "unknown-example.org", Some("unknown-example.org"), Err(Reason::NoRoute));
+    }
+
+    #[test]
+    fn listeners_with_the_same_routes_are_one() {
+        let mut socket = socket(&["a.org", "*.b.org", "c.org"]);
+        let shared = Arc::<RouteTable>::default();
+        for listener in &mut socket.listeners[..2] {
+            Arc::get_mut(listener).unwrap().routes = shared.clone();
+        }
+        let names: Vec<_> = socket.listeners.iter().map(|listener| listener.id.name.to_string()).collect();
+        assert_eq!(names, ["a.org", "c.org", "*.b.org"]);
+        let found = |host, sni| socket.listener_for(host, Some(sni)).map(|listener| &*listener.id.name);
+        assert_eq!(found("a.org", "c.org"), Ok("a.org"));
+        assert_eq!(found("x.b.org", "a.org"), Err(Reason::Misdirected));
+        assert_eq!(found("d.org", "a.org"), Err(Reason::Misdirected), "no listener has the host");
     }
 
     #[test]

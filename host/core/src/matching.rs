@@ -37,7 +37,7 @@ use self::{
     host_rules::HostRules,
 };
 use crate::{
-    hostname::HostPattern,
+    hostname::{HostPattern, after_first_label},
     route::{PathMatch, Route, Rule},
 };
 
@@ -71,6 +71,8 @@ pub struct RouteTable {
     /// In the order given, each once.
     routes: Vec<Arc<Route>>,
     exact: FxHashMap<Arc<str>, Arc<HostRules>>,
+    /// Wildcards that stand for one label, by what comes after it.
+    one_label: FxHashMap<Arc<str>, Arc<HostRules>>,
     wildcard: Suffixes<Arc<HostRules>>,
     any: Option<Arc<HostRules>>,
 }
@@ -91,13 +93,15 @@ impl RouteTable {
 
     /// Everything but the list of routes, which the new table brings.
     fn lend(&self) -> Self {
-        let (exact, wildcard, any) = (self.exact.clone(), self.wildcard.clone(), self.any.clone());
-        Self { routes: Vec::new(), exact, wildcard, any }
+        let (exact, one_label) = (self.exact.clone(), self.one_label.clone());
+        let (wildcard, any) = (self.wildcard.clone(), self.any.clone());
+        Self { routes: Vec::new(), exact, one_label, wildcard, any }
     }
 
     fn apply(&mut self, hostname: &HostPattern, change: &Change<'_>) {
         let rules = match hostname {
             HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
+            HostPattern::OneLabel(suffix) => self.one_label.entry(suffix.clone()).or_default(),
             HostPattern::Wildcard(suffix) => self.wildcard.entry(suffix),
             HostPattern::Any => self.any.get_or_insert_default(),
         };
@@ -107,6 +111,7 @@ impl RouteTable {
         }
         match hostname {
             HostPattern::Exact(name) => drop(self.exact.remove(name)),
+            HostPattern::OneLabel(suffix) => drop(self.one_label.remove(suffix)),
             HostPattern::Wildcard(suffix) => self.wildcard.remove(suffix),
             HostPattern::Any => self.any = None,
         }
@@ -117,10 +122,20 @@ impl RouteTable {
         if let Some(found) = self.exact.get(request.host).and_then(|rules| rules.find(request)) {
             return Some(found);
         }
+        if !self.one_label.is_empty()
+            && let Some(found) = self.find_one_label(request)
+        {
+            return Some(found);
+        }
         if let Some(found) = self.wildcard.ending(request.host).find_map(|rules| rules.find(request)) {
             return Some(found);
         }
         self.any.as_ref()?.find(request)
+    }
+
+    /// No other suffix of the host is as long as the one after its first label, so this goes before all other wildcards.
+    fn find_one_label(&self, request: &RequestView<'_>) -> Option<RuleMatched<'_>> {
+        self.one_label.get(after_first_label(request.host)?)?.find(request)
     }
 
     /// The routes, each once, in the order in which they were given.
@@ -148,8 +163,9 @@ impl RouteTable {
     fn hosts(&self) -> Vec<(HostPattern, &HostRules)> {
         let exact = self.exact.iter().map(|(name, rules)| (HostPattern::Exact(name.clone()), &**rules));
         let wildcard = self.wildcard.iter().map(|(suffix, rules)| (HostPattern::Wildcard(suffix.clone()), &**rules));
+        let one_label = self.one_label.iter().map(|(suffix, rules)| (HostPattern::OneLabel(suffix.clone()), &**rules));
         let any = self.any.iter().map(|rules| (HostPattern::Any, &**rules));
-        let mut hosts: Vec<_> = exact.chain(wildcard).chain(any).collect();
+        let mut hosts: Vec<_> = exact.chain(one_label).chain(wildcard).chain(any).collect();
         hosts.sort_by(|(a, _), (b, _)| a.by_specificity(b));
         hosts
     }

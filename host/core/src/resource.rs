@@ -20,6 +20,7 @@ pub enum Kind {
     ReferenceGrant,
     XBackend,
     WasmPlugin,
+    IngressClass,
     Ingress,
     Service,
     EndpointSlice,

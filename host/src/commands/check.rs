@@ -152,6 +152,7 @@ impl Finding {
             | Status::Gateway(_)
             | Status::ListenerSet(_)
             | Status::Route(_)
+            | Status::Ingress(_)
             | Status::Policy(_) => "Programmed",
         };
         let health =

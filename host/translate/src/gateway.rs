@@ -17,15 +17,16 @@ use penstock_core::{
 };
 
 use self::{
-    addresses::{Addresses, Assignments},
+    addresses::{Addresses, Assignments, Wish},
     certificates::CertificateCache,
 };
 pub(crate) use self::{
-    conflicts::resolve_between,
+    conflicts::Claims,
     listener_set::{lost, others},
     status::{listener_set_status, status},
 };
 use crate::{
+    ingress::{Demand, Place},
     ownership::{ClassState, Ownership},
     problem::Problem,
     resources::{Gateway, ListenerSet, gateway::Listener},
@@ -151,30 +152,47 @@ fn created(metadata: &ObjectMeta) -> i64 {
     metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
 }
 
-/// Evaluate all Gateways that are ours, in order of their names, then their ListenerSets.
-pub(crate) fn evaluate<'a>(ownership: Ownership<'a>, certificates: &mut CertificateCache) -> Vec<GatewayState<'a>> {
+/// Evaluate all Gateways that are ours, in order of their names, then their ListenerSets; and the place of Ingress beside them.
+pub(crate) fn evaluate<'a>(
+    ownership: Ownership<'a>,
+    certificates: &mut CertificateCache,
+    ingress: Option<&Arc<Demand>>,
+) -> (Vec<GatewayState<'a>>, Option<Place>) {
     let gateways = ownership.resources.gateways.iter();
     let ours: Vec<(&ResourceRef, &Arc<Gateway>, ClassState)> = gateways
         .map(|(id, gateway)| (id, gateway, ownership.class_of(gateway)))
         .filter(|(_, _, class)| *class != ClassState::Foreign)
         .collect();
-    let assignments = assign(ownership, &ours);
+    let assignments = assign(ownership, &ours, ingress);
     let mut states: Vec<_> = ours
         .into_iter()
         .map(|(id, gateway, class)| one(ownership, certificates, &assignments, id, gateway, class))
         .collect();
     let sets = listener_set::evaluate(ownership, certificates, &states);
     states.extend(sets);
-    resolve_between(&mut states);
-    states
+    let settings = ownership.settings;
+    let mut place = ingress.map(|demand| {
+        let addresses = Addresses::of(demand.wish(), &settings.addresses, &assignments);
+        Place::new(Arc::clone(demand), settings.ingress, addresses)
+    });
+    conflicts::resolve_between(&mut states, place.as_mut());
+    (states, place)
 }
 
-fn assign(ownership: Ownership<'_>, ours: &[(&ResourceRef, &Arc<Gateway>, ClassState)]) -> Assignments {
-    let mut by_age: Vec<_> = ours.iter().filter(|(_, _, class)| *class == ClassState::Ours).collect();
-    by_age.sort_by(|(a, one, _), (b, other, _)| {
-        created(&one.metadata).cmp(&created(&other.metadata)).then_with(|| a.by_full_name(b))
-    });
-    Assignments::make(&ownership.settings.addresses, by_age.into_iter().map(|(id, gateway, _)| (*id, &***gateway)))
+fn assign(
+    ownership: Ownership<'_>,
+    ours: &[(&ResourceRef, &Arc<Gateway>, ClassState)],
+    ingress: Option<&Arc<Demand>>,
+) -> Assignments {
+    let gateways = ours.iter().filter(|(_, _, class)| *class == ClassState::Ours);
+    let gateways = gateways.map(|(id, gateway, _)| (created(&gateway.metadata), Wish::of(id, gateway)));
+    let mut by_age: Vec<(i64, Wish<'_>)> = gateways.collect();
+    by_age.sort_by(|(one, a), (other, b)| one.cmp(other).then_with(|| a.id.by_full_name(b.id)));
+    if let Some(demand) = ingress {
+        let turn = by_age.partition_point(|(created, _)| *created <= demand.created);
+        by_age.insert(turn, (demand.created, demand.wish()));
+    }
+    Assignments::make(&ownership.settings.addresses, by_age.into_iter().map(|(_, wish)| wish))
 }
 
 fn one<'a>(
@@ -196,7 +214,7 @@ fn one<'a>(
         set: None,
         model: GatewayModel { id: id.clone(), gateway: id.clone(), listeners: models },
         listeners,
-        addresses: Addresses::of(id, gateway, &ownership.settings.addresses, assignments),
+        addresses: Addresses::of(Wish::of(id, gateway), &ownership.settings.addresses, assignments),
         refused: refusal(ownership, gateway, class),
         notes,
     }

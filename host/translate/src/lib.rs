@@ -19,6 +19,7 @@ pub mod crd;
 mod endpoints;
 mod gateway;
 mod grants;
+mod ingress;
 pub mod nearest;
 mod ownership;
 mod plugin;
@@ -36,7 +37,7 @@ mod view;
 mod world;
 
 pub use selector::{InvalidSelector, LabelSelector};
-pub use settings::{AddressRange, GatewayAddresses, InvalidAddressRange, Settings};
+pub use settings::{AddressRange, GatewayAddresses, IngressPorts, InvalidAddressRange, Settings};
 pub use status::{Condition, ConditionStatus, Status, Statuses};
 pub use table::{Stamp, Table};
 pub use translation::{Needs, Translation};

@@ -1,10 +1,11 @@
 //! Whose resource is it? The only place that answers: translation, status and, through them, listeners and metrics follow.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use penstock_core::{Kind, ResourceRef};
 
 use crate::{
     LabelSelector, Resources, Settings,
-    resources::{Gateway, GatewayClass},
+    resources::{Gateway, GatewayClass, IngressClass},
 };
 
 /// What the class of a Gateway is for us.
@@ -30,9 +31,7 @@ pub(crate) struct Ownership<'a> {
 impl Ownership<'_> {
     /// A class is ours if it names our controller, and carries the labels that this installation was told to look for.
     pub(crate) fn owns_class(&self, class: &GatewayClass) -> bool {
-        let selected = |selector: &LabelSelector| selector.selects(class.metadata.labels.as_ref());
-        class.spec.controller_name == *self.settings.controller_name
-            && self.settings.class_selector.as_ref().is_none_or(selected)
+        owns(self.settings, Some(&class.spec.controller_name), &class.metadata)
     }
 
     /// Whether another installation with our controller name owns the Gateway.
@@ -61,4 +60,16 @@ impl Ownership<'_> {
     pub(crate) fn alone(&self) -> bool {
         self.settings.implied_class.is_some()
     }
+}
+
+/// The same of an IngressClass.
+pub(crate) fn owns_ingress_class(settings: &Settings, class: &IngressClass) -> bool {
+    let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_ref());
+    owns(settings, controller, &class.metadata)
+}
+
+fn owns(settings: &Settings, controller: Option<&String>, metadata: &ObjectMeta) -> bool {
+    let selected = |selector: &LabelSelector| selector.selects(metadata.labels.as_ref());
+    controller.is_some_and(|name| **name == *settings.controller_name)
+        && settings.class_selector.as_ref().is_none_or(selected)
 }

@@ -18,7 +18,7 @@ use penstock_core::{
     backend::BackendKey,
     plugin::{BodyOverflow, FailurePolicy, Hooks, OutboundBackend, PluginSpec, PolicyCall, Revision, RouteCall},
     reason::Reason,
-    route::Failure,
+    route::{Action, Failure, RuleId, WeightedBackend, WeightedBackends},
 };
 
 pub(crate) use self::{
@@ -207,6 +207,16 @@ pub(crate) fn ordered<'a>(
         new
     });
     plugins
+}
+
+/// What a rule does that forwards to these backends: its plugins, and the action.
+pub(crate) fn forward(id: &RuleId, plugins: &[&Arc<PluginModel>], backends: Vec<WeightedBackend>) -> (Chain, Action) {
+    let all = WeightedBackends::all(backends);
+    match chain(plugins, || all.identity(id)) {
+        Ok(chain) if chain.route.is_some() => (chain, Action::Forward(all)),
+        Ok(chain) => (chain, Action::Forward(WeightedBackends::new(all.backends))),
+        Err(failure) => (Chain::default(), Action::Fail(failure)),
+    }
 }
 
 /// The calls of a rule, from its plugins in order. `rule` answers what a route plugin is told of it.

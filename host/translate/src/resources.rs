@@ -21,6 +21,7 @@ pub use gateway_class::GatewayClass;
 pub use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::{Ingress, IngressClass},
 };
 pub use listener_set::ListenerSet;
 pub use object::{InvalidObject, Object};

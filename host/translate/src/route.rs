@@ -1,5 +1,5 @@
 //! Routes: which listeners they attach to, what their rules become, what their status says. HTTPRoute and GRPCRoute differ in what their
-//! rules match on and in nothing else.
+//! rules match on and in nothing else. An Ingress is read by its own module, and from then on it is a route among others.
 
 mod attach;
 mod backends;
@@ -14,20 +14,22 @@ use std::{iter::Peekable, sync::Arc, vec};
 use penstock_core::{ResourceRef, backend::BackendKey, route::Route};
 use rustc_hash::FxHashSet;
 
-pub(crate) use self::backends::find_for_plugin;
+pub(crate) use self::backends::{Found, Referrer, find, find_for_plugin};
 use self::{
     draft::RouteDraft,
     overlap::{Claim, OverlapIndex},
 };
 use crate::{
-    Status,
+    Condition, Status,
     backend_tls::ServiceTls,
     endpoints::BackendRegistry,
     gateway::GatewayModel,
+    ingress::{self, IngressDraft},
     plugin::{PluginModel, RouteUse},
     problem::Conditions,
-    resources::{GRPCRoute, HTTPRoute, common::GATEWAY_GROUP},
-    view::{Changed, Inputs, Reads},
+    resources::{GRPCRoute, HTTPRoute, Ingress, common::GATEWAY_GROUP},
+    status::RouteStatus,
+    view::{Changed, Inputs, Reads, View},
 };
 
 /// A route of any kind, by pointer.
@@ -35,6 +37,7 @@ use crate::{
 enum RouteObject {
     Http(Arc<HTTPRoute>),
     Grpc(Arc<GRPCRoute>),
+    Ingress(Arc<Ingress>),
 }
 
 /// The same, borrowed: a pass over thousands of routes must not touch thousands of reference counts.
@@ -42,6 +45,7 @@ enum RouteObject {
 enum RouteObjectRef<'a> {
     Http(&'a Arc<HTTPRoute>),
     Grpc(&'a Arc<GRPCRoute>),
+    Ingress(&'a Arc<Ingress>),
 }
 
 impl RouteObjectRef<'_> {
@@ -49,6 +53,7 @@ impl RouteObjectRef<'_> {
         match (self, other) {
             (Self::Http(a), RouteObject::Http(b)) => Arc::ptr_eq(a, b),
             (Self::Grpc(a), RouteObject::Grpc(b)) => Arc::ptr_eq(a, b),
+            (Self::Ingress(a), RouteObject::Ingress(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
@@ -57,13 +62,45 @@ impl RouteObjectRef<'_> {
         match self {
             Self::Http(route) => RouteObject::Http(route.clone()),
             Self::Grpc(route) => RouteObject::Grpc(route.clone()),
+            Self::Ingress(ingress) => RouteObject::Ingress(ingress.clone()),
         }
     }
 
-    fn draft(self, id: &ResourceRef) -> RouteDraft {
+    fn draft(self, id: &ResourceRef) -> Draft {
         match self {
-            Self::Http(route) => draft::draft(id, &route.metadata, &route.spec),
-            Self::Grpc(route) => draft::draft(id, &route.metadata, &route.spec),
+            Self::Http(route) => Draft::Route(draft::draft(id, &route.metadata, &route.spec)),
+            Self::Grpc(route) => Draft::Route(draft::draft(id, &route.metadata, &route.spec)),
+            Self::Ingress(ingress) => Draft::Ingress(ingress::draft(id, ingress)),
+        }
+    }
+}
+
+/// What the object says by itself.
+#[derive(Debug)]
+enum Draft {
+    Route(RouteDraft),
+    Ingress(IngressDraft),
+}
+
+impl Draft {
+    fn created(&self) -> i64 {
+        match self {
+            Self::Route(draft) => draft.created,
+            Self::Ingress(draft) => draft.created,
+        }
+    }
+
+    fn generation(&self) -> i64 {
+        match self {
+            Self::Route(draft) => draft.generation,
+            Self::Ingress(draft) => draft.generation,
+        }
+    }
+
+    fn resolve(&self, view: &View<'_>, backends: &mut BackendRegistry) -> RouteOutput {
+        match self {
+            Self::Route(draft) => resolve::resolve(view, draft, backends),
+            Self::Ingress(draft) => ingress::resolve(view, draft, backends),
         }
     }
 }
@@ -94,6 +131,8 @@ pub(crate) struct Attachment {
     pub(crate) listener: usize,
     /// Whether it counts as attached.
     pub(crate) accepted: bool,
+    /// It takes what no rule takes, and so takes nothing from any: the default backend of an Ingress.
+    pub(crate) last: bool,
     pub(crate) route: Arc<Route>,
 }
 
@@ -108,7 +147,7 @@ pub(crate) struct RouteCache {
 struct Entry {
     object: RouteObject,
     /// Depends on the object alone, so regular expressions are compiled once.
-    draft: Arc<RouteDraft>,
+    draft: Arc<Draft>,
     reads: Reads,
     output: RouteOutput,
     /// What it shares with other routes, and the status with what that means.
@@ -155,7 +194,9 @@ impl RouteCache {
         let mut previous = std::mem::take(&mut self.entries).into_iter().peekable();
         let http = inputs.resources.http_routes.iter().map(|(id, route)| (id, RouteObjectRef::Http(route)));
         let grpc = inputs.resources.grpc_routes.iter().map(|(id, route)| (id, RouteObjectRef::Grpc(route)));
-        for (id, object) in http.chain(grpc) {
+        let ingress = inputs.resources.ingresses.iter().map(|(id, ingress)| (id, RouteObjectRef::Ingress(ingress)));
+        // In the order of their kinds.
+        for (id, object) in http.chain(grpc).chain(ingress) {
             let before = take(&mut previous, id, &mut removed);
             let entry = match before {
                 Some(entry) if object.is(&entry.1.object) && entry.1.reads.hold(inputs, changed) => entry,
@@ -165,7 +206,7 @@ impl RouteCache {
                         overlaps.remove(id, &before.claims);
                     }
                     let entry = evaluate(id, object, inputs, backends, before);
-                    overlaps.insert(id, entry.draft.created, &entry.claims);
+                    overlaps.insert(id, entry.draft.created(), &entry.claims);
                     evaluated.insert(id.clone());
                     (id.clone(), entry)
                 }
@@ -190,7 +231,27 @@ impl Entry {
     /// The status of the route by itself, with what it lost to others.
     fn with_overlaps(&self, id: &ResourceRef, overlaps: &OverlapIndex) -> Option<Arc<Status>> {
         let status = self.output.status.as_ref()?;
-        let Status::Route(route) = &**status else { return Some(status.clone()) };
+        let shown = match &**status {
+            Status::Route(route) => self.route_with_overlaps(id, route, overlaps).map(Status::Route),
+            Status::Ingress(ingress) => {
+                let mut ingress = ingress.clone();
+                let lost = self.lost(id, &ingress::place_id(), overlaps);
+                lost.map(|lost| ingress.conditions.extend(lost)).map(|()| Status::Ingress(ingress))
+            }
+            _ => None,
+        };
+        let Some(shown) = shown else { return Some(status.clone()) };
+        let same = self.shown.as_ref().filter(|before| ***before == shown);
+        Some(same.cloned().unwrap_or_else(|| Arc::new(shown)))
+    }
+
+    /// None if it lost nothing.
+    fn route_with_overlaps(
+        &self,
+        id: &ResourceRef,
+        route: &RouteStatus,
+        overlaps: &OverlapIndex,
+    ) -> Option<RouteStatus> {
         let mut route = route.clone();
         let mut any = false;
         for parent in &mut route.parents {
@@ -199,19 +260,20 @@ impl Entry {
             let kind = attach::parent_kind(group.unwrap_or(GATEWAY_GROUP), kind.unwrap_or("Gateway"));
             let Some(kind) = kind else { continue };
             let gateway = ResourceRef::new(kind, namespace, parent.parent_ref.name.as_str());
-            if let Some(problem) = overlaps.lost(id, self.draft.created, &gateway, &self.claims) {
+            if let Some(lost) = self.lost(id, &gateway, overlaps) {
                 any = true;
-                let mut conditions = Conditions::new(self.draft.generation);
-                conditions.yes("RulesOverlap", problem.reason, problem.message);
-                parent.conditions.extend(conditions.finish());
+                parent.conditions.extend(lost);
             }
         }
-        if !any {
-            return Some(status.clone());
-        }
-        let shown = Status::Route(route);
-        let same = self.shown.as_ref().filter(|before| ***before == shown);
-        Some(same.cloned().unwrap_or_else(|| Arc::new(shown)))
+        any.then_some(route)
+    }
+
+    /// The condition that says what it lost there.
+    fn lost(&self, id: &ResourceRef, gateway: &ResourceRef, overlaps: &OverlapIndex) -> Option<Vec<Condition>> {
+        let problem = overlaps.lost(id, self.draft.created(), gateway, &self.claims)?;
+        let mut conditions = Conditions::new(self.draft.generation());
+        conditions.yes("RulesOverlap", problem.reason, problem.message);
+        Some(conditions.finish())
     }
 }
 
@@ -241,7 +303,7 @@ fn evaluate(
         _ => Arc::new(object.draft(id)),
     };
     let view = inputs.view();
-    let mut output = resolve::resolve(&view, &draft, backends);
+    let mut output = draft.resolve(&view, backends);
     backends.retain(&output.backends);
     let mut shown = None;
     if let Some(before) = before {

@@ -23,6 +23,23 @@ pub struct Settings {
     pub implied_class: Option<Arc<str>>,
     /// Where Gateways listen.
     pub addresses: GatewayAddresses,
+    /// Where Ingresses are served, on these addresses too.
+    pub ingress: IngressPorts,
+}
+
+/// The ports of Ingress, which unlike a Gateway has none of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngressPorts {
+    /// In clear.
+    pub http: u16,
+    /// For the hosts of `spec.tls`.
+    pub https: u16,
+}
+
+impl Default for IngressPorts {
+    fn default() -> Self {
+        Self { http: 80, https: 443 }
+    }
 }
 
 impl Settings {
@@ -36,6 +53,7 @@ impl Settings {
             class_selector: None,
             implied_class: Some("penstock".into()),
             addresses: GatewayAddresses::Shared(vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
+            ingress: IngressPorts::default(),
         }
     }
 }

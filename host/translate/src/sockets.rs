@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use penstock_core::{
-    Snapshot,
+    Kind, Snapshot,
     hostname::HostPattern,
     listener::{Listener, ListenerId, Socket, SocketProtocol},
     matching::RouteTable,
@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     Table,
     gateway::{GatewayModel, GatewayState},
+    ingress::{Place, PlaceListener},
     route::RouteCache,
 };
 
@@ -59,12 +60,20 @@ impl<'a> Attached<'a> {
     fn routes(&self, model: &Arc<GatewayModel>) -> &[Vec<&'a Arc<Route>>] {
         &self.routes[self.range(model)]
     }
+
+    /// Those of all Ingresses, whatever their class.
+    fn of_ingress(&self, models: &Table<GatewayModel>) -> Vec<&'a Arc<Route>> {
+        let classes = models.iter().filter(|(id, _)| id.kind == Kind::IngressClass);
+        classes.flat_map(|(_, model)| self.routes(model)).flatten().copied().collect()
+    }
 }
 
 /// The last snapshot, to share what did not change.
 #[derive(Debug, Default)]
 pub(crate) struct SnapshotCache {
     listeners: BTreeMap<ListenerId, Arc<Listener>>,
+    /// Those of Ingress, by name and hostname, which all have the same routes.
+    ingress: BTreeMap<(Arc<str>, HostPattern), Arc<Listener>>,
     snapshot: Arc<Snapshot>,
 }
 
@@ -74,10 +83,11 @@ impl SnapshotCache {
         &mut self,
         gateways: &[GatewayState<'_>],
         models: &Table<GatewayModel>,
+        place: Option<&Place>,
         attached: &Attached<'_>,
     ) -> Arc<Snapshot> {
         let mut previous = std::mem::take(&mut self.listeners);
-        let mut sockets = BTreeMap::<SocketAddr, Place>::new();
+        let mut sockets = BTreeMap::<SocketAddr, Seats>::new();
         for state in gateways.iter().filter(|state| state.stands()) {
             let Some(model) = models.get(&state.id) else { continue };
             let routes = attached.routes(model);
@@ -86,30 +96,56 @@ impl SnapshotCache {
                 let id = ListenerId { parent: state.id.clone(), name: model.listeners[at].name.clone() };
                 let value = built(&id, state, at, &routes[at], previous.remove(&id));
                 for address in state.sockets(listener) {
-                    let place = sockets.entry(address).or_insert_with(|| Place {
-                        protocol,
-                        serves: false,
-                        listeners: Vec::new(),
-                    });
-                    place.serves |= listener.serves();
-                    place.listeners.push(value.clone());
+                    let seats = sockets.entry(address).or_insert_with(|| Seats::new(protocol));
+                    seats.serves |= listener.serves();
+                    seats.listeners.push(value.clone());
                 }
                 self.listeners.insert(id, value);
             }
         }
+        self.add_ingress(place, &attached.of_ingress(models), &mut sockets);
         // A socket on which nothing can answer is not opened. One that serves keeps its broken listeners too: their hosts must not fall to a
         // less specific listener.
-        sockets.retain(|_, place| place.serves);
+        sockets.retain(|_, seats| seats.serves);
         let sockets: Vec<Arc<Socket>> =
-            sockets.into_iter().map(|(address, place)| self.socket(address, place)).collect();
+            sockets.into_iter().map(|(address, seats)| self.socket(address, seats)).collect();
         if !same(&sockets, &self.snapshot.sockets) {
             self.snapshot = Arc::new(Snapshot { sockets });
         }
         self.snapshot.clone()
     }
 
-    fn socket(&self, address: SocketAddr, place: Place) -> Arc<Socket> {
-        let socket = Socket::new(address, place.protocol, place.listeners);
+    /// All listeners of Ingress share one table, so that a connection that was made for one host may be used for another.
+    fn add_ingress(
+        &mut self,
+        place: Option<&Place>,
+        routes: &[&Arc<Route>],
+        sockets: &mut BTreeMap<SocketAddr, Seats>,
+    ) {
+        let mut previous = std::mem::take(&mut self.ingress);
+        let Some(place) = place else { return };
+        let table = table(routes, previous.values().next().map(|before| &before.routes));
+        for PlaceListener { id, protocol, hostname, certificate, sockets: addresses } in place.listeners() {
+            let certificates: Vec<_> = certificate.into_iter().cloned().collect();
+            let serves = protocol == SocketProtocol::Http || !certificates.is_empty();
+            let key = (id.name.clone(), hostname.clone());
+            let before = previous
+                .remove(&key)
+                .filter(|before| same(&before.certificates, &certificates) && Arc::ptr_eq(&before.routes, &table));
+            let value = before.unwrap_or_else(|| {
+                Arc::new(Listener { id, hostname: hostname.clone(), certificates, routes: table.clone() })
+            });
+            for address in addresses {
+                let seats = sockets.entry(address).or_insert_with(|| Seats::new(protocol));
+                seats.serves |= serves;
+                seats.listeners.push(value.clone());
+            }
+            self.ingress.insert(key, value);
+        }
+    }
+
+    fn socket(&self, address: SocketAddr, seats: Seats) -> Arc<Socket> {
+        let socket = Socket::new(address, seats.protocol, seats.listeners);
         match self.snapshot.socket(address) {
             Some(before) if before.protocol == socket.protocol && same(&before.listeners, &socket.listeners) => {
                 before.clone()
@@ -120,10 +156,16 @@ impl SnapshotCache {
 }
 
 /// A socket in the making.
-struct Place {
+struct Seats {
     protocol: SocketProtocol,
     serves: bool,
     listeners: Vec<Arc<Listener>>,
+}
+
+impl Seats {
+    fn new(protocol: SocketProtocol) -> Self {
+        Self { protocol, serves: false, listeners: Vec::new() }
+    }
 }
 
 fn built(

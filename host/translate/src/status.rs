@@ -3,10 +3,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap, ops::Not, sync::Arc};
 
-use penstock_core::ResourceRef;
+use penstock_core::{Kind, ResourceRef};
 use serde::{Serialize, Serializer};
 
-use crate::resources::common::ParentReference;
+use crate::resources::common::{GATEWAY_GROUP, NETWORKING_GROUP, ParentReference};
 
 /// The desired status of every resource that this installation speaks for. What is absent here must not carry an entry of ours.
 pub type Statuses = BTreeMap<ResourceRef, Arc<Status>>;
@@ -23,6 +23,8 @@ pub enum Status {
     ListenerSet(ListenerSetStatus),
     /// Of an HTTPRoute or GRPCRoute: our entries only.
     Route(RouteStatus),
+    /// Of an Ingress.
+    Ingress(IngressStatus),
     /// Of a BackendTLSPolicy: our entries only.
     Policy(PolicyStatus),
     /// Of a WasmPlugin.
@@ -33,6 +35,16 @@ pub enum Status {
 pub const MAX_ANCESTORS: usize = 16;
 
 impl Status {
+    /// What the resource itself has room for: `.status` in a cluster.
+    pub fn written(&self) -> serde_json::Value {
+        let written = match self {
+            Self::Ingress(status) => Ok(serde_json::json!({ "loadBalancer": status.load_balancer })),
+            other => serde_json::to_value(other),
+        };
+        // Maps of texts and numbers, which are always JSON.
+        written.unwrap_or_default()
+    }
+
     /// Every condition in it, with the part of the resource that it speaks of (a listener, a parent; empty for the resource itself).
     pub fn conditions(&self) -> impl Iterator<Item = (Cow<'_, str>, &Condition)> {
         let mut all = Vec::new();
@@ -46,6 +58,7 @@ impl Status {
                 all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it)));
                 all.extend(of_listeners(&status.listeners));
             }
+            Self::Ingress(status) => all.extend(status.conditions.iter().map(|it| (Cow::Borrowed(""), it))),
             Self::Route(status) => {
                 for parent in &status.parents {
                     let part = parent.parent_ref.to_string();
@@ -214,6 +227,32 @@ pub struct RouteParentStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Status of an Ingress.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressStatus {
+    /// `Accepted`, `ResolvedRefs`, `Programmed`, `Conflicted` and `PartiallyInvalid` where it is so. Not part of the resource, which has no
+    /// place for conditions.
+    pub conditions: Vec<Condition>,
+    /// As the resource has it.
+    pub load_balancer: LoadBalancer,
+}
+
+/// Where an Ingress is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LoadBalancer {
+    /// In order. None if nothing of it works, or if the gateway listens on all addresses and cannot know which of them clients see.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ingress: Vec<LoadBalancerAddress>,
+}
+
+/// One address of an Ingress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LoadBalancerAddress {
+    /// The address.
+    pub ip: String,
+}
+
 /// Status of a WasmPlugin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -309,6 +348,20 @@ pub struct AncestorStatus {
     pub controller_name: Arc<str>,
     /// `Accepted`, and for a BackendTLSPolicy `ResolvedRefs`.
     pub conditions: Vec<Condition>,
+}
+
+impl AncestorStatus {
+    /// How the status of a policy names a Gateway, or the class of an Ingress.
+    pub(crate) fn reference(ancestor: &ResourceRef) -> ParentReference {
+        let group = if ancestor.kind == Kind::IngressClass { NETWORKING_GROUP } else { GATEWAY_GROUP };
+        ParentReference {
+            group: Some(group.to_owned()),
+            kind: Some(ancestor.kind.to_string()),
+            namespace: (!ancestor.namespace.is_empty()).then(|| ancestor.namespace.to_string()),
+            name: ancestor.name.to_string(),
+            ..ParentReference::default()
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

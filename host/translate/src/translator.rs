@@ -18,6 +18,7 @@ use crate::{
     class,
     endpoints::BackendRegistry,
     gateway::{self, GatewayModel, GatewayState, certificates::CertificateCache},
+    ingress::{self, IngressCache, IngressTls, Place, PlaceModel},
     ownership::Ownership,
     plugin::{self, AttachedPlugins, PluginCache, PluginModel, RouteShare, RouteUse},
     route::{RouteCache, StatusChange},
@@ -36,6 +37,7 @@ pub struct Translator {
     certificates: CertificateCache,
     plugins: PluginCache,
     policies: PolicyCache,
+    ingress: IngressCache,
     /// What was last required of plugins.
     required: Vec<Arc<PluginSpec>>,
     derived: Derived,
@@ -59,6 +61,8 @@ struct Derived {
     plugins: Table<PluginModel>,
     attached: Table<AttachedPlugins>,
     tls: TlsTargets,
+    ingress_tls: Table<IngressTls>,
+    ingress_place: Table<PlaceModel>,
 }
 
 impl Derived {
@@ -71,6 +75,8 @@ impl Derived {
             plugins: &self.plugins,
             attached: &self.attached,
             service_tls: &self.tls.services,
+            ingress_tls: &self.ingress_tls,
+            ingress_place: &self.ingress_place,
         }
     }
 }
@@ -83,14 +89,15 @@ impl Translator {
         }
         let ownership = Ownership { resources, settings };
         self.refresh_policies(ownership);
+        self.ingress.refresh(ownership);
         self.certificates.begin();
-        let gateways = gateway::evaluate(ownership, &mut self.certificates);
+        let (gateways, place) = gateway::evaluate(ownership, &mut self.certificates, self.ingress.demand());
         self.certificates.finish();
-        self.derived.gateways.replace(gateways.iter().map(|state| (state.id.clone(), state.model.clone())));
+        self.refresh_gateways(ownership, &gateways, place.as_ref());
         let changes = self.refresh_routes(ownership);
 
         let attached = Attached::collect(&self.derived.gateways, &self.routes);
-        let snapshot = self.snapshot.refresh(&gateways, &self.derived.gateways, &attached);
+        let snapshot = self.snapshot.refresh(&gateways, &self.derived.gateways, place.as_ref(), &attached);
         let endpoints = self.backends.refresh(resources);
         let ancestors = self.ancestors();
         let others = self.other_statuses(ownership, &gateways, &attached, &ancestors);
@@ -102,6 +109,17 @@ impl Translator {
             self.others = Arc::new(others);
         }
         Translation { snapshot, endpoints, statuses: self.statuses.clone(), others: self.others.clone(), needs }
+    }
+
+    /// What routes and Ingresses see of where they are served.
+    fn refresh_gateways(&mut self, ownership: Ownership<'_>, gateways: &[GatewayState<'_>], place: Option<&Place>) {
+        let models = gateways.iter().map(|state| (state.id.clone(), state.model.clone()));
+        let port = ownership.settings.ingress.http;
+        let classes = self.ingress.demand().into_iter().flat_map(|demand| demand.models(port));
+        self.derived.gateways.replace(models.chain(classes));
+        self.derived.ingress_tls.replace(self.ingress.tls(place));
+        let place = place.map(|place| (ingress::place_id(), place.model(&ownership.resources.facts)));
+        self.derived.ingress_place.replace(place);
     }
 
     fn refresh_policies(&mut self, ownership: Ownership<'_>) {
@@ -253,7 +271,8 @@ impl Translator {
         }
         plugin::name_unspecified(&mut needs.plugins, &unspecified, &self.required);
         let contents = self.plugins.contents().chain(self.policies.contents()).chain(self.certificates.wanted());
-        let contents = contents.chain(self.routes.outputs().flat_map(|output| &output.contents));
+        let contents =
+            contents.chain(self.ingress.contents()).chain(self.routes.outputs().flat_map(|output| &output.contents));
         let objects: BTreeSet<ResourceRef> = contents.cloned().collect();
         if *self.objects != objects {
             self.objects = Arc::new(objects);

@@ -8,8 +8,9 @@ use crate::{
     Facts, Resources, Settings, Stamp, Table,
     backend_tls::ServiceTls,
     gateway::GatewayModel,
+    ingress::{IngressTls, PlaceModel},
     plugin::{AttachedPlugins, PluginModel},
-    resources::{ConfigMap, Gateway, ListenerSet, Namespace, ReferenceGrant, Secret, Service, XBackend},
+    resources::{ConfigMap, Gateway, IngressClass, ListenerSet, Namespace, ReferenceGrant, Secret, Service, XBackend},
 };
 
 /// The tables that memorised evaluations read.
@@ -31,9 +32,14 @@ pub(crate) enum Source {
     Gateways,
     Plugins,
     Attached,
+    IngressClasses,
+    /// What became of `spec.tls` of Ingresses.
+    IngressTls,
+    /// Where Ingresses are served.
+    IngressPlace,
 }
 
-const SOURCES: usize = 12;
+const SOURCES: usize = 15;
 
 /// The present inputs of memorised evaluations.
 #[derive(Clone, Copy)]
@@ -44,6 +50,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) plugins: &'a Table<PluginModel>,
     pub(crate) attached: &'a Table<AttachedPlugins>,
     pub(crate) service_tls: &'a Table<ServiceTls>,
+    pub(crate) ingress_tls: &'a Table<IngressTls>,
+    pub(crate) ingress_place: &'a Table<PlaceModel>,
 }
 
 /// One state of all sources.
@@ -66,6 +74,9 @@ impl<'a> Inputs<'a> {
             self.gateways.stamp(),
             self.plugins.stamp(),
             self.attached.stamp(),
+            resources.ingress_classes.stamp(),
+            self.ingress_tls.stamp(),
+            self.ingress_place.stamp(),
         ])
     }
 
@@ -87,6 +98,9 @@ impl<'a> Inputs<'a> {
             Source::Gateways => of(self.gateways, key),
             Source::Plugins => of(self.plugins, key),
             Source::Attached => of(self.attached, key),
+            Source::IngressClasses => of(&resources.ingress_classes, key),
+            Source::IngressTls => of(self.ingress_tls, key),
+            Source::IngressPlace => of(self.ingress_place, key),
         }
     }
 
@@ -248,6 +262,18 @@ impl<'a> View<'a> {
 
     pub(crate) fn attached(&self, key: &ResourceRef) -> Option<&'a Arc<AttachedPlugins>> {
         self.one(Source::Attached, self.inputs.attached, key)
+    }
+
+    pub(crate) fn ingress_classes(&self) -> &'a Table<IngressClass> {
+        self.all(Source::IngressClasses, &self.inputs.resources.ingress_classes)
+    }
+
+    pub(crate) fn ingress_tls(&self, key: &ResourceRef) -> Option<&'a Arc<IngressTls>> {
+        self.one(Source::IngressTls, self.inputs.ingress_tls, key)
+    }
+
+    pub(crate) fn ingress_place(&self, key: &ResourceRef) -> Option<&'a Arc<PlaceModel>> {
+        self.one(Source::IngressPlace, self.inputs.ingress_place, key)
     }
 
     pub(crate) fn into_reads(self) -> Reads {

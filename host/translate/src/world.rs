@@ -15,8 +15,8 @@ use penstock_core::{
 
 use crate::{
     resources::{
-        BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet,
-        Namespace, Object, ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
+        BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Ingress, IngressClass,
+        ListenerSet, Namespace, Object, ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
     },
     table::Table,
 };
@@ -50,6 +50,8 @@ pub struct Resources {
     pub reference_grants: Table<ReferenceGrant>,
     pub x_backends: Table<XBackend>,
     pub wasm_plugins: Table<WasmPlugin>,
+    pub ingress_classes: Table<IngressClass>,
+    pub ingresses: Table<Ingress>,
     pub services: Table<Service>,
     pub secrets: Table<Secret>,
     pub config_maps: Table<ConfigMap>,
@@ -126,6 +128,8 @@ impl Resources {
             Object::ReferenceGrant(it) => self.reference_grants.insert(key, it),
             Object::XBackend(it) => self.x_backends.insert(key, it),
             Object::WasmPlugin(it) => self.wasm_plugins.insert(key, it),
+            Object::IngressClass(it) => self.ingress_classes.insert(key, it),
+            Object::Ingress(it) => self.ingresses.insert(key, it),
             Object::Service(it) => self.services.insert(key, it),
             Object::Secret(it) => self.secrets.insert(key, it),
             Object::ConfigMap(it) => self.config_maps.insert(key, it),
@@ -145,12 +149,14 @@ impl Resources {
             Kind::ReferenceGrant => self.reference_grants.remove(key),
             Kind::XBackend => self.x_backends.remove(key),
             Kind::WasmPlugin => self.wasm_plugins.remove(key),
+            Kind::IngressClass => self.ingress_classes.remove(key),
+            Kind::Ingress => self.ingresses.remove(key),
             Kind::Service => self.services.remove(key),
             Kind::Secret => self.secrets.remove(key),
             Kind::ConfigMap => self.config_maps.remove(key),
             Kind::Namespace => self.namespaces.remove(key),
             Kind::EndpointSlice => self.remove_slice(key),
-            Kind::TLSRoute | Kind::TCPRoute | Kind::UDPRoute | Kind::Ingress => false,
+            Kind::TLSRoute | Kind::TCPRoute | Kind::UDPRoute => false,
         }
     }
 

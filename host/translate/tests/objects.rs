@@ -143,5 +143,5 @@ fn schemas_describe_whole_objects() {
     for known in ["Exact", "PathPrefix", "RegularExpression"] {
         assert!(types.as_array().unwrap().contains(&known.into()), "{types}");
     }
-    assert_eq!(Object::schema(Kind::Ingress), &Value::Null);
+    assert_eq!(Object::schema(Kind::TCPRoute), &Value::Null);
 }

@@ -46,7 +46,7 @@ impl Merge<'_> {
         let live = live.as_object().unwrap_or(&empty);
         let merged = match (wanted.and_then(Value::as_object), id.kind) {
             (Some(wanted), _) => self.whole(id, live, wanted),
-            (None, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet) => return None,
+            (None, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet | Kind::Ingress) => return None,
             (None, _) => self.withdrawn(id, live),
         };
         (merged != *live).then_some(Value::Object(merged))

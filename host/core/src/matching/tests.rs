@@ -36,7 +36,7 @@ pub(super) fn condition(text: &str) -> RuleMatch {
     condition
 }
 
-/// A route in the namespace `default` unless the name has one; each rule is a list of conditions.
+/// A route in the namespace `default` unless the name has one; each rule is a list of conditions. `one *.suffix` is the wildcard of an Ingress.
 pub(super) fn route(name: &str, created: i64, hostnames: &[&str], rules: &[&[&str]]) -> Arc<Route> {
     let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
     let id = ResourceRef::new(Kind::HTTPRoute, namespace, name);
@@ -50,9 +50,13 @@ pub(super) fn route(name: &str, created: i64, hostnames: &[&str], rules: &[&[&st
     Arc::new(Route {
         id: id.clone(),
         created,
-        hostnames: hostnames.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
+        hostnames: hostnames.iter().map(|host| hostname(host)).collect(),
         rules: (0..).zip(rules).map(rule).collect(),
     })
+}
+
+fn hostname(text: &str) -> HostPattern {
+    text.strip_prefix("one ").map_or_else(|| HostPattern::parse(text), HostPattern::parse_ingress).unwrap()
 }
 
 /// `host path` of a GET, or `METHOD host path`, then `header:value`. Answers `route#rule`.
@@ -98,6 +102,23 @@ fn hostnames() {
     check(&routes, "z.y.org /", "two#0");
     check(&routes, "y.org /", "any#0");
     check(&routes[1..], "y.org /", "none");
+}
+
+#[test]
+fn a_wildcard_of_an_ingress_stands_for_one_label() {
+    let routes = [
+        route("many", 1, &["*.example.com"], &[&["/"]]),
+        route("one", 2, &["one *.example.com"], &[&["/a"]]),
+        route("exact", 3, &["a.example.com"], &[&["/only"]]),
+    ];
+    check(&routes, "b.example.com /a", "one#0");
+    check(&routes, "b.example.com /", "many#0");
+    check(&routes, "a.example.com /a", "one#0");
+    check(&routes, "a.example.com /only", "exact#0");
+    check(&routes, "b.a.example.com /a", "many#0");
+    check(&routes[1..], "b.a.example.com /a", "none");
+    check(&routes[1..], "example.com /a", "none");
+    check(&routes[1..], ".example.com /a", "none");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
     problem::{Conditions, Problem, sentences},
     resources::{
         BackendTLSPolicy,
-        common::{GATEWAY_GROUP, ParentReference, PolicyTargetReference},
+        common::{ParentReference, PolicyTargetReference},
     },
     status::{AncestorStatus, MAX_ANCESTORS, PolicyStatus},
 };
@@ -51,7 +51,7 @@ fn ancestors(inputs: &StatusInputs<'_>, id: &ResourceRef, policy: &BackendTLSPol
     let gateways: BTreeSet<&ResourceRef> =
         services.filter_map(|service| inputs.gateways.get(&service)).flatten().collect();
     if !gateways.is_empty() {
-        return gateways.into_iter().map(gateway_reference).collect();
+        return gateways.into_iter().map(AncestorStatus::reference).collect();
     }
     if inputs.settings.implied_class.is_none() {
         return Vec::new();
@@ -67,16 +67,6 @@ fn ancestors(inputs: &StatusInputs<'_>, id: &ResourceRef, policy: &BackendTLSPol
         .collect();
     references.dedup();
     references
-}
-
-fn gateway_reference(gateway: &ResourceRef) -> ParentReference {
-    ParentReference {
-        group: Some(GATEWAY_GROUP.to_owned()),
-        kind: Some("Gateway".to_owned()),
-        namespace: Some(gateway.namespace.to_string()),
-        name: gateway.name.to_string(),
-        ..ParentReference::default()
-    }
 }
 
 fn conditions(

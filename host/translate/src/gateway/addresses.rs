@@ -30,23 +30,33 @@ pub(crate) struct Addresses {
     pub(crate) unusable: Option<Problem>,
 }
 
-/// Which Gateway has which address of the pool.
+/// Somebody who needs addresses, and those that it asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub(crate) id: &'a ResourceRef,
+    pub(crate) addresses: &'a [GatewayAddress],
+}
+
+impl<'a> Wish<'a> {
+    pub(crate) fn of(id: &'a ResourceRef, gateway: &'a Gateway) -> Self {
+        Self { id, addresses: &gateway.spec.addresses }
+    }
+}
+
+/// Who has which address of the pool.
 #[derive(Debug, Default)]
 pub(crate) struct Assignments(BTreeMap<ResourceRef, IpAddr>);
 
 impl Assignments {
     /// Give every Gateway that asks for no certain address one of its own. `by_age` are all that may have one, the oldest first: an older one
     /// is never moved by a newer one. The first address that is tried follows from the name, so that it is the same after a restart.
-    pub(crate) fn make<'a>(
-        settings: &GatewayAddresses,
-        by_age: impl Iterator<Item = (&'a ResourceRef, &'a Gateway)>,
-    ) -> Self {
+    pub(crate) fn make<'a>(settings: &GatewayAddresses, by_age: impl Iterator<Item = Wish<'a>>) -> Self {
         let GatewayAddresses::Pool(ranges) = settings else { return Self::default() };
         let mut taken = BTreeSet::new();
         let mut assigned = BTreeMap::new();
-        for (id, gateway) in by_age {
-            taken.extend(gateway.spec.addresses.iter().filter_map(|address| value(address)?.parse::<IpAddr>().ok()));
-            if wants_any(gateway)
+        for Wish { id, addresses } in by_age {
+            taken.extend(addresses.iter().filter_map(|address| value(address)?.parse::<IpAddr>().ok()));
+            if wants_any(addresses)
                 && let Some(ip) = free(ranges, id, &taken)
             {
                 taken.insert(ip);
@@ -61,11 +71,11 @@ fn value(address: &GatewayAddress) -> Option<&str> {
     address.value.as_deref().filter(|value| !value.is_empty())
 }
 
-fn wants_any(gateway: &Gateway) -> bool {
+fn wants_any(addresses: &[GatewayAddress]) -> bool {
     let any = |address: &GatewayAddress| {
         value(address).is_none() && matches!(address.type_, None | Some(AddressType::IpAddress))
     };
-    gateway.spec.addresses.is_empty() || gateway.spec.addresses.iter().any(any)
+    addresses.is_empty() || addresses.iter().any(any)
 }
 
 fn free(ranges: &[AddressRange], id: &ResourceRef, taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
@@ -93,22 +103,17 @@ fn hash(id: &ResourceRef) -> u64 {
 }
 
 impl Addresses {
-    pub(crate) fn of(
-        id: &ResourceRef,
-        gateway: &Gateway,
-        settings: &GatewayAddresses,
-        assignments: &Assignments,
-    ) -> Self {
+    pub(crate) fn of(wish: Wish<'_>, settings: &GatewayAddresses, assignments: &Assignments) -> Self {
         let mut addresses = Self::default();
         let (mut unsupported, mut unusable) = (Vec::new(), Vec::new());
-        if wants_any(gateway) {
-            match (settings, assignments.0.get(id)) {
+        if wants_any(wish.addresses) {
+            match (settings, assignments.0.get(wish.id)) {
                 (GatewayAddresses::Shared(shared), _) => addresses.ips.extend(shared),
                 (GatewayAddresses::Pool(_), Some(ip)) => addresses.ips.push(*ip),
                 (GatewayAddresses::Pool(ranges), None) => unusable.push(exhausted(ranges)),
             }
         }
-        for (index, address) in gateway.spec.addresses.iter().enumerate() {
+        for (index, address) in wish.addresses.iter().enumerate() {
             match (address.type_.as_ref().unwrap_or(&AddressType::IpAddress), value(address)) {
                 (AddressType::IpAddress, None) => {}
                 (AddressType::IpAddress, Some(value)) => match usable(value, settings) {

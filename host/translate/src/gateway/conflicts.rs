@@ -7,8 +7,8 @@ use std::{
 
 use penstock_core::{hostname::HostPattern, listener::SocketProtocol};
 
-use super::{GatewayState, ListenerModel, ListenerState};
-use crate::{nearest::list, problem::Problem, resources::gateway::Protocol};
+use super::{GatewayState, ListenerModel, ListenerState, created};
+use crate::{ingress, nearest::list, problem::Problem, resources::gateway::Protocol};
 
 /// Within a Gateway all listeners in conflict are refused, so that none wins by the order in a file.
 pub(super) fn resolve_within(models: &[ListenerModel], listeners: &mut [ListenerState]) {
@@ -86,20 +86,61 @@ struct Claim {
     hostnames: BTreeMap<HostPattern, String>,
 }
 
+/// What is taken of all sockets.
+#[derive(Default)]
+pub(crate) struct Claims(BTreeMap<SocketAddr, Claim>);
+
+impl Claims {
+    /// Who speaks something else there.
+    pub(crate) fn other_protocol(&self, address: SocketAddr, protocol: SocketProtocol) -> Option<&str> {
+        self.0.get(&address).filter(|claim| claim.protocol != protocol).map(|claim| &*claim.holder)
+    }
+
+    /// Who has that hostname.
+    fn holder(&self, address: SocketAddr, hostname: &HostPattern) -> Option<&str> {
+        self.0.get(&address)?.hostnames.get(hostname).map(String::as_str)
+    }
+
+    /// Who has all hosts of that hostname, and by which of its own.
+    pub(crate) fn covering(&self, address: SocketAddr, hostname: &HostPattern) -> Option<(&HostPattern, &str)> {
+        let mut hostnames = self.0.get(&address)?.hostnames.iter();
+        let found = hostnames.find(|(theirs, _)| theirs.intersect(hostname) == Some(hostname));
+        found.map(|(theirs, holder)| (theirs, &**holder))
+    }
+
+    /// All hostnames there but that for all hosts, and who has them.
+    pub(crate) fn narrower(&self, address: SocketAddr) -> impl Iterator<Item = (HostPattern, String)> {
+        let claim = self.0.get(&address).into_iter();
+        claim
+            .flat_map(|claim| &claim.hostnames)
+            .filter(|(hostname, _)| **hostname != HostPattern::Any)
+            .map(|(hostname, holder)| (hostname.clone(), holder.clone()))
+    }
+
+    /// From now on it is theirs.
+    pub(crate) fn take(&mut self, address: SocketAddr, protocol: SocketProtocol, hostname: &HostPattern, who: &str) {
+        let free = || Claim { protocol, holder: who.to_owned(), hostnames: BTreeMap::new() };
+        self.0.entry(address).or_insert_with(free).hostnames.insert(hostname.clone(), who.to_owned());
+    }
+}
+
 /// Sockets are shared by Gateways and ListenerSets that agree on the protocol and differ in hostnames; otherwise who goes first keeps the
-/// place: the older Gateway, and a Gateway before its ListenerSets.
-pub(crate) fn resolve_between(gateways: &mut [GatewayState<'_>]) {
+/// place: the older Gateway, and a Gateway before its ListenerSets. Ingress takes its turn by age, after Gateways of the same age.
+pub(crate) fn resolve_between(gateways: &mut [GatewayState<'_>], ingress: Option<&mut ingress::Place>) {
     let mut by_age: Vec<usize> = (0..gateways.len()).collect();
     by_age.sort_by(|a, b| gateways[*a].by_seniority(&gateways[*b]));
-    let mut claims = BTreeMap::<SocketAddr, Claim>::new();
-    for at in by_age {
-        if !gateways[at].stands() {
-            continue;
-        }
-        for listener in 0..gateways[at].listeners.len() {
-            if let Some(problem) = claim(&mut claims, &gateways[at], listener) {
-                gateways[at].listeners[listener].conflict = Some(problem);
-            }
+    let turn = ingress.as_ref().map_or(by_age.len(), |place| {
+        by_age.partition_point(|at| created(&gateways[*at].gateway.metadata) <= place.created())
+    });
+    let (before, after) = by_age.split_at(turn);
+    let mut claims = Claims::default();
+    claim_all(&mut claims, gateways, before);
+    match ingress {
+        None => claim_all(&mut claims, gateways, after),
+        Some(place) => {
+            place.claim(&mut claims);
+            claim_all(&mut claims, gateways, after);
+            place.look_around(&claims);
         }
     }
     // Afterwards: what cannot be served takes no place from anybody, but it should say that there is none for it either.
@@ -113,8 +154,21 @@ pub(crate) fn resolve_between(gateways: &mut [GatewayState<'_>]) {
     }
 }
 
+fn claim_all(claims: &mut Claims, gateways: &mut [GatewayState<'_>], order: &[usize]) {
+    for &at in order {
+        if !gateways[at].stands() {
+            continue;
+        }
+        for listener in 0..gateways[at].listeners.len() {
+            if let Some(problem) = claim(claims, &gateways[at], listener) {
+                gateways[at].listeners[listener].conflict = Some(problem);
+            }
+        }
+    }
+}
+
 /// Why a listener could not be here even if its protocol were supported. TLS shares its port with HTTPS, TCP with nobody; UDP has ports of its own.
-fn taken(claims: &BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, at: usize) -> Option<Problem> {
+fn taken(claims: &Claims, gateway: &GatewayState<'_>, at: usize) -> Option<Problem> {
     let state = &gateway.listeners[at];
     if state.protocol.is_some() || state.refused.as_ref()?.reason != "UnsupportedProtocol" {
         return None;
@@ -126,7 +180,7 @@ fn taken(claims: &BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, at: u
         _ => return None,
     };
     let (address, claim) = gateway.sockets(state).find_map(|address| {
-        let claim = claims.get(&address)?;
+        let claim = claims.0.get(&address)?;
         (!(goes_with_https && claim.protocol == SocketProtocol::Https)).then_some((address, claim))
     })?;
     let message = format!(
@@ -137,7 +191,7 @@ fn taken(claims: &BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, at: u
 }
 
 /// Take the place of a listener on all its sockets, or say who has it. A listener that loses one of its sockets loses all.
-fn claim(claims: &mut BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, at: usize) -> Option<Problem> {
+fn claim(claims: &mut Claims, gateway: &GatewayState<'_>, at: usize) -> Option<Problem> {
     let (state, model) = (&gateway.listeners[at], &gateway.model.listeners[at]);
     let (protocol, hostname) = (state.protocol?, model.hostname.as_ref()?);
     if !state.stands() {
@@ -146,15 +200,13 @@ fn claim(claims: &mut BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, a
     let sockets: BTreeSet<SocketAddr> = gateway.sockets(state).collect();
     let me = format!("{} `{}/{}`", gateway.id.kind, gateway.id.namespace, gateway.id.name);
     for address in &sockets {
-        let Some(other) = claims.get(address) else { continue };
-        if other.protocol != protocol {
+        if let Some(holder) = claims.other_protocol(*address, protocol) {
             let message = format!(
-                "listeners[{at}].port: on {address}, {}, which goes first, speaks another protocol; use another port or address",
-                other.holder
+                "listeners[{at}].port: on {address}, {holder}, which goes first, speaks another protocol; use another port or address"
             );
             return Some(Problem::new("ProtocolConflict", message));
         }
-        if let Some(holder) = other.hostnames.get(hostname).filter(|holder| **holder != me) {
+        if let Some(holder) = claims.holder(*address, hostname).filter(|holder| **holder != me) {
             let message = format!(
                 "listeners[{at}].hostname: on {address}, {holder}, which goes first, has the hostname `{hostname}`; use another hostname, \
                  port or address"
@@ -163,9 +215,7 @@ fn claim(claims: &mut BTreeMap<SocketAddr, Claim>, gateway: &GatewayState<'_>, a
         }
     }
     for address in sockets {
-        let claim =
-            claims.entry(address).or_insert_with(|| Claim { protocol, holder: me.clone(), hostnames: BTreeMap::new() });
-        claim.hostnames.insert(hostname.clone(), me.clone());
+        claims.take(address, protocol, hostname, &me);
     }
     None
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use k8s_openapi::jiff::{Timestamp, Unit};
 use penstock_core::{
-    ResourceRef,
+    Kind, ResourceRef,
     plugin::{ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginState, RevisionName},
 };
 
@@ -12,11 +12,7 @@ use super::{PluginEvaluation, RouteShare, targets};
 use crate::{
     Condition, ConditionStatus, Resources, Settings,
     problem::{Conditions, Problem, sentences},
-    resources::{
-        WasmPlugin,
-        common::{GATEWAY_GROUP, ParentReference},
-        wasm_plugin::FailurePolicy,
-    },
+    resources::{WasmPlugin, wasm_plugin::FailurePolicy},
     status::{ActiveStatus, AncestorStatus, CandidateStatus, MAX_ANCESTORS, ProbationStatus, WasmPluginStatus},
 };
 
@@ -289,17 +285,14 @@ fn retrying(phase: &Phase) -> String {
 
 fn ancestor(settings: &Settings, gateway: &ResourceRef, generation: i64, conflict: Option<&Problem>) -> AncestorStatus {
     let mut conditions = Conditions::new(generation);
-    conditions.holds_unless("Accepted", conflict, "the plugin applies to traffic of this Gateway");
+    let message = match gateway.kind {
+        Kind::IngressClass => "the plugin applies to traffic of Ingresses of this class",
+        _ => "the plugin applies to traffic of this Gateway",
+    };
+    conditions.holds_unless("Accepted", conflict, message);
     let conditions: Vec<Condition> = conditions.finish();
     AncestorStatus {
-        ancestor_ref: ParentReference {
-            group: Some(GATEWAY_GROUP.to_owned()),
-            kind: Some("Gateway".to_owned()),
-            namespace: Some(gateway.namespace.to_string()),
-            name: gateway.name.to_string(),
-            section_name: None,
-            port: None,
-        },
+        ancestor_ref: AncestorStatus::reference(gateway),
         controller_name: settings.controller_name.clone(),
         conditions,
     }

@@ -11,11 +11,11 @@ use crate::{
     problem::Problem,
     resources::{
         WasmPlugin,
-        common::{GATEWAY_GROUP, PolicyTargetReference},
+        common::{GATEWAY_GROUP, NETWORKING_GROUP, PolicyTargetReference},
     },
 };
 
-const KINDS: [&str; 3] = ["Gateway", "HTTPRoute", "GRPCRoute"];
+const KINDS: [&str; 4] = ["Gateway", "HTTPRoute", "GRPCRoute", "Ingress"];
 
 /// All plugins by the resource that they name as target.
 pub(crate) fn attach(resources: &Resources, models: &Table<PluginModel>) -> BTreeMap<ResourceRef, AttachedPlugins> {
@@ -54,6 +54,7 @@ fn target(id: &ResourceRef, reference: &PolicyTargetReference) -> Result<Resourc
         "Gateway" => Kind::Gateway,
         "HTTPRoute" => Kind::HTTPRoute,
         "GRPCRoute" => Kind::GRPCRoute,
+        "Ingress" => Kind::Ingress,
         other => {
             let hint = did_you_mean(other, KINDS.into_iter());
             return Err(Problem::new(
@@ -62,11 +63,14 @@ fn target(id: &ResourceRef, reference: &PolicyTargetReference) -> Result<Resourc
             ));
         }
     };
-    if reference.group != GATEWAY_GROUP {
-        return Err(Problem::new(
-            "Invalid",
-            format!("group: `{}` has no {kind}; use `{GATEWAY_GROUP}`", reference.group),
-        ));
+    let group = if kind == Kind::Ingress { NETWORKING_GROUP } else { GATEWAY_GROUP };
+    if reference.group != group {
+        let message = format!("group: `{}` has no {kind}; use `{group}`", reference.group);
+        return Err(Problem::new("Invalid", message));
+    }
+    if kind == Kind::Ingress && reference.section_name.is_some() {
+        let message = "sectionName: the rules of an Ingress have no names; remove the field, and the plugin applies to all of them";
+        return Err(Problem::new("Invalid", message));
     }
     Ok(ResourceRef::new(kind, id.namespace.clone(), reference.name.as_str()))
 }
@@ -78,7 +82,7 @@ fn has_backends(resources: &Resources, id: &ResourceRef, target: &ResourceRef) -
         return Ok(());
     }
     let message = "kind: this is a route plugin, which chooses among the backends of a rule, and a Gateway has no rules; attach it \
-                   to an HTTPRoute or GRPCRoute, or name it in an ExtensionRef filter of a rule";
+                   to an HTTPRoute, GRPCRoute or Ingress, or name it in an ExtensionRef filter of a rule";
     Err(Problem::new("Invalid", message))
 }
 
@@ -92,6 +96,7 @@ fn exists(resources: &Resources, target: &ResourceRef, reference: &PolicyTargetR
             .http_routes
             .get(target)
             .map(|route| route.spec.rules.iter().filter_map(|rule| rule.name.as_deref()).collect()),
+        Kind::Ingress => resources.ingresses.get(target).map(|_| Vec::new()),
         _ => resources
             .grpc_routes
             .get(target)
@@ -103,6 +108,7 @@ fn exists(resources: &Resources, target: &ResourceRef, reference: &PolicyTargetR
         let hint = match target.kind {
             Kind::Gateway => did_you_mean(&target.name, resources.gateways.names_in(target.kind, namespace)),
             Kind::HTTPRoute => did_you_mean(&target.name, resources.http_routes.names_in(target.kind, namespace)),
+            Kind::Ingress => did_you_mean(&target.name, resources.ingresses.names_in(target.kind, namespace)),
             _ => did_you_mean(&target.name, resources.grpc_routes.names_in(target.kind, namespace)),
         };
         return lost(format!("name: there is no {} `{namespace}/{}`{hint}", target.kind, target.name));

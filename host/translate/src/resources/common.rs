@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 /// Group of its experimental kinds.
 pub const GATEWAY_X_GROUP: &str = "gateway.networking.x-k8s.io";
+/// Group of Ingress.
+pub const NETWORKING_GROUP: &str = "networking.k8s.io";
 /// Group of Penstock's own kinds.
 pub const PENSTOCK_GROUP: &str = "penstock.dev";
 

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ListenerSet, Namespace,
-    ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
+    BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Ingress, IngressClass,
+    ListenerSet, Namespace, ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
 };
 use crate::nearest::did_you_mean;
 
@@ -162,6 +162,8 @@ objects! {
     ReferenceGrant: Namespaced ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"],
     XBackend: Namespaced ["gateway.networking.x-k8s.io/v1alpha1"],
     WasmPlugin: Namespaced ["penstock.dev/v1alpha1"],
+    IngressClass: Cluster ["networking.k8s.io/v1"],
+    Ingress: Namespaced ["networking.k8s.io/v1"],
     Service: Namespaced ["v1"],
     EndpointSlice: Namespaced ["discovery.k8s.io/v1"],
     Secret: Namespaced ["v1"],
@@ -180,6 +182,14 @@ impl Readable for XBackend {}
 impl Readable for WasmPlugin {}
 impl Readable for ConfigMap {}
 impl Readable for EndpointSlice {}
+impl Readable for IngressClass {}
+
+impl Readable for Ingress {
+    fn normalise(&mut self) {
+        normalise_metadata(&mut self.metadata);
+        self.status = None;
+    }
+}
 
 impl Readable for Service {
     fn normalise(&mut self) {

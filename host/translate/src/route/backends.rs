@@ -19,14 +19,14 @@ use crate::{
     resources::{
         XBackend,
         backend_tls::{XBackendProtocol, XBackendTlsMode, XBackendType},
-        common::{GATEWAY_GROUP, GATEWAY_X_GROUP, PENSTOCK_GROUP},
+        common::{GATEWAY_GROUP, GATEWAY_X_GROUP, NETWORKING_GROUP, PENSTOCK_GROUP},
         route::BackendRef,
     },
     view::View,
 };
 
 /// What a reference leads to.
-pub(super) enum Found {
+pub(crate) enum Found {
     /// A backend, and where its endpoints come from.
     Backend(BackendKey, Origin),
     /// A backend for which somebody demands TLS in a way that cannot be done: nothing is sent in clear instead.
@@ -35,7 +35,7 @@ pub(super) enum Found {
 
 /// Who refers.
 #[derive(Clone, Copy)]
-pub(super) struct Referrer<'a> {
+pub(crate) struct Referrer<'a> {
     group: &'a str,
     kind: &'a str,
     namespace: &'a str,
@@ -45,6 +45,10 @@ impl<'a> Referrer<'a> {
     pub(super) fn route(route: &'a RouteDraft) -> Self {
         let kind = if route.is_grpc() { "GRPCRoute" } else { "HTTPRoute" };
         Self { group: GATEWAY_GROUP, kind, namespace: &route.id.namespace }
+    }
+
+    pub(crate) fn ingress(ingress: &'a ResourceRef) -> Self {
+        Self { group: NETWORKING_GROUP, kind: "Ingress", namespace: &ingress.namespace }
     }
 
     fn is_grpc(self) -> bool {
@@ -75,7 +79,7 @@ pub(crate) fn find_for_plugin(
 
 /// Find what a reference means. Whether it is granted is asked before whether it exists: the answer must not tell. Services with
 /// BackendTLSPolicies are added to `met`.
-pub(super) fn find(
+pub(crate) fn find(
     view: &View<'_>,
     route: Referrer<'_>,
     reference: &BackendRef,
@@ -131,10 +135,12 @@ fn service(
     };
     let spec = object.spec.as_ref();
     if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
-        let message = format!(
-            "name: Service `{}` is of type ExternalName, which could lead anywhere; use an XBackend with `ExternalHostname`",
-            key.name
-        );
+        let instead = match route.kind {
+            "Ingress" => "an HTTPRoute can have an XBackend with `ExternalHostname`, an Ingress cannot",
+            _ => "use an XBackend with `ExternalHostname`",
+        };
+        let message =
+            format!("name: Service `{}` is of type ExternalName, which could lead anywhere; {instead}", key.name);
         return Err(Problem::new("InvalidKind", message));
     }
     let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();

@@ -6,7 +6,7 @@
 use std::{cmp::Ordering, fmt::Write, sync::Arc};
 
 use penstock_core::{
-    ResourceRef,
+    Kind, ResourceRef,
     hostname::HostPattern,
     route::{RuleMatch, ValueMatch},
 };
@@ -23,6 +23,17 @@ pub(super) struct Claim {
     hostname: HostPattern,
     rule: u32,
     condition: usize,
+    /// How an Ingress calls the rule; those of Gateway API are called by their place.
+    name: Option<Arc<str>>,
+}
+
+impl Claim {
+    fn place(&self) -> String {
+        match &self.name {
+            Some(name) => name.to_string(),
+            None => format!("rules[{}].matches[{}]", self.rule, self.condition),
+        }
+    }
 }
 
 /// Who has a condition.
@@ -103,8 +114,8 @@ impl OverlapIndex {
                 continue; // it wins, or repeats itself
             }
             let who = winner.described(id, created);
-            let at = format!("rules[{}].matches[{}]", claim.rule, claim.condition);
-            let message = format!("{at}: {who} has the same match for `{}` and takes the requests", claim.hostname);
+            let message =
+                format!("{}: {who} has the same match for `{}` and takes the requests", claim.place(), claim.hostname);
             let problem = Problem::new("OtherRuleWins", message);
             if !problems.contains(&problem) {
                 problems.push(problem); // once, however many listeners
@@ -119,6 +130,7 @@ impl Claimant {
     fn described(&self, loser: &ResourceRef, created: i64) -> String {
         let ResourceRef { kind, namespace, name } = &self.route;
         match (self.route == *loser, self.created < created) {
+            (true, _) if *kind == Kind::Ingress => "an earlier path".to_owned(),
             (true, _) => format!("rules[{}]", self.rule),
             (false, true) => format!("the older {kind} `{namespace}/{name}`"),
             (false, false) => format!("{kind} `{namespace}/{name}`, equally old and first by name,"),
@@ -132,15 +144,18 @@ pub(super) fn claims(output: &RouteOutput) -> Vec<Claim> {
     for attachment in &output.attachments {
         let gateway = &attachment.gateway;
         let listener = &gateway.listeners[attachment.listener].name;
+        // What takes the rest vies for it with its like alone.
+        let last = if attachment.last { " last" } else { "" };
         for rule in &attachment.route.rules {
             for (condition, one) in rule.matches.iter().enumerate() {
                 let what = written(one);
                 claims.extend(attachment.route.hostnames.iter().map(|hostname| Claim {
-                    key: format!("{}#{listener} {hostname} {what}", gateway.id).into(),
+                    key: format!("{}#{listener}{last} {hostname} {what}", gateway.id).into(),
                     gateway: gateway.id.clone(),
                     hostname: hostname.clone(),
                     rule: rule.id.index,
                     condition,
+                    name: rule.id.name.clone().filter(|_| rule.id.route.kind == Kind::Ingress),
                 }));
             }
         }

@@ -7,7 +7,7 @@ use penstock_core::{
     backend::BackendKey,
     filter::Redirect,
     reason::Reason,
-    route::{Action, Failure, Route, Rule, RuleId, Target, WeightedBackend, WeightedBackends},
+    route::{Action, Failure, Route, Rule, RuleId, Target, WeightedBackend},
 };
 
 use super::{
@@ -22,7 +22,7 @@ use crate::{
     endpoints::BackendRegistry,
     gateway::GatewayModel,
     nearest::{did_you_mean, list},
-    plugin::{AttachedPlugin, Chain, PluginModel, RouteUse, chain, ordered},
+    plugin::{AttachedPlugin, Chain, PluginModel, RouteUse, chain, forward, ordered},
     problem::{Conditions, Problem, sentences},
     resources::{
         common::{GATEWAY_GROUP, ParentReference},
@@ -110,7 +110,13 @@ fn attach_to(
             routes.push((plugins, route.clone()));
             route
         });
-        output.attachments.push(Attachment { gateway: gateway.clone(), listener, accepted: draft.works(), route });
+        output.attachments.push(Attachment {
+            gateway: gateway.clone(),
+            listener,
+            accepted: draft.works(),
+            last: false,
+            route,
+        });
     }
     for plugin in rules.iter().flat_map(|rule| rule.attached.iter().chain(&rule.named)) {
         if !output.plugins.iter().any(|(known, at)| Arc::ptr_eq(known, plugin) && Arc::ptr_eq(at, gateway)) {
@@ -168,14 +174,7 @@ fn calls(id: &RuleId, resolved: &ResolvedRule<'_>, outer: &[Arc<PluginModel>]) -
             Ok(chain) => (Chain { route: None, ..chain }, Action::Redirect((*redirect).clone())),
             Err(failure) => (Chain::default(), Action::Fail(failure)),
         },
-        Outcome::Forward(backends) => {
-            let all = WeightedBackends::all(backends.clone());
-            match chain(&plugins, || all.identity(id)) {
-                Ok(chain) if chain.route.is_some() => (chain, Action::Forward(all)),
-                Ok(chain) => (chain, Action::Forward(WeightedBackends::new(all.backends))),
-                Err(failure) => (Chain::default(), Action::Fail(failure)),
-            }
-        }
+        Outcome::Forward(backends) => forward(id, &plugins, backends.clone()),
     }
 }
 

@@ -20,7 +20,7 @@ use penstock_core::{
         StreamingHooks,
     },
 };
-use penstock_translate::{Change, GatewayAddresses, Resources, Settings, Translation, resources::Object};
+use penstock_translate::{Change, GatewayAddresses, IngressPorts, Resources, Settings, Translation, resources::Object};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -50,6 +50,8 @@ struct WorldSettings {
     addresses: Vec<IpAddr>,
     pool: Vec<String>,
     class_selector: Option<String>,
+    /// HTTP and HTTPS.
+    ingress_ports: (u16, u16),
 }
 
 impl Default for WorldSettings {
@@ -61,6 +63,7 @@ impl Default for WorldSettings {
             addresses: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
             pool: Vec::new(),
             class_selector: None,
+            ingress_ports: (settings.ingress.http, settings.ingress.https),
         }
     }
 }
@@ -201,6 +204,7 @@ pub(crate) fn load_all(paths: &[PathBuf]) -> Loaded {
             [] => GatewayAddresses::Shared(world.settings.addresses),
             pool => GatewayAddresses::Pool(pool.iter().map(|text| text.parse().unwrap()).collect()),
         },
+        ingress: IngressPorts { http: world.settings.ingress_ports.0, https: world.settings.ingress_ports.1 },
     };
     Loaded { resources, settings, sockets: world.sockets }
 }

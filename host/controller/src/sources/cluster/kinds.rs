@@ -31,7 +31,8 @@ pub(super) struct Watched {
 
 /// Whether the gateway writes statuses of this kind.
 pub(super) fn is_written(kind: Kind) -> bool {
-    CUSTOM.iter().any(|watched| watched.kind == kind) && !matches!(kind, Kind::ReferenceGrant | Kind::XBackend)
+    let custom = CUSTOM.iter().any(|watched| watched.kind == kind);
+    kind == Kind::Ingress || custom && !matches!(kind, Kind::ReferenceGrant | Kind::XBackend)
 }
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
@@ -40,6 +41,8 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 pub(super) const BUILT_IN: &[Watched] = &[
     built_in(Kind::Service, "", "services", Contents::All),
     built_in(Kind::EndpointSlice, "discovery.k8s.io", "endpointslices", Contents::All),
+    built_in(Kind::IngressClass, "networking.k8s.io", "ingressclasses", Contents::All),
+    built_in(Kind::Ingress, "networking.k8s.io", "ingresses", Contents::All),
     built_in(Kind::Namespace, "", "namespaces", Contents::Metadata),
     built_in(Kind::Secret, "", "secrets", Contents::Referenced),
     built_in(Kind::ConfigMap, "", "configmaps", Contents::Referenced),

@@ -35,10 +35,11 @@ fn matches(condition: &RuleMatch, request: &RequestView<'_>) -> bool {
 
 /// The smallest key wins.
 fn precedence(hostname: &HostPattern, route: &Route, condition: &RuleMatch) -> impl Ord + use<> {
-    let (host_kind, host_length) = match hostname {
-        HostPattern::Exact(name) => (0, name.len()),
-        HostPattern::Wildcard(suffix) => (1, suffix.len()),
-        HostPattern::Any => (2, 0),
+    let (host_kind, host_length, many_labels) = match hostname {
+        HostPattern::Exact(name) => (0, name.len(), false),
+        HostPattern::OneLabel(suffix) => (1, suffix.len(), false),
+        HostPattern::Wildcard(suffix) => (1, suffix.len(), true),
+        HostPattern::Any => (2, 0, false),
     };
     let (path_kind, path_length) = match &condition.path {
         PathMatch::Exact(_) => (0, 0),
@@ -50,7 +51,7 @@ fn precedence(hostname: &HostPattern, route: &Route, condition: &RuleMatch) -> i
     };
     let more = (Reverse(condition.headers.len()), Reverse(condition.query.len()));
     let id = format!("{}/{}", route.id.namespace, route.id.name);
-    let host = (host_kind, Reverse(host_length));
+    let host = (host_kind, Reverse(host_length), many_labels);
     (host, path_kind, Reverse(path_length), condition.method.is_none(), more, route.created, id)
 }
 
@@ -70,7 +71,8 @@ fn find<'a>(routes: &'a [Arc<Route>], request: &RequestView<'_>) -> Option<RuleM
 }
 
 const HOSTS: &[&str] = &["", "a.com", "b.a.com", "c.b.a.com", "x.org", "com"];
-const PATTERNS: &[&str] = &["", "*.com", "*.a.com", "a.com", "b.a.com", "*.b.a.com", "x.org"];
+const PATTERNS: &[&str] =
+    &["", "*.com", "*.a.com", "a.com", "b.a.com", "*.b.a.com", "x.org", "one *.com", "one *.a.com", "one *.b.a.com"];
 const PATHS: &[&str] = &["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "/b/a"];
 const PATH_CONDITIONS: &[&str] = &[
     "/",
