@@ -10,7 +10,9 @@ mod table;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use anyhow::ensure;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use penstock_translate::IngressPorts;
 
 use crate::logging::LogFormat;
 
@@ -63,6 +65,30 @@ struct Files {
     /// A YAML or JSON file with resources, or a directory of such files (not its subdirectories); repeat it for several
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     filename: Vec<PathBuf>,
+}
+
+/// Where Ingresses are served, which have no ports of their own.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Ingress {
+    /// Port on which Ingresses are served in clear
+    #[arg(long, value_name = "PORT", default_value_t = IngressPorts::default().http, value_parser = port())]
+    ingress_http_port: u16,
+
+    /// Port on which Ingresses are served over TLS, for the hosts of their spec.tls
+    #[arg(long, value_name = "PORT", default_value_t = IngressPorts::default().https, value_parser = port())]
+    ingress_https_port: u16,
+}
+
+fn port() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..)
+}
+
+impl Ingress {
+    fn ports(self) -> anyhow::Result<IngressPorts> {
+        let (http, https) = (self.ingress_http_port, self.ingress_https_port);
+        ensure!(http != https, "--ingress-http-port and --ingress-https-port are both {http}; give each its own");
+        Ok(IngressPorts { http, https })
+    }
 }
 
 /// Where the admin server of an instance listens.

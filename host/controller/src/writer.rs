@@ -28,7 +28,7 @@ use kube::{
     api::{Patch, PatchParams},
     core::DynamicObject,
 };
-use penstock_core::ResourceRef;
+use penstock_core::{Kind, ResourceRef};
 use penstock_translate::{Status, Statuses};
 use serde_json::{Value, json};
 use tokio::{
@@ -103,6 +103,8 @@ struct Desk {
     dirty: BTreeSet<ResourceRef>,
     busy: BTreeSet<ResourceRef>,
     pace: Pace,
+    /// Ingresses that were ours until now, with what was said of them: nothing in such a status tells who wrote it.
+    left: BTreeMap<ResourceRef, Arc<Status>>,
     /// What was last written for an object: the same again means that somebody undid it.
     last: BTreeMap<ResourceRef, Option<Arc<Status>>>,
 }
@@ -145,13 +147,19 @@ impl Writer {
         let now = Instant::now();
         while let Some(id) = desk.due(now) {
             desk.dirty.remove(&id);
-            let Some(live) = self.live.get(&id) else { continue }; // not there: its watch will say when it is
+            let Some(live) = self.live.get(&id) else {
+                desk.left.remove(&id);
+                continue; // not there: its watch will say when it is
+            };
             let Desired { statuses, reserve } = &desk.desired;
             if reserve.undecided.contains(&id) {
                 continue; // it is looked at as soon as that is no more so
             }
             let wanted = statuses.get(&id);
-            let Some(patch) = self.difference(&id, &live, wanted, &reserve.others) else { continue };
+            let Some(patch) = self.difference(&id, &live, wanted, desk.left.get(&id), &reserve.others) else {
+                desk.left.remove(&id);
+                continue;
+            };
             let undone = desk.last.get(&id).is_some_and(|last| match (last, wanted) {
                 (Some(last), Some(wanted)) => Arc::ptr_eq(last, wanted),
                 (None, None) => true,
@@ -180,13 +188,18 @@ impl Writer {
         id: &ResourceRef,
         live: &LiveObject,
         wanted: Option<&Arc<Status>>,
+        left: Option<&Arc<Status>>,
         others: &BTreeSet<ResourceRef>,
     ) -> Option<Value> {
         // Whole seconds, as Kubernetes writes times.
         let now = (self.clock)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let merge = Merge { controller: &self.controller, others, now: &now };
-        let wanted = wanted.map(|status| status.written());
         let there = live.status();
+        let wanted = match wanted {
+            Some(status) => Some(status.written()),
+            // Unless somebody else has it by now, and said so.
+            None => left.filter(|left| left.written() == there).map(|_| json!({ "loadBalancer": {} })),
+        };
         let status = merge.apply(id, &there, wanted.as_ref())?;
         Some(json!({
             "metadata": { "uid": *live.uid, "resourceVersion": *live.version },
@@ -218,6 +231,7 @@ impl Writer {
             Ok(live) => {
                 self.metrics.written(id.kind, reason);
                 desk.pace.succeeded(&id);
+                desk.left.remove(&id);
                 self.live.insert(id, live);
             }
             Err(WriteFailed::Refused(kube::Error::Api(status))) if status.is_not_found() => {
@@ -250,8 +264,13 @@ impl Desk {
     fn receive(&mut self, desired: Desired) {
         let before = std::mem::replace(&mut self.desired, desired);
         let now = &self.desired.statuses;
-        let gone = before.statuses.keys().filter(|id| !now.contains_key(*id));
-        self.dirty.extend(gone.cloned());
+        self.left.retain(|id, _| !now.contains_key(id));
+        for (id, status) in before.statuses.iter().filter(|(id, _)| !now.contains_key(*id)) {
+            self.dirty.insert(id.clone());
+            if id.kind == Kind::Ingress {
+                self.left.insert(id.clone(), Arc::clone(status));
+            }
+        }
         let differs = |(id, status): &(&ResourceRef, &Arc<Status>)| {
             before.statuses.get(*id).is_none_or(|before| !Arc::ptr_eq(before, status))
         };

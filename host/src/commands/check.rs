@@ -28,6 +28,9 @@ Example:
 pub(crate) struct Args {
     #[command(flatten)]
     files: super::Files,
+
+    #[command(flatten)]
+    ingress: super::Ingress,
 }
 
 /// One line of the answer, ordered by place.
@@ -54,7 +57,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reading = source.read();
     let resources = reading.changes.iter().filter(|change| matches!(change, Change::Upsert(_))).count();
     let mut findings: BTreeSet<_> = reading.problems.iter().map(Finding::of_problem).collect();
-    let statuses = translate(reading.changes)?;
+    let settings = Settings { ingress: args.ingress.ports()?, ..Settings::standalone() };
+    let statuses = translate(&settings, reading.changes)?;
     findings.extend(statuses.iter().flat_map(|(resource, status)| Finding::of_status(resource, status, &source)));
 
     for finding in &findings {
@@ -80,13 +84,12 @@ fn counted(number: usize, noun: &str) -> String {
 }
 
 /// The statuses that these resources would get, once plugins are validated and sockets bound.
-fn translate(changes: Vec<Change>) -> anyhow::Result<Statuses> {
-    let (mut resources, mut translator, settings) =
-        (Resources::default(), Translator::default(), Settings::standalone());
+fn translate(settings: &Settings, changes: Vec<Change>) -> anyhow::Result<Statuses> {
+    let (mut resources, mut translator) = (Resources::default(), Translator::default());
     for change in changes {
         resources.apply(change);
     }
-    let needs = translator.translate(&resources, &settings).needs;
+    let needs = translator.translate(&resources, settings).needs;
     for address in needs.sockets {
         resources.apply(Change::Observe(Fact::Socket(address, SocketState::Bound)));
     }
@@ -97,7 +100,7 @@ fn translate(changes: Vec<Change>) -> anyhow::Result<Statuses> {
             resources.apply(Change::Observe(Fact::Plugin(spec.plugin.clone(), state)));
         }
     }
-    Ok(translator.translate(&resources, &settings).statuses)
+    Ok(translator.translate(&resources, settings).statuses)
 }
 
 /// What the plugin host would report of this plugin.

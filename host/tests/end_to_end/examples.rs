@@ -30,6 +30,11 @@ impl Example {
         let origins: BTreeMap<u16, Origin> =
             [9000, 9001, 9002].map(|port| (port, Origin::builder().answer(Answer::echo).start())).into();
         let mut builder = Gateway::builder(PENSTOCK);
+        if name == "ingress" {
+            for (flag, port) in [("--ingress-http-port", 8080), ("--ingress-https-port", 8443)] {
+                builder = builder.argument(flag).argument(ports[&port].to_string());
+            }
+        }
         for (file, mut text) in files(name) {
             for (from, to) in &ports {
                 text = text.replace(&from.to_string(), &to.to_string());
@@ -89,13 +94,39 @@ async fn tls() {
     let location = format!("https://localhost:{}/some/path", example.ports[&8443]);
     assert_eq!((response.status, response.header("location")), (301, &*location));
 
-    let text = fs::read_to_string(repository().join("examples/tls/certificate.yaml")).unwrap();
+    let mut connection = Connection::tls(example.at(8443), "localhost", trusting("tls")).await.unwrap();
+    assert_eq!(connection.send(get("/").host("localhost")).await.unwrap().status, 200);
+}
+
+/// Who trusts the certificate of an example.
+fn trusting(example: &str) -> Arc<ClientConfig> {
+    let text = fs::read_to_string(repository().join("examples").join(example).join("certificate.yaml")).unwrap();
     let pem = text.split("tls.crt: |\n").nth(1).unwrap().split("  tls.key").next().unwrap().replace("    ", "");
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let mut connection = Connection::tls(example.at(8443), "localhost", Arc::new(config)).await.unwrap();
-    assert_eq!(connection.send(get("/").host("localhost")).await.unwrap().status, 200);
+    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+#[tokio::test]
+async fn ingress() {
+    let example = Example::start("ingress").await;
+    let ask = async |host: &str, path: &str| fetch(example.at(8080), get(path).host(host)).await.unwrap();
+    for path in ["/", "/carton", "/cart", "/cart/7"] {
+        let response = ask("localhost", path).await;
+        assert_eq!((response.status, response.header("x-greeting")), (200, "hello from a plugin"), "{path}");
+    }
+    let other = ask("other.example", "/any").await;
+    assert_eq!((other.status, other.header("x-greeting")), (200, ""));
+    let asked = |port: u16| example.origins[&port].requests().into_iter().map(|it| it.path).collect::<Vec<_>>();
+    assert_eq!(
+        (asked(9000), asked(9001)),
+        (vec!["/".into(), "/carton".into(), "/any".into()], vec!["/cart".into(), "/cart/7".into()])
+    );
+
+    let mut connection = Connection::tls(example.at(8443), "localhost", trusting("ingress")).await.unwrap();
+    assert_eq!(connection.send(get("/cart").host("localhost")).await.unwrap().status, 200);
+    // Both hosts have the same routes, so the connection serves the other one too.
+    assert_eq!(connection.send(get("/").host("a.localhost")).await.unwrap().status, 200);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod command_line;
 mod echo;
 mod examples;
 mod grpc_web;
+mod ingress;
 mod life;
 mod plugin_tools;
 mod plugins;

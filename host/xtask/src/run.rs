@@ -41,6 +41,8 @@ struct World {
     folder: PathBuf,
     /// Arguments of `penstock`, one list for each origin.
     origins: Vec<Vec<String>>,
+    /// What `penstock run` needs beside the folder.
+    options: Vec<String>,
     /// What to try.
     then: String,
 }
@@ -58,10 +60,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         eprintln!("  penstock {}", origin.join(" "));
         children.push(("origin", process::start(Command::new(&gateway).args(origin))?));
     }
-    eprintln!("  penstock run -f {}", workspace.relative(&world.folder).display());
+    eprintln!("  penstock run -f {} {}", workspace.relative(&world.folder).display(), world.options.join(" "));
     let admin = arguments.admin.to_string();
     let mut command = Command::new(&gateway);
-    command.arg("run").arg("-f").arg(&world.folder).args(["--admin", &admin]);
+    command.arg("run").arg("-f").arg(&world.folder).args(&world.options).args(["--admin", &admin]);
     children.push(("gateway", process::start(&mut command)?));
 
     let outcome = await_ready(arguments.admin, &mut children).and_then(|()| {
@@ -145,18 +147,27 @@ impl World {
         };
         let readme = folder.join("README.md");
         let text = fs::read_to_string(&readme).with_context(|| format!("cannot read {}", readme.display()))?;
-        Ok(Self { folder: folder.clone(), origins: origins(&text), then: what_to_try(&text).to_owned() })
+        let (origins, options) = (origins(&text), options(&text));
+        Ok(Self { folder: folder.clone(), origins, options, then: what_to_try(&text).to_owned() })
     }
 }
 
-/// Every `penstock echo …` in the code of a README.
-fn origins(readme: &str) -> Vec<Vec<String>> {
+/// The arguments of every `penstock …` in the code of a README.
+fn commands(readme: &str) -> impl Iterator<Item = Vec<String>> {
     let code = readme.lines().filter_map(|line| line.strip_prefix("    "));
     let commands = code.flat_map(|line| line.split('&')).map(str::split_whitespace);
-    commands
-        .filter_map(|mut words| (words.next()? == "penstock").then(|| words.map(str::to_owned).collect::<Vec<_>>()))
-        .filter(|arguments| arguments.first().is_some_and(|command| command == "echo"))
-        .collect()
+    commands.filter_map(|mut words| (words.next()? == "penstock").then(|| words.map(str::to_owned).collect()))
+}
+
+/// Every `penstock echo …`.
+fn origins(readme: &str) -> Vec<Vec<String>> {
+    commands(readme).filter(|arguments| arguments.first().is_some_and(|command| command == "echo")).collect()
+}
+
+/// What follows `penstock run -f examples/…`.
+fn options(readme: &str) -> Vec<String> {
+    let run = commands(readme).find(|arguments| arguments.first().is_some_and(|command| command == "run"));
+    run.map(|arguments| arguments.into_iter().skip(3).collect()).unwrap_or_default()
 }
 
 fn what_to_try(readme: &str) -> &str {
@@ -171,8 +182,9 @@ mod tests {
     #[test]
     fn a_readme_says_what_to_start_and_what_to_try() {
         let readme = "# Canary\n\nTwo versions, `penstock echo` each.\n\n    penstock echo --name a & penstock echo --name b\n    \
-                      penstock run -f examples/canary\n\nThen try:\n\n    curl localhost:8080\n\nThe end.\n";
+                      penstock run -f examples/canary --workers 1\n\nThen try:\n\n    curl localhost:8080\n\nThe end.\n";
         assert_eq!(origins(readme), [["echo", "--name", "a"], ["echo", "--name", "b"]]);
+        assert_eq!(options(readme), ["--workers", "1"]);
         assert_eq!(what_to_try(readme), "    curl localhost:8080\n\nThe end.");
     }
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use jiff::Timestamp;
 use penstock_controller::{
     Cluster, ClusterMetrics, ClusterSettings, ControllerMetrics, Inbox, SourceId,
@@ -11,8 +11,10 @@ use penstock_controller::{
         files::{FileSource, RunningFiles},
     },
 };
-use penstock_translate::{AddressRange, GatewayAddresses, IngressPorts, LabelSelector, Settings};
+use penstock_translate::{AddressRange, GatewayAddresses, LabelSelector, Settings};
 use prometheus_client::registry::Registry;
+
+use crate::commands::Ingress;
 
 /// Where resources come from.
 #[derive(Debug, clap::Args)]
@@ -53,13 +55,8 @@ pub(super) struct Sources {
     #[arg(long, value_name = "RANGE", value_delimiter = ',')]
     address_pool: Vec<AddressRange>,
 
-    /// Port on which Ingresses are served in clear
-    #[arg(long, value_name = "PORT", default_value_t = IngressPorts::default().http, value_parser = port())]
-    ingress_http_port: u16,
-
-    /// Port on which Ingresses are served over TLS, for the hosts of their spec.tls
-    #[arg(long, value_name = "PORT", default_value_t = IngressPorts::default().https, value_parser = port())]
-    ingress_https_port: u16,
+    #[command(flatten)]
+    ingress: Ingress,
 
     /// Namespace of the Lease by which instances agree who writes statuses; that of the credentials unless said otherwise
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", help_heading = "Kubernetes")]
@@ -82,13 +79,7 @@ impl Sources {
         for path in self.filename.iter().chain(&self.kubeconfig) {
             path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
         }
-        if self.ingress_http_port == self.ingress_https_port {
-            bail!(
-                "--ingress-http-port and --ingress-https-port are both {}; give each its own",
-                self.ingress_http_port
-            );
-        }
-        Ok(())
+        self.ingress.ports().map(drop)
     }
 
     pub(super) fn settings(&self) -> Settings {
@@ -101,7 +92,8 @@ impl Sources {
                 [] => standalone.addresses,
                 ranges => GatewayAddresses::Pool(ranges.to_vec()),
             },
-            ingress: IngressPorts { http: self.ingress_http_port, https: self.ingress_https_port },
+            // Checked before.
+            ingress: self.ingress.ports().unwrap_or_default(),
         }
     }
 
@@ -157,10 +149,6 @@ impl Sources {
         let name: String = text.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
         name.trim_matches(['-', '.']).to_owned()
     }
-}
-
-fn port() -> clap::builder::RangedI64ValueParser<u16> {
-    clap::value_parser!(u16).range(1..)
 }
 
 fn identity() -> String {
