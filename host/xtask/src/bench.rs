@@ -22,11 +22,12 @@ mod load;
 mod proxy;
 mod server;
 mod table;
-mod usage;
+pub(crate) mod usage;
 
 use load::Load;
 use proxy::Launch;
 use server::Server;
+pub(crate) use server::free_port;
 use table::{Row, Table};
 
 /// Options of `cargo xtask bench`.

@@ -136,6 +136,11 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
 }
 
+/// A command inside a cluster that runs, to be completed.
+pub(crate) fn enter(workspace: &Workspace, name: &str) -> Result<Command> {
+    Cluster::new(workspace, name)?.enter(&Programs::new(workspace)?, workspace)
+}
+
 /// Become this command: signals, the terminal and the exit code are then its own.
 fn replace(command: &mut Command) -> Result<()> {
     Err(command.exec()).with_context(|| format!("cannot start {command:?}"))

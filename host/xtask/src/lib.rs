@@ -8,6 +8,7 @@
 //! cargo xtask guests   the WebAssembly components alone
 //! cargo xtask cluster  a real Kubernetes on this machine: up, down, status, kubectl, exec, load-image
 //! cargo xtask image    the gateway as a container image, without Docker
+//! cargo xtask scale    thousands of routes in that cluster, and what the gateway makes of them
 //! cargo xtask conformance   the Gateway API's conformance suite, in that cluster or another
 //! ```
 //!
@@ -27,5 +28,6 @@ pub mod image;
 mod packages;
 pub mod process;
 pub mod run;
+pub mod scale;
 pub mod tidy;
 pub mod workspace;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use xtask::workspace::Workspace;
-use xtask::{bench, checks, cluster, conformance, guests, image, run, tidy};
+use xtask::{bench, checks, cluster, conformance, guests, image, run, scale, tidy};
 
 /// Developer commands of Penstock.
 #[derive(Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Cluster(cluster::Arguments),
     /// The gateway as a container image, without Docker
     Image(image::Arguments),
+    /// Thousands of routes on that Kubernetes, and what the gateway makes of them
+    Scale(scale::Arguments),
     /// The Gateway API's conformance suite
     Conformance(conformance::Arguments),
     /// The rules of the code base that no compiler checks
@@ -54,6 +56,7 @@ fn run_command(command: Command) -> Result<()> {
         Command::Bench(arguments) => bench::run(&workspace, &arguments),
         Command::Cluster(arguments) => cluster::run(&workspace, &arguments),
         Command::Image(arguments) => image::run(&workspace, &arguments),
+        Command::Scale(arguments) => scale::run(&workspace, &arguments),
         Command::Conformance(arguments) => conformance::run(&workspace, &arguments),
         Command::Tidy => {
             let problems = tidy::check(&workspace)?;

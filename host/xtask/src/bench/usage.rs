@@ -7,12 +7,12 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(10);
 
 /// User and system time so far. A process that is gone counts nothing.
-pub(super) fn cpu(root: u32) -> Duration {
+pub(crate) fn cpu(root: u32) -> Duration {
     tree(root).into_iter().filter_map(|pid| ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).sum()
 }
 
 /// Resident memory in KiB.
-pub(super) fn resident(root: u32) -> usize {
+pub(crate) fn resident(root: u32) -> usize {
     tree(root).into_iter().filter_map(|pid| rss(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)).sum()
 }
 
