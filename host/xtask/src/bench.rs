@@ -186,7 +186,7 @@ impl<'a> Bench<'a> {
     }
 
     fn measure_all(&self) -> Result<Table> {
-        let origin_port = server::free_port()?;
+        let origin_port = free_port()?;
         let origin = Server::start(&proxy::origin(&self.folder, origin_port)?, OTHER_CORE, &self.folder)?;
         let mut table = Table::default();
         // What was measured before a failure is worth showing: a run takes minutes.
@@ -246,7 +246,7 @@ impl<'a> Bench<'a> {
     }
 
     fn launch(&self, protocol: Protocol, scenario: Scenario, proxy: Proxy, origin: u16) -> Result<Option<Launch>> {
-        let port = server::free_port()?;
+        let port = free_port()?;
         let (folder, native) = (&self.folder, scenario == Scenario::Native);
         Ok(Some(match proxy {
             Proxy::Direct => return Ok(None),
