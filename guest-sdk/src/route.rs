@@ -1,11 +1,9 @@
 //! Plugins that choose among the backends of a rule.
 
-use std::ops::Deref;
-
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{Plan, Problems, Reply, Request, edit::Edits, imports::exchange_info};
+use crate::{Plan, Problems, Reply, Request, edit::Edits, header::Values, imports::exchange_info};
 
 pub use crate::bindings::imports::exchange_info::Candidate;
 
@@ -35,7 +33,7 @@ pub trait Route: Sized + 'static {
     }
 }
 
-/// A request that needs a backend. Reads as [`Request`]; edits of it are not applied.
+/// A request that needs a backend. It can be read as a [`Request`] can, and not edited: a policy in front of the choice does that.
 pub struct RouteRequest<'p> {
     rule: u64,
     request: Request<'p>,
@@ -63,13 +61,56 @@ impl<'p> RouteRequest<'p> {
     pub fn ready_endpoints(&self, index: u32) -> u32 {
         exchange_info::ready_endpoints(index)
     }
-}
 
-impl<'p> Deref for RouteRequest<'p> {
-    type Target = Request<'p>;
+    /// As [`Request::header`].
+    #[must_use]
+    pub fn header(&self, name: &str) -> Values<'_> {
+        self.request.header(name)
+    }
 
-    fn deref(&self) -> &Self::Target {
-        &self.request
+    /// As [`Request::read`].
+    ///
+    /// # Panics
+    /// When the plan declares fewer.
+    #[must_use]
+    pub fn read(&self, index: usize) -> Values<'_> {
+        self.request.read(index)
+    }
+
+    /// As [`Request::method`].
+    #[must_use]
+    pub fn method(&self) -> String {
+        self.request.method()
+    }
+
+    /// As [`Request::path`].
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.request.path()
+    }
+
+    /// As [`Request::query`].
+    #[must_use]
+    pub fn query(&self) -> Option<String> {
+        self.request.query()
+    }
+
+    /// As [`Request::authority`].
+    #[must_use]
+    pub fn authority(&self) -> String {
+        self.request.authority()
+    }
+
+    /// As [`Request::scheme`].
+    #[must_use]
+    pub fn scheme(&self) -> String {
+        self.request.scheme()
+    }
+
+    /// As [`Request::client_address`].
+    #[must_use]
+    pub fn client_address(&self) -> String {
+        self.request.client_address()
     }
 }
 

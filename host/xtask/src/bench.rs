@@ -25,7 +25,7 @@ mod table;
 pub(crate) mod usage;
 
 use load::Load;
-use proxy::Launch;
+use proxy::{Edits, Launch};
 use server::Server;
 pub(crate) use server::free_port;
 use table::{Row, Table};
@@ -56,6 +56,10 @@ pub struct Arguments {
     /// Connections of the load generator
     #[arg(long, default_value_t = 64)]
     connections: usize,
+
+    /// Peers as they come: without the headers about the client that the gateway adds to every request
+    #[arg(long)]
+    bare: bool,
 
     /// Measure this binary, and build none
     #[arg(long, value_name = "FILE")]
@@ -247,12 +251,13 @@ impl<'a> Bench<'a> {
 
     fn launch(&self, protocol: Protocol, scenario: Scenario, proxy: Proxy, origin: u16) -> Result<Option<Launch>> {
         let port = free_port()?;
-        let (folder, native) = (&self.folder, scenario == Scenario::Native);
+        let folder = &self.folder;
+        let edits = Edits { forwarded: !self.arguments.bare, native: scenario == Scenario::Native };
         Ok(Some(match proxy {
             Proxy::Direct => return Ok(None),
-            Proxy::Nginx => proxy::nginx(folder, port, origin, protocol, native)?,
-            Proxy::Haproxy => proxy::haproxy(folder, port, origin, protocol, native)?,
-            Proxy::Envoy => proxy::envoy(folder, port, origin, native)?,
+            Proxy::Nginx => proxy::nginx(folder, port, origin, protocol, edits)?,
+            Proxy::Haproxy => proxy::haproxy(folder, port, origin, protocol, edits)?,
+            Proxy::Envoy => proxy::envoy(folder, port, origin, edits)?,
             Proxy::Penstock => proxy::penstock(folder, port, origin, scenario, &self.gateway, &self.plugin)?,
         }))
     }

