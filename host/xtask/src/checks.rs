@@ -98,7 +98,8 @@ impl Step {
         let minutes = match self {
             Self::Fmt | Self::Tidy | Self::Deny => 3,
             Self::Guests | Self::Doctest | Self::Docs | Self::Examples => 15,
-            Self::Clippy | Self::Test | Self::Kubernetes => 30,
+            Self::Kubernetes => 30,
+            Self::Clippy | Self::Test => 45,
         };
         Duration::from_secs(minutes * 60)
     }
