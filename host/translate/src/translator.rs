@@ -125,9 +125,12 @@ impl Translator {
     fn refresh_policies(&mut self, ownership: Ownership<'_>) {
         let inputs = self.derived.inputs(ownership);
         let changed = Changed::between(self.stamps, inputs.stamps());
-        self.plugins.refresh(&inputs, &changed);
         self.policies.refresh(&inputs, &changed);
         self.derived.tls.refresh(&self.policies);
+        // Plugins call Services, so they read what the policies have just come to.
+        let inputs = self.derived.inputs(ownership);
+        let changed = Changed::between(self.stamps, inputs.stamps());
+        self.plugins.refresh(&inputs, &changed);
         let mut backends = Vec::new();
         let models = plugin::models(&self.derived.inputs(ownership), &mut self.backends, &mut backends);
         // In this order: what is still used is never let go in between.
