@@ -135,9 +135,10 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         // The cluster goes with the run; this only keeps the tests that follow from having more to look at.
         let classes = format!("--selector=penstock.dev/test={}", self.name);
-        for arguments in
-            [&["delete", "gatewayclass", &classes][..], &["delete", "namespace", &self.name, "--wait=false"]]
-        {
+        for arguments in [
+            &["delete", "gatewayclass,ingressclass", &classes][..],
+            &["delete", "namespace", &self.name, "--wait=false"],
+        ] {
             let _ = Command::new("kubectl").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }

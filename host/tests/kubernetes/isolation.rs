@@ -10,6 +10,8 @@ use penstock_testing::{
     origin::Origin,
 };
 
+use serde_json::Value;
+
 use crate::{
     cluster::{Namespace, class, condition, gateway, origin, route},
     hot_load::{BROKEN, module, plugin},
@@ -172,4 +174,56 @@ async fn broken_and_healthy_at_once() {
     restart(&process).await;
     let address = world.is_healthy().await;
     world.serves(address, "/bad-plugin", 200, "rest").await;
+}
+
+/// An Ingress of everything below a path to a Service.
+fn ingress(name: &str, path: &str, backend: &str) -> String {
+    format!(
+        "---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{ name: {name} }}
+spec:
+  ingressClassName: $NS
+  rules:
+  - http:
+      paths: [{{ path: {path}, pathType: Prefix, backend: {{ service: {{ name: {backend}, port: {{ number: 80 }} }} }} }}]
+"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_ingress_beside_healthy_ones() {
+    let world = World::new("ingress");
+    let class = format!(
+        "---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {{ name: $NS, labels: {{ penstock.dev/test: $NS }} }}
+spec: {{ controller: {} }}
+",
+        world.install.controller
+    );
+    let healthy = ingress("good", "/good", "good") + &ingress("rest", "/", "rest");
+    world.namespace.apply(&(class + &ingress("bad", "/bad", "missing") + &healthy));
+    let process = world.install.start().await;
+    for restarts in [true, false] {
+        for name in ["good", "rest"] {
+            let address = |it: &Value| it["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().map(str::to_owned);
+            let it = world.namespace.until(&format!("ingress/{name}"), |it| address(it).is_some()).await;
+            let address: SocketAddr = format!("{}:80", address(&it).unwrap()).parse().unwrap();
+            world.serves(address, "/good", 200, "good").await;
+            world.serves(address, "/", 200, "rest").await;
+            world.serves(address, "/bad", 500, "").await;
+        }
+        if restarts {
+            restart(&process).await;
+        }
+    }
+    world.namespace.backend("missing", world.good.address());
+    let it = world.namespace.get("ingress/bad");
+    let address = format!("{}:80", it["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().unwrap());
+    world.serves(address.parse().unwrap(), "/bad", 200, "good").await;
+    let rest: Vec<_> = world.rest.requests().into_iter().map(|request| request.path).collect();
+    assert!(rest.iter().all(|path| path == "/"), "{rest:?}");
 }

@@ -3,7 +3,7 @@
 use penstock_core::ResourceRef;
 
 use crate::{
-    Status, Statuses,
+    GatewayAddresses, Settings, Status, Statuses,
     ownership::Ownership,
     problem::{Conditions, Problem},
     resources::GatewayClass,
@@ -46,17 +46,20 @@ const SUPPORTED_FEATURES: &[&str] = &[
     "ReferenceGrant",
 ];
 
+/// Of these, what holds only where Gateways get addresses out of a pool: elsewhere the machine or the cluster decides on them.
+const WITH_A_POOL: &[&str] = &["GatewayStaticAddresses"];
+
 /// Statuses of the classes that are ours.
 pub(crate) fn translate(ownership: Ownership<'_>, statuses: &mut Statuses) {
     for (key, class) in ownership.resources.gateway_classes.iter() {
         if ownership.owns_class(class) {
-            let status = std::sync::Arc::new(Status::GatewayClass(status(key, class)));
+            let status = std::sync::Arc::new(Status::GatewayClass(status(key, class, ownership.settings)));
             statuses.insert(key.clone(), status);
         }
     }
 }
 
-fn status(key: &ResourceRef, class: &GatewayClass) -> GatewayClassStatus {
+fn status(key: &ResourceRef, class: &GatewayClass, settings: &Settings) -> GatewayClassStatus {
     let mut conditions = Conditions::new(class.metadata.generation.unwrap_or(0));
     let refused = class.spec.parameters_ref.as_ref().map(|parameters| {
         let message = format!(
@@ -67,7 +70,9 @@ fn status(key: &ResourceRef, class: &GatewayClass) -> GatewayClassStatus {
     });
     conditions.holds_unless("Accepted", refused.as_ref(), format!("Gateways of class `{}` are served", key.name));
     conditions.yes("SupportedVersion", "SupportedVersion", "Gateway API v1.7");
-    let supported_features = SUPPORTED_FEATURES.iter().map(|name| SupportedFeature { name }).collect();
+    let has_pool = matches!(settings.addresses, GatewayAddresses::Pool(_));
+    let holds = |name: &&&str| has_pool || !WITH_A_POOL.contains(name);
+    let supported_features = SUPPORTED_FEATURES.iter().filter(holds).map(|name| SupportedFeature { name }).collect();
     GatewayClassStatus { conditions: conditions.finish(), supported_features }
 }
 
