@@ -158,3 +158,16 @@ fn patches() {
     check(Value::Null, json!({"a": 1}), json!({"a": 1}));
     check(json!({"a": 1}), json!({"a": 1}), json!({}));
 }
+
+/// Nothing in the status of an Ingress tells whose it is, so it is left alone unless it is ours.
+#[test]
+fn the_addresses_of_an_ingress_are_replaced_or_left_alone() {
+    let theirs = json!({"loadBalancer": {"ingress": [{"hostname": "lb.example.com", "ports": [{"port": 80, "protocol": "TCP"}]}]}});
+    assert_eq!(merged(Kind::Ingress, &theirs, None, &[]), None);
+    let wanted = json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}});
+    assert_eq!(merged(Kind::Ingress, &theirs, Some(&wanted), &[]), Some(wanted.clone()));
+    assert_eq!(merged(Kind::Ingress, &wanted, Some(&wanted), &[]), None);
+    let nothing = json!({"loadBalancer": {}});
+    assert_eq!(merged(Kind::Ingress, &wanted, Some(&nothing), &[]), Some(nothing.clone()));
+    assert_eq!(merged(Kind::Ingress, &nothing, Some(&nothing), &[]), None);
+}
