@@ -6,7 +6,7 @@ use penstock_controller::{Cluster, Outputs, Reserve};
 use penstock_core::{ResourceRef, Snapshot, plugin::PluginSpec};
 use penstock_plugin_host::{Desired, PluginHost};
 use penstock_proxy::Proxy;
-use penstock_translate::Statuses;
+use penstock_translate::{Statuses, Upkeep};
 
 /// The proxy and the plugin host of this process.
 pub(crate) struct GatewayOutputs {
@@ -44,6 +44,12 @@ impl Outputs for GatewayOutputs {
 
     fn ask(&mut self, objects: &Arc<BTreeSet<ResourceRef>>) -> bool {
         self.cluster.as_ref().is_none_or(|cluster| cluster.ask(objects))
+    }
+
+    fn keep_up(&mut self, upkeep: &Arc<Upkeep>) {
+        if let Some(cluster) = &self.cluster {
+            cluster.keep_up(upkeep);
+        }
     }
 
     fn say(&mut self, statuses: &Statuses, reserve: &Reserve) {

@@ -10,17 +10,19 @@ use std::{
 
 use kube::Client;
 use penstock_core::ResourceRef;
-use penstock_translate::Statuses;
+use penstock_translate::{Statuses, Upkeep};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     controller::Reserve,
     event::SourceId,
+    events::Reporter,
     inbox::Inbox,
     lease::Candidate,
     metrics::ClusterMetrics,
     sources::cluster::{self, ClusterAccess, ConnectFailed, Context, LiveObjects, References, Source, Wanted},
     status::Clock,
+    upkeep::Keeper,
     writer::{Desired, Sources, Writer},
 };
 
@@ -44,6 +46,7 @@ pub struct ClusterSettings {
 pub struct Cluster {
     wanted: Wanted,
     desired: watch::Sender<Option<Desired>>,
+    upkeep: watch::Sender<Arc<Upkeep>>,
     end: watch::Sender<bool>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -61,6 +64,7 @@ impl Cluster {
     pub fn start(settings: ClusterSettings, inbox: Inbox, metrics: ClusterMetrics) -> Result<Self, ConnectFailed> {
         let (wanted, references) = References::new();
         let (desired, desired_receiver) = watch::channel(None);
+        let (upkeep, upkeep_receiver) = watch::channel(Arc::default());
         let (end, ending) = watch::channel(false);
         let (report, connected) = sync_channel(1);
         let thread = thread::Builder::new().name("cluster".into()).spawn(move || {
@@ -74,13 +78,14 @@ impl Cluster {
                     Err(error) => return drop(report.send(Err(error))),
                 };
                 let _ = report.send(Ok(()));
-                follow(client, settings, inbox, metrics, references, desired_receiver, ending).await;
+                let outgoing = Outgoing { desired: desired_receiver, upkeep: upkeep_receiver };
+                follow(client, settings, inbox, metrics, references, outgoing, ending).await;
             });
         });
         let thread = thread.map_err(ConnectFailed::Thread)?;
         // A thread that ended without a word has panicked, which the log says.
         connected.recv().unwrap_or(Ok(()))?;
-        Ok(Self { wanted, desired, end, thread: Mutex::new(Some(thread)) })
+        Ok(Self { wanted, desired, upkeep, end, thread: Mutex::new(Some(thread)) })
     }
 
     /// Ask for these objects and no others. Whether all of them have been read, or are known not to be there.
@@ -94,6 +99,15 @@ impl Cluster {
         self.desired.send_replace(Some(desired));
     }
 
+    /// What is to be done for Gateways: complete, in place of what was given before.
+    pub fn keep_up(&self, upkeep: &Arc<Upkeep>) {
+        self.upkeep.send_if_modified(|before| {
+            let changed = !Arc::ptr_eq(before, upkeep);
+            before.clone_from(upkeep);
+            changed
+        });
+    }
+
     /// Write and follow no more, and give the Lease back, so that another instance writes at once. Blocks for as long as the API server takes.
     pub fn end(&self) {
         self.end.send_replace(true);
@@ -105,13 +119,19 @@ impl Cluster {
     }
 }
 
+/// What the controller says, on its way to the cluster.
+struct Outgoing {
+    desired: watch::Receiver<Option<Desired>>,
+    upkeep: watch::Receiver<Arc<Upkeep>>,
+}
+
 async fn follow(
     client: Client,
     settings: ClusterSettings,
     inbox: Inbox,
     metrics: ClusterMetrics,
     references: References,
-    desired: watch::Receiver<Option<Desired>>,
+    outgoing: Outgoing,
     ending: watch::Receiver<bool>,
 ) {
     let (touched, touches) = mpsc::unbounded_channel();
@@ -122,16 +142,31 @@ async fn follow(
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let writer = Writer {
         client: client.clone(),
-        live,
-        controller: settings.controller_name,
+        live: Arc::clone(&live),
+        controller: Arc::clone(&settings.controller_name),
         clock: settings.clock,
         metrics: metrics.clone(),
     };
-    let candidate = Candidate::new(client, (namespace, name), settings.identity, settings.clock, leading, metrics);
+    let reporter = Reporter {
+        client: client.clone(),
+        live,
+        controller: settings.controller_name,
+        identity: settings.identity.clone(),
+        clock: settings.clock,
+        metrics: metrics.clone(),
+    };
+    let candidate =
+        Candidate::new(client.clone(), (namespace, name), settings.identity, settings.clock, leading, metrics.clone());
+    let keeper = Keeper { client, metrics };
+    let keeper = tokio::spawn(keeper.run(outgoing.upkeep, leads.clone()));
+    let desired = outgoing.desired;
+    let reporter = tokio::spawn(reporter.run(desired.clone(), leads.clone()));
     let source = tokio::spawn(Source::run(context, references));
     let writer = tokio::spawn(writer.run(Sources { desired, touched: touches, leading: leads }));
     // Ends when it is time to end, after the lease was given back.
     candidate.run(ending).await;
     source.abort();
     writer.abort();
+    keeper.abort();
+    reporter.abort();
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use penstock_core::{ResourceRef, Snapshot, fact::SocketState, plugin::PluginSpec};
-use penstock_translate::{Needs, Resources, Settings, Statuses, Translation, Translator};
+use penstock_translate::{Needs, Resources, Settings, Statuses, Translation, Translator, Upkeep};
 
 use crate::{
     event::SourceId,
@@ -32,6 +32,9 @@ pub trait Outputs {
     fn ask(&mut self, _: &Arc<BTreeSet<ResourceRef>>) -> bool {
         true // a source that reports everything by itself
     }
+
+    /// This is to be done in the cluster for Gateways.
+    fn keep_up(&mut self, _: &Arc<Upkeep>) {}
 
     /// This should be said about resources.
     fn say(&mut self, _: &Statuses, _: &Reserve) {}
@@ -157,6 +160,7 @@ impl<O: Outputs> Controller<O> {
         self.publish(&translation);
         let problems = self.problems.values().flatten().cloned().collect();
         let unready = readiness::unready(&translation.needs, &self.resources.facts);
+        self.outputs.keep_up(&translation.upkeep);
         // After a restart everything says what it said before, so nothing is said until the sockets are bound again.
         self.settled |= !matches!(unready, Some(readiness::Unready::Sockets(_)));
         let undecided = self.undecided(&translation.needs);

@@ -17,6 +17,7 @@
 mod cluster;
 mod controller;
 mod event;
+mod events;
 mod health;
 mod inbox;
 mod lease;
@@ -24,6 +25,7 @@ mod metrics;
 mod readiness;
 pub mod sources;
 mod status;
+mod upkeep;
 mod writer;
 
 pub use cluster::{Cluster, ClusterSettings};

@@ -48,6 +48,8 @@ pub struct ClusterMetrics {
     watch_errors: Family<KindNameLabels, Counter>,
     unreadable: Family<KindNameLabels, Counter>,
     leader: Gauge,
+    upkeep: Family<UpkeepLabels, Counter>,
+    events: Family<ReasonLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +67,33 @@ struct FailureLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindNameLabels {
     kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpkeepLabels {
+    kind: String,
+    action: UpkeepAction,
+    result: UpkeepResult,
+}
+
+/// What was done with an object that belongs to a Gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values are lower case")]
+pub(crate) enum UpkeepAction {
+    apply,
+    delete,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "label values are lower case")]
+enum UpkeepResult {
+    ok,
+    failed,
 }
 
 /// Why a status was written.
@@ -95,6 +124,8 @@ impl ClusterMetrics {
             watch_errors: Family::default(),
             unreadable: Family::default(),
             leader: Gauge::default(),
+            upkeep: Family::default(),
+            events: Family::default(),
         };
         registry.register("penstock_status_writes", "Statuses written, by why", metrics.writes.clone());
         let help = "Statuses that could not be written; conflicts are harmless";
@@ -103,6 +134,10 @@ impl ClusterMetrics {
         registry.register("penstock_watch_errors", help, metrics.watch_errors.clone());
         let help = "Objects that could not be read; an earlier version of them stays in effect";
         registry.register("penstock_unreadable_objects", help, metrics.unreadable.clone());
+        let help = "Services and EndpointSlices of Gateways that were created or changed (apply) or deleted";
+        registry.register("penstock_gateway_service_writes", help, metrics.upkeep.clone());
+        let help = "Events written about WasmPlugins, by their reason";
+        registry.register("penstock_events", help, metrics.events.clone());
         registry.register("penstock_leader", "Whether this instance writes statuses", metrics.leader.clone());
         metrics
     }
@@ -114,6 +149,15 @@ impl ClusterMetrics {
     pub(crate) fn write_failed(&self, kind: Kind, conflict: bool) {
         let conflict = if conflict { Conflict::yes } else { Conflict::no };
         self.failures.get_or_create(&FailureLabels { kind: kind.to_string(), conflict }).inc();
+    }
+
+    pub(crate) fn told(&self, reason: &'static str) {
+        self.events.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    pub(crate) fn kept_up(&self, kind: Kind, action: UpkeepAction, ok: bool) {
+        let result = if ok { UpkeepResult::ok } else { UpkeepResult::failed };
+        self.upkeep.get_or_create(&UpkeepLabels { kind: kind.to_string(), action, result }).inc();
     }
 
     pub(crate) fn watch_failed(&self, kind: Kind) {

@@ -16,6 +16,9 @@ use crate::{
 pub struct Socket {
     /// Unspecified addresses (`0.0.0.0`, `[::]`) accept on all.
     pub address: SocketAddr,
+    /// The port that clients see, if something in front of the socket has another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed: Option<u16>,
     /// What is spoken on it; all its listeners agree.
     pub protocol: SocketProtocol,
     /// Most specific hostname first; the first that covers the host takes the request.
@@ -26,7 +29,7 @@ impl Socket {
     /// A socket with its listeners put in order. Where two declare the same hostname, the first one given takes the requests.
     pub fn new(address: SocketAddr, protocol: SocketProtocol, mut listeners: Vec<Arc<Listener>>) -> Self {
         sort_listeners(&mut listeners);
-        Self { address, protocol, listeners }
+        Self { address, exposed: None, protocol, listeners }
     }
 
     /// The listener that takes a request for `host` (lower case, without port; empty if the request has none), on a connection whose

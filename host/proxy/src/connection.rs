@@ -75,7 +75,7 @@ impl Connection {
         let peer_header = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
         Self {
             peer_header: peer_header.expect("an address is printable"),
-            port_header: HeaderValue::from(socket.address.port()),
+            port_header: HeaderValue::from(socket.port()),
             stage: Cell::new(Stage::Open),
             is_h2: Cell::new(false),
             in_flight: Cell::new(0),

@@ -115,7 +115,7 @@ pub(crate) fn forward(connection: &Connection, head: &mut request::Parts) {
             peer: connection.peer,
             scheme: connection.scheme(),
             authority: authority.as_ref().and_then(|host| host.to_str().ok()),
-            port: connection.socket.address.port(),
+            port: connection.socket.port(),
         };
         return proxies.write(&hop, headers);
     }

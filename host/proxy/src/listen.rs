@@ -9,16 +9,24 @@ use std::{
 use penstock_core::listener::{Socket, SocketProtocol};
 use socket2::{Domain, Protocol, Type};
 
-/// Identity of a socket. Another protocol on the same address is another socket, opened beside the old one.
+/// Identity of a socket. Another protocol, or another port for clients, on the same address is another socket, opened beside the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SocketKey {
     pub(crate) address: SocketAddr,
     pub(crate) protocol: SocketProtocol,
+    exposed: Option<u16>,
+}
+
+impl SocketKey {
+    /// The port that clients see.
+    pub(crate) fn port(self) -> u16 {
+        self.exposed.unwrap_or(self.address.port())
+    }
 }
 
 impl From<&Socket> for SocketKey {
     fn from(socket: &Socket) -> Self {
-        Self { address: socket.address, protocol: socket.protocol }
+        Self { address: socket.address, protocol: socket.protocol, exposed: socket.exposed }
     }
 }
 

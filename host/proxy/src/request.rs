@@ -191,12 +191,8 @@ fn redirected(
     matched: RuleMatched<'_>,
 ) -> Response<Bytes> {
     let host = target::host(head).unwrap_or_default();
-    let hop = Hop {
-        peer: connection.peer,
-        scheme: connection.scheme(),
-        authority: None,
-        port: connection.socket.address.port(),
-    };
+    let hop =
+        Hop { peer: connection.peer, scheme: connection.scheme(), authority: None, port: connection.socket.port() };
     let request = RedirectedRequest {
         scheme: connection.worker.settings.forwarding.trusted_proxies.scheme(&hop, &head.headers),
         host: &host,

@@ -31,6 +31,7 @@ use crate::{
     problem::Problem,
     resources::{Gateway, ListenerSet, gateway::Listener},
     status::SupportedKind,
+    upkeep,
 };
 
 /// A Gateway or ListenerSet as routes see it.
@@ -137,7 +138,7 @@ impl GatewayState<'_> {
 
     /// Where a listener accepts.
     pub(crate) fn sockets(&self, listener: &ListenerState) -> impl Iterator<Item = SocketAddr> {
-        let port = listener.port;
+        let port = self.addresses.instance_port(listener.port);
         self.addresses.ips.iter().map(move |ip| SocketAddr::new(*ip, port))
     }
 
@@ -170,6 +171,7 @@ pub(crate) fn evaluate<'a>(
         .collect();
     let sets = listener_set::evaluate(ownership, certificates, &states);
     states.extend(sets);
+    assign_ports(ownership, &mut states);
     let settings = ownership.settings;
     let mut place = ingress.map(|demand| {
         let addresses = Addresses::of(demand.wish(), &settings.addresses, &assignments);
@@ -195,6 +197,16 @@ fn assign(
     Assignments::make(&ownership.settings.addresses, by_age.into_iter().map(|(_, wish)| wish))
 }
 
+/// Where each Gateway has a Service, each has ports of its own behind it.
+fn assign_ports(ownership: Ownership<'_>, states: &mut [GatewayState<'_>]) {
+    if ownership.settings.services.is_none() {
+        return;
+    }
+    let mut by_age: Vec<usize> = (0..states.len()).filter(|at| states[*at].set.is_none()).collect();
+    by_age.sort_by(|a, b| states[*a].by_seniority(&states[*b]));
+    upkeep::assign(states, &by_age, ownership.resources);
+}
+
 fn one<'a>(
     ownership: Ownership<'a>,
     certificates: &mut CertificateCache,
@@ -214,7 +226,12 @@ fn one<'a>(
         set: None,
         model: GatewayModel { id: id.clone(), gateway: id.clone(), listeners: models },
         listeners,
-        addresses: Addresses::of(Wish::of(id, gateway), &ownership.settings.addresses, assignments),
+        addresses: match &ownership.settings.services {
+            None => Addresses::of(Wish::of(id, gateway), &ownership.settings.addresses, assignments),
+            Some(_) => {
+                Addresses::of(Wish::of(id, gateway), &ownership.settings.addresses, assignments).behind_service()
+            }
+        },
         refused: refusal(ownership, gateway, class),
         notes,
     }

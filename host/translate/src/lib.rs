@@ -33,13 +33,18 @@ pub mod status;
 mod table;
 mod translation;
 mod translator;
+mod upkeep;
 mod view;
 mod world;
 
 pub use selector::{InvalidSelector, LabelSelector};
-pub use settings::{AddressRange, GatewayAddresses, IngressPorts, InvalidAddressRange, Settings};
+pub use settings::{
+    AddressRange, GatewayAddresses, GatewayServices, IngressPorts, InvalidAddressRange, InvalidServiceName,
+    InvalidServiceType, ServiceType, Settings,
+};
 pub use status::{Condition, ConditionStatus, Status, Statuses};
 pub use table::{Stamp, Table};
 pub use translation::{Needs, Translation};
 pub use translator::{Translator, translate};
+pub use upkeep::{Action, Upkeep};
 pub use world::{Change, Facts, Resources, ServiceSlices};

@@ -1,6 +1,7 @@
 //! What the installation decides, as opposed to its resources.
 
 mod addresses;
+mod services;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -8,6 +9,7 @@ use std::{
 };
 
 pub use addresses::{AddressRange, GatewayAddresses, InvalidAddressRange};
+pub use services::{GatewayServices, InvalidServiceName, InvalidServiceType, ServiceType};
 
 use crate::selector::LabelSelector;
 
@@ -25,6 +27,8 @@ pub struct Settings {
     pub addresses: GatewayAddresses,
     /// Where Ingresses are served, on these addresses too.
     pub ingress: IngressPorts,
+    /// A Service for each Gateway; none unless it is asked for.
+    pub services: Option<GatewayServices>,
 }
 
 /// The ports of Ingress, which unlike a Gateway has none of its own.
@@ -54,6 +58,7 @@ impl Settings {
             implied_class: Some("penstock".into()),
             addresses: GatewayAddresses::Shared(vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
             ingress: IngressPorts::default(),
+            services: None,
         }
     }
 }

@@ -98,6 +98,7 @@ impl SnapshotCache {
                 for address in state.sockets(listener) {
                     let seats = sockets.entry(address).or_insert_with(|| Seats::new(protocol));
                     seats.serves |= listener.serves();
+                    seats.exposed = (address.port() != listener.port).then_some(listener.port);
                     seats.listeners.push(value.clone());
                 }
                 self.listeners.insert(id, value);
@@ -145,9 +146,14 @@ impl SnapshotCache {
     }
 
     fn socket(&self, address: SocketAddr, seats: Seats) -> Arc<Socket> {
-        let socket = Socket::new(address, seats.protocol, seats.listeners);
+        let exposed = seats.exposed;
+        let socket = Socket { exposed, ..Socket::new(address, seats.protocol, seats.listeners) };
         match self.snapshot.socket(address) {
-            Some(before) if before.protocol == socket.protocol && same(&before.listeners, &socket.listeners) => {
+            Some(before)
+                if before.protocol == socket.protocol
+                    && before.exposed == exposed
+                    && same(&before.listeners, &socket.listeners) =>
+            {
                 before.clone()
             }
             _ => Arc::new(socket),
@@ -158,13 +164,15 @@ impl SnapshotCache {
 /// A socket in the making.
 struct Seats {
     protocol: SocketProtocol,
+    /// The port that clients see, if it is another one.
+    exposed: Option<u16>,
     serves: bool,
     listeners: Vec<Arc<Listener>>,
 }
 
 impl Seats {
     fn new(protocol: SocketProtocol) -> Self {
-        Self { protocol, serves: false, listeners: Vec::new() }
+        Self { protocol, exposed: None, serves: false, listeners: Vec::new() }
     }
 }
 

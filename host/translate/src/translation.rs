@@ -8,7 +8,7 @@ use penstock_core::{
     plugin::PluginSpec,
 };
 
-use crate::status::Statuses;
+use crate::{status::Statuses, upkeep::Upkeep};
 
 /// Everything that follows from one state of the world. All parts come from one evaluation, so they cannot disagree.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Translation {
     /// Gateways and ListenerSets of classes that name our controller, but lie outside of our label selector: another installation looks
     /// after them and after what is said about them.
     pub others: Arc<BTreeSet<ResourceRef>>,
+    /// What is to be done in the cluster for Gateways. The same allocation as before if it is the same.
+    pub upkeep: Arc<Upkeep>,
     /// What others must provide.
     pub needs: Needs,
 }

@@ -23,6 +23,7 @@ use crate::{
     plugin::{self, AttachedPlugins, PluginCache, PluginModel, RouteShare, RouteUse},
     route::{RouteCache, StatusChange},
     sockets::{Attached, SnapshotCache},
+    upkeep::{self, Upkeep},
     view::{Changed, Inputs, Stamps},
 };
 
@@ -50,6 +51,7 @@ pub struct Translator {
     /// Those in `statuses` that are no routes.
     not_routes: Vec<ResourceRef>,
     others: Arc<BTreeSet<ResourceRef>>,
+    upkeep: Arc<Upkeep>,
     /// Secrets and ConfigMaps that are referred to.
     objects: Arc<BTreeSet<ResourceRef>>,
 }
@@ -108,7 +110,12 @@ impl Translator {
         if *self.others != others {
             self.others = Arc::new(others);
         }
-        Translation { snapshot, endpoints, statuses: self.statuses.clone(), others: self.others.clone(), needs }
+        let upkeep = upkeep::upkeep(ownership, &gateways);
+        if *self.upkeep != upkeep {
+            self.upkeep = Arc::new(upkeep);
+        }
+        let (statuses, others, upkeep) = (self.statuses.clone(), self.others.clone(), self.upkeep.clone());
+        Translation { snapshot, endpoints, statuses, others, upkeep, needs }
     }
 
     /// What routes and Ingresses see of where they are served.
@@ -192,7 +199,7 @@ impl Translator {
             let sets = || gateways.iter().filter(|set| set.is_attached_to(&state.id)).count();
             let status = match state.set {
                 Some(_) => Status::ListenerSet(gateway::listener_set_status(state, &resources.facts, counts)),
-                None => Status::Gateway(gateway::status(state, &resources.facts, counts, sets())),
+                None => Status::Gateway(gateway::status(ownership, state, counts, sets())),
             };
             statuses.insert(state.id.clone(), Arc::new(status));
         }

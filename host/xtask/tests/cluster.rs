@@ -4,72 +4,15 @@
 
 #![cfg(target_os = "linux")]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
+use common::{Cluster, text};
 use xtask::cluster::archive;
-
-/// A cluster of this test's own, beside whatever else runs.
-struct Cluster {
-    name: String,
-}
-
-impl Cluster {
-    fn up(name: &str) -> Self {
-        let cluster = Self { name: format!("{name}-{}", std::process::id()) };
-        cluster.xtask(&["up"]);
-        cluster
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(["cluster", "--name", &self.name]).args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    /// Run, and answer what it printed.
-    fn xtask(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}\n{}{}", text(&output.stdout), text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    fn kubectl(&self, arguments: &[&str]) -> String {
-        self.xtask(&[&["kubectl"], arguments].concat())
-    }
-
-    fn apply(&self, manifest: &str) {
-        let file = std::env::temp_dir().join(format!("{}.yaml", self.name));
-        fs::write(&file, manifest).unwrap();
-        self.kubectl(&["apply", "--filename", file.to_str().unwrap()]);
-        fs::remove_file(file).unwrap();
-    }
-
-    /// The first process of its namespaces, as this namespace knows it.
-    fn pid(&self) -> String {
-        let status = self.xtask_status();
-        let words: Vec<_> = status.split([' ', ',', '\n']).collect();
-        let position = words.iter().position(|word| *word == "process").unwrap();
-        words[position + 1].to_owned()
-    }
-
-    fn xtask_status(&self) -> String {
-        self.xtask(&["status"])
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let ended = self.command(&["down"]).status();
-        assert!(std::thread::panicking() || ended.is_ok_and(|status| status.success()));
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 /// Processes by id whose namespace of that kind is the given one.
 fn members(kind: &str, namespace: &Path) -> BTreeSet<String> {

@@ -11,7 +11,8 @@ use penstock_controller::{
         files::{FileSource, RunningFiles},
     },
 };
-use penstock_translate::{AddressRange, GatewayAddresses, LabelSelector, Settings};
+use penstock_core::{Kind, ResourceRef};
+use penstock_translate::{AddressRange, GatewayAddresses, GatewayServices, LabelSelector, ServiceType, Settings};
 use prometheus_client::registry::Registry;
 
 use crate::commands::Ingress;
@@ -58,6 +59,15 @@ pub(super) struct Sources {
     #[command(flatten)]
     ingress: Ingress,
 
+    /// Each Gateway gets a Service of its own, in its namespace and with its ports: ClusterIP, NodePort or LoadBalancer
+    #[arg(long, value_name = "TYPE", conflicts_with_all = ["filename", "address_pool"], help_heading = "Kubernetes")]
+    gateway_service: Option<ServiceType>,
+
+    /// The Service before the instances of this installation, for --gateway-service: its endpoints become those of all Gateways; `penstock`
+    /// in the namespace of the Lease unless said otherwise
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "gateway_service", value_parser = GatewayServices::instances, help_heading = "Kubernetes")]
+    instances_service: Option<ResourceRef>,
+
     /// Namespace of the Lease by which instances agree who writes statuses; that of the credentials unless said otherwise
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", help_heading = "Kubernetes")]
     lease_namespace: Option<String>,
@@ -88,6 +98,7 @@ impl Sources {
             controller_name: self.controller_name.as_str().into(),
             class_selector: self.class_selector.clone(),
             implied_class: if self.access().is_none() { standalone.implied_class } else { None },
+            services: self.services(),
             addresses: match self.address_pool.as_slice() {
                 [] => standalone.addresses,
                 ranges => GatewayAddresses::Pool(ranges.to_vec()),
@@ -95,6 +106,13 @@ impl Sources {
             // Checked before.
             ingress: self.ingress.ports().unwrap_or_default(),
         }
+    }
+
+    fn services(&self) -> Option<GatewayServices> {
+        let namespace = self.lease_namespace.as_deref().unwrap_or("penstock-system");
+        let instances = || ResourceRef::new(Kind::Service, namespace, "penstock");
+        let type_ = self.gateway_service?;
+        Some(GatewayServices { type_, instances: self.instances_service.clone().unwrap_or_else(instances) })
     }
 
     /// The source to wait for.
@@ -184,6 +202,31 @@ mod tests {
         assert_eq!(cluster.access(), Some(ClusterAccess::Kubeconfig("a".into(), Some("b".to_owned()))));
         assert_eq!(cluster.settings().implied_class, None);
         assert_eq!(sources(&["--in-cluster"]).unwrap().access(), Some(ClusterAccess::Pod));
+    }
+
+    #[test]
+    fn services_of_gateways() {
+        let services = |arguments: &[&str]| {
+            let arguments = [&["--in-cluster", "--lease-namespace=gateways"], arguments].concat();
+            sources(&arguments).map(|sources| sources.settings().services)
+        };
+        assert_eq!(services(&[]).unwrap(), None);
+        let found = services(&["--gateway-service=NodePort"]).unwrap().unwrap();
+        assert_eq!(
+            (found.type_, found.instances.to_string()),
+            (ServiceType::NodePort, "Service/gateways/penstock".to_owned())
+        );
+        let found = services(&["--gateway-service=ClusterIP", "--instances-service=a/b"]).unwrap().unwrap();
+        assert_eq!(found.instances.to_string(), "Service/a/b");
+        for wrong in [
+            &["--gateway-service=nodeport"][..],
+            &["--instances-service=a/b"],
+            &["--gateway-service=ClusterIP", "--instances-service=b"],
+            &["--gateway-service=ClusterIP", "--address-pool=10.0.0.0/24"],
+        ] {
+            assert!(services(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(sources(&["-f", "a", "--gateway-service=ClusterIP"]).is_err());
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::{
 pub(crate) struct Addresses {
     /// In order, without duplicates.
     pub(crate) ips: Vec<IpAddr>,
+    /// Ports of the instances for those of the Gateway; where there is none, they are the same.
+    pub(crate) ports: BTreeMap<u16, u16>,
     /// Whether the Gateway asked for these very addresses.
     pub(crate) explicit: bool,
     /// An address is of a type that cannot be served.
@@ -103,6 +105,22 @@ fn hash(id: &ResourceRef) -> u64 {
 }
 
 impl Addresses {
+    /// The port of the instances for one of the Gateway.
+    pub(crate) fn instance_port(&self, port: u16) -> u16 {
+        self.ports.get(&port).copied().unwrap_or(port)
+    }
+
+    /// A Service has addresses of its own, and asks for none.
+    pub(crate) fn behind_service(mut self) -> Self {
+        if self.explicit {
+            let message = "spec.addresses: no address can be asked for where each Gateway has a Service; remove the field, and ask by an annotation \
+                           in spec.infrastructure that the load balancer understands";
+            self.explicit = false;
+            self.unusable = Some(Problem::new("AddressNotUsable", message));
+        }
+        self
+    }
+
     pub(crate) fn of(wish: Wish<'_>, settings: &GatewayAddresses, assignments: &Assignments) -> Self {
         let mut addresses = Self::default();
         let (mut unsupported, mut unusable) = (Vec::new(), Vec::new());

@@ -1,6 +1,6 @@
 //! The status of a Gateway: its evaluation, the facts about its sockets, the routes that attached.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use penstock_core::{ResourceRef, fact::SocketState};
 
@@ -8,21 +8,44 @@ use super::{GatewayState, ListenerState};
 use crate::{
     Condition, ConditionStatus, Facts,
     nearest::list,
+    ownership::Ownership,
     problem::{Conditions, Problem},
     status::{GatewayStatus, GatewayStatusAddress, ListenerSetStatus, ListenerStatus},
+    upkeep,
 };
 
 /// The status of a Gateway, with the number of accepted routes by listener and the number of accepted ListenerSets.
-pub(crate) fn status(gateway: &GatewayState<'_>, facts: &Facts, attached: &[i32], sets: usize) -> GatewayStatus {
+pub(crate) fn status(
+    ownership: Ownership<'_>,
+    gateway: &GatewayState<'_>,
+    attached: &[i32],
+    sets: usize,
+) -> GatewayStatus {
+    let facts = &ownership.resources.facts;
     let places = places(gateway, facts);
-    let addresses = gateway.addresses.ips.iter();
-    let addresses = addresses.map(|ip| GatewayStatusAddress { type_: "IPAddress", value: ip.to_string() });
+    let addresses = reached(ownership, gateway);
     GatewayStatus {
-        addresses: if gateway.stands() { addresses.collect() } else { Vec::new() },
-        conditions: gateway_conditions(gateway, &places, facts),
+        conditions: gateway_conditions(gateway, &places, facts, &addresses),
+        addresses: if gateway.stands() { addresses.unwrap_or_default() } else { Vec::new() },
         listeners: listeners(gateway, &places, attached),
         attached_listener_sets: i32::try_from(sets).unwrap_or(i32::MAX),
     }
+}
+
+/// Where clients reach the Gateway: at the addresses that it listens on, or at those of its Service.
+fn reached(ownership: Ownership<'_>, gateway: &GatewayState<'_>) -> Result<Vec<GatewayStatusAddress>, Problem> {
+    let Some(services) = &ownership.settings.services else {
+        let address = |ip: &IpAddr| GatewayStatusAddress { type_: "IPAddress", value: ip.to_string() };
+        return Ok(gateway.addresses.ips.iter().map(address).collect());
+    };
+    let id = upkeep::service_of(&gateway.id, gateway.gateway);
+    let service = ownership.resources.services.get(&id);
+    let found = service.map(|service| upkeep::addresses(service, services)).unwrap_or_default();
+    if found.is_empty() {
+        let what = if service.is_some() { "has no address yet" } else { "is about to be created" };
+        return Err(Problem::new("AddressNotAssigned", format!("Service `{}` {what}", id.name)));
+    }
+    Ok(found.into_iter().map(|(type_, value)| GatewayStatusAddress { type_, value }).collect())
 }
 
 /// The status of a ListenerSet, with the number of accepted routes by listener.
@@ -165,7 +188,12 @@ fn listener_conditions(listener: &ListenerState, place: &Place, generation: i64)
     conditions.finish()
 }
 
-fn gateway_conditions(gateway: &GatewayState<'_>, places: &[Place], facts: &Facts) -> Vec<Condition> {
+fn gateway_conditions(
+    gateway: &GatewayState<'_>,
+    places: &[Place],
+    facts: &Facts,
+    addresses: &Result<Vec<GatewayStatusAddress>, Problem>,
+) -> Vec<Condition> {
     let mut conditions = Conditions::new(gateway.generation());
     let refused = refusal(gateway);
     let notes = gateway.notes.iter().map(|note| format!("; {note}")).collect::<String>();
@@ -178,7 +206,8 @@ fn gateway_conditions(gateway: &GatewayState<'_>, places: &[Place], facts: &Fact
             conditions.yes("Accepted", "ListenersNotValid", message);
         }
     }
-    match programmed(gateway, places, facts, refused.as_ref()) {
+    let programmed = programmed(gateway, places, facts, refused.as_ref());
+    match programmed.and_then(|message| addresses.as_ref().map(|_| message).map_err(Clone::clone)) {
         Ok(message) => conditions.yes("Programmed", "Programmed", message),
         Err(problem) => conditions.no("Programmed", &problem),
     }

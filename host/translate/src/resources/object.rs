@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use k8s_openapi::{Metadata, Resource, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{Metadata, Resource, api::core::v1::ServiceStatus, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use penstock_core::{Kind, ResourceRef};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
@@ -192,9 +192,12 @@ impl Readable for Ingress {
 }
 
 impl Readable for Service {
+    /// Of its status, which others write, only the addresses of the load balancer are read.
     fn normalise(&mut self) {
         normalise_metadata(&mut self.metadata);
-        self.status = None;
+        let balancer = self.status.take().and_then(|status| status.load_balancer);
+        let balancer = balancer.filter(|balancer| balancer.ingress.as_ref().is_some_and(|ingress| !ingress.is_empty()));
+        self.status = balancer.map(|balancer| ServiceStatus { load_balancer: Some(balancer), conditions: None });
     }
 }
 

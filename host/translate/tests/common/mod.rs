@@ -20,7 +20,10 @@ use penstock_core::{
         StreamingHooks,
     },
 };
-use penstock_translate::{Change, GatewayAddresses, IngressPorts, Resources, Settings, Translation, resources::Object};
+use penstock_translate::{
+    Action, Change, GatewayAddresses, GatewayServices, IngressPorts, Resources, Settings, Translation,
+    resources::Object,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -49,6 +52,8 @@ struct WorldSettings {
     implied_class: Option<String>,
     addresses: Vec<IpAddr>,
     pool: Vec<String>,
+    /// `TYPE NAMESPACE/NAME`.
+    services: Option<String>,
     class_selector: Option<String>,
     /// HTTP and HTTPS.
     ingress_ports: (u16, u16),
@@ -62,6 +67,7 @@ impl Default for WorldSettings {
             implied_class: settings.implied_class.as_deref().map(str::to_owned),
             addresses: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
             pool: Vec::new(),
+            services: None,
             class_selector: None,
             ingress_ports: (settings.ingress.http, settings.ingress.https),
         }
@@ -200,6 +206,10 @@ pub(crate) fn load_all(paths: &[PathBuf]) -> Loaded {
         controller_name: world.settings.controller_name.into(),
         implied_class: world.settings.implied_class.map(Into::into),
         class_selector: world.settings.class_selector.map(|text| text.parse().unwrap()),
+        services: world.settings.services.map(|text| {
+            let (type_, instances) = text.split_once(' ').expect("TYPE NAMESPACE/NAME");
+            GatewayServices { type_: type_.parse().unwrap(), instances: GatewayServices::instances(instances).unwrap() }
+        }),
         addresses: match world.settings.pool.as_slice() {
             [] => GatewayAddresses::Shared(world.settings.addresses),
             pool => GatewayAddresses::Pool(pool.iter().map(|text| text.parse().unwrap()).collect()),
@@ -328,6 +338,13 @@ pub(crate) fn render(translation: &Translation) -> String {
         "sockets": translation.needs.sockets,
     });
     let mut whole = json!({ "snapshot": *translation.snapshot, "statuses": statuses, "needs": needs });
+    if !translation.upkeep.is_empty() {
+        let upkeep = translation.upkeep.iter().map(|(id, action)| match action {
+            Action::Apply(manifest) => (id.to_string(), json!({ "apply": manifest })),
+            Action::Delete(uid) => (id.to_string(), json!({ "delete": uid })),
+        });
+        whole["upkeep"] = upkeep.collect::<BTreeMap<_, _>>().into_iter().collect();
+    }
     if !translation.others.is_empty() {
         whole["others"] = json!(*translation.others);
     }

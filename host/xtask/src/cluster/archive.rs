@@ -53,6 +53,13 @@ impl Image {
         self
     }
 
+    /// Add a file that everybody may run, such as what a dynamic program needs to be started.
+    #[must_use]
+    pub fn with_program(mut self, path: &str, content: &[u8]) -> Self {
+        self.layer.file(path, 0o755, content);
+        self
+    }
+
     /// Add a label.
     #[must_use]
     pub fn with_label(mut self, key: &str, value: &str) -> Self {

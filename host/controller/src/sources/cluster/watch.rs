@@ -209,7 +209,8 @@ impl Follower {
 fn parse(kind: Kind, resource: &ApiResource, object: DynamicObject) -> Option<(Object, Option<Value>)> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let mut data = object.data;
-    let status = data.as_object_mut().and_then(|fields| fields.remove("status"));
+    let fields = data.as_object_mut().filter(|_| kind != Kind::Service); // whose status says where it can be reached
+    let status = fields.and_then(|fields| fields.remove("status"));
     if let Some(fields) = data.as_object_mut() {
         fields.insert("metadata".to_owned(), serde_json::to_value(&object.metadata).unwrap_or_default());
     }

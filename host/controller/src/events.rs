@@ -1,0 +1,279 @@
+//! Kubernetes Events: what an operator wants to read in `kubectl describe wasmplugin` beside the conditions, which only know the present.
+//!
+//! Few: a revision serves, was refused, was rolled back. Nothing is told about what was so when this instance began to follow, and a plugin
+//! that flaps is told about every few seconds, with the latest. Losing one is no loss: conditions say what holds.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{Api, Client, api::PostParams};
+use penstock_core::{Kind, ResourceRef};
+use penstock_translate::{Status, Statuses, status::WasmPluginStatus};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    metrics::ClusterMetrics,
+    sources::cluster::LiveObjects,
+    status::Clock,
+    writer::{Desired, FIELD_MANAGER},
+};
+
+/// Events of one plugin are at least so far apart.
+const APART: Duration = Duration::from_secs(5);
+
+/// The API server refuses longer notes.
+const LONGEST_NOTE: usize = 1000;
+
+/// Tells the cluster what happened.
+pub(crate) struct Reporter {
+    pub(crate) client: Client,
+    pub(crate) live: Arc<LiveObjects>,
+    pub(crate) controller: Arc<str>,
+    pub(crate) identity: String,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: ClusterMetrics,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct News {
+    reason: &'static str,
+    warns: bool,
+    note: String,
+}
+
+/// What is known of plugins, and what waits to be told.
+#[derive(Debug, Default)]
+struct Notebook {
+    seen: BTreeMap<ResourceRef, Arc<Status>>,
+    told: BTreeMap<ResourceRef, Instant>,
+    waiting: BTreeMap<ResourceRef, News>,
+    /// Something has been seen before: what is new now happened now.
+    began: bool,
+}
+
+impl Reporter {
+    /// Report until the controller is gone.
+    pub(crate) async fn run(self, mut desired: watch::Receiver<Option<Desired>>, leading: watch::Receiver<bool>) {
+        let mut notebook = Notebook::default();
+        loop {
+            if let Some(desired) = &*desired.borrow_and_update() {
+                notebook.read(&desired.statuses);
+            }
+            let due = notebook.due(Instant::now());
+            if *leading.borrow() {
+                for (id, news) in due {
+                    self.tell(&id, news).await;
+                }
+            }
+            let pause = notebook.next();
+            tokio::select! {
+                changed = desired.changed() => if changed.is_err() { return },
+                () = sleep_until(pause) => {}
+            }
+        }
+    }
+
+    async fn tell(&self, id: &ResourceRef, news: News) {
+        let Some(uid) = self.live.get(id).map(|object| object.uid.to_string()) else { return };
+        let reason = news.reason;
+        let event = self.event(id, uid, news);
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &id.namespace);
+        match api.create(&parameters, &event).await {
+            Ok(_) => self.metrics.told(reason),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(object = %id, reason, error, "cannot write an event; the status has what it says");
+            }
+        }
+    }
+
+    fn event(&self, id: &ResourceRef, uid: String, news: News) -> Event {
+        let now = (self.clock)();
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{}.{:x}", id.name, now.as_nanosecond())),
+                namespace: Some(id.namespace.to_string()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(now)),
+            type_: Some(if news.warns { "Warning" } else { "Normal" }.to_owned()),
+            reason: Some(news.reason.to_owned()),
+            action: Some("Rollout".to_owned()),
+            note: Some(news.note),
+            reporting_controller: Some(self.controller.to_string()),
+            reporting_instance: Some(self.identity.clone()),
+            regarding: Some(ObjectReference {
+                api_version: Some("penstock.dev/v1alpha1".to_owned()),
+                kind: Some(id.kind.to_string()),
+                name: Some(id.name.to_string()),
+                namespace: Some(id.namespace.to_string()),
+                uid: Some(uid),
+                ..ObjectReference::default()
+            }),
+            ..Event::default()
+        }
+    }
+}
+
+impl Notebook {
+    /// Compare with what was seen before. Several things in a row become the last of them.
+    fn read(&mut self, statuses: &Statuses) {
+        let plugins = || statuses.iter().filter(|(id, _)| id.kind == Kind::WasmPlugin);
+        for (id, status) in plugins() {
+            let before = self.seen.insert(id.clone(), Arc::clone(status));
+            if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, status)) || !self.began {
+                continue;
+            }
+            let before = before.as_deref().and_then(plugin);
+            if let Some(news) = plugin(status).and_then(|now| news(before, now)) {
+                self.waiting.insert(id.clone(), news);
+            }
+        }
+        self.began = true;
+        self.seen.retain(|id, _| statuses.contains_key(id));
+        self.waiting.retain(|id, _| statuses.contains_key(id));
+        self.told.retain(|id, _| statuses.contains_key(id));
+    }
+
+    fn due(&mut self, now: Instant) -> Vec<(ResourceRef, News)> {
+        let may = |id: &ResourceRef| self.told.get(id).is_none_or(|told| now.duration_since(*told) >= APART);
+        let ids: Vec<ResourceRef> = self.waiting.keys().filter(|id| may(id)).cloned().collect();
+        let due: Vec<_> = ids.into_iter().filter_map(|id| self.waiting.remove_entry(&id)).collect();
+        self.told.extend(due.iter().map(|(id, _)| (id.clone(), now)));
+        due
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.waiting.keys().filter_map(|id| Some(*self.told.get(id)? + APART)).min()
+    }
+}
+
+fn plugin(status: &Status) -> Option<&WasmPluginStatus> {
+    match status {
+        Status::WasmPlugin(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// What happened between two statuses of a plugin, if it is worth telling.
+fn news(before: Option<&WasmPluginStatus>, now: &WasmPluginStatus) -> Option<News> {
+    let served_before = before.and_then(|before| before.active.as_ref());
+    let serves = match &now.active {
+        Some(active) => format!("{} {} of generation {} serves", active.name, active.version, active.generation),
+        None => "nothing serves".to_owned(),
+    };
+    let rejected = |status: &WasmPluginStatus| {
+        let candidate = status.candidate.as_ref().filter(|candidate| candidate.phase == "Rejected")?;
+        Some((candidate.generation, candidate.reason, candidate.message.clone()))
+    };
+    if let Some((generation, reason, message)) = rejected(now)
+        && before.and_then(rejected).as_ref() != rejected(now).as_ref()
+    {
+        let why = message.as_deref().or(reason).unwrap_or("no reason is known");
+        let served = served_before.is_some_and(|active| active.generation == generation);
+        let fell = served && now.active.as_ref().is_none_or(|active| active.generation != generation);
+        let (event, what) = if fell { ("RolledBack", "was rolled back") } else { ("Rejected", "was refused") };
+        let note = cut(format!("generation {generation} {what}: {why}; {serves}"));
+        return Some(News { reason: event, warns: true, note });
+    }
+    let active = now.active.as_ref()?;
+    let same = |before: &&penstock_translate::status::ActiveStatus| {
+        before.generation == active.generation && before.digest == active.digest
+    };
+    let is_new = served_before.filter(same).is_none();
+    is_new.then(|| News { reason: "Serving", warns: false, note: cut(format!("{serves} ({})", active.digest)) })
+}
+
+fn cut(mut note: String) -> String {
+    if note.len() > LONGEST_NOTE {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE - '…'.len_utf8()));
+        note.push('…');
+    }
+    note
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_translate::status::{ActiveStatus, CandidateStatus};
+
+    use super::*;
+
+    fn status(active: Option<i64>, rejected: Option<(i64, &str)>) -> WasmPluginStatus {
+        WasmPluginStatus {
+            conditions: Vec::new(),
+            active: active.map(|generation| ActiveStatus {
+                generation,
+                digest: "sha256:aa".into(),
+                name: "headers".into(),
+                version: "1.0.0".into(),
+                artifact: None,
+                restored: false,
+            }),
+            candidate: rejected.map(|(generation, message)| CandidateStatus {
+                generation,
+                digest: None,
+                artifact: None,
+                phase: "Rejected",
+                reason: Some("InvalidConfig"),
+                message: Some(message.to_owned()),
+            }),
+            probation: None,
+            ancestors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_worth_telling() {
+        #[track_caller]
+        fn check(before: Option<WasmPluginStatus>, now: WasmPluginStatus, expected: Option<(&str, &str)>) {
+            let found = news(before.as_ref(), &now);
+            assert_eq!(found.as_ref().map(|news| (news.reason, news.note.as_str())), expected);
+        }
+        let serves = "headers 1.0.0 of generation 1 serves";
+        check(None, status(Some(1), None), Some(("Serving", &format!("{serves} (sha256:aa)"))));
+        check(Some(status(Some(1), None)), status(Some(1), None), None);
+        let refused = format!("generation 2 was refused: a typo; {serves}");
+        check(Some(status(Some(1), None)), status(Some(1), Some((2, "a typo"))), Some(("Rejected", &refused)));
+        check(Some(status(Some(1), Some((2, "a typo")))), status(Some(1), Some((2, "a typo"))), None);
+        let fell = format!("generation 2 was rolled back: it trapped; {serves}");
+        check(Some(status(Some(2), None)), status(Some(1), Some((2, "it trapped"))), Some(("RolledBack", &fell)));
+        check(Some(status(Some(1), Some((2, "a typo")))), status(Some(1), None), None);
+        let nothing = "generation 1 was refused: a typo; nothing serves";
+        check(None, status(None, Some((1, "a typo"))), Some(("Rejected", nothing)));
+    }
+
+    #[test]
+    fn a_plugin_that_flaps_is_told_about_now_and_then() {
+        let id = ResourceRef::new(Kind::WasmPlugin, "default", "headers");
+        let statuses = |status| Statuses::from([(id.clone(), Arc::new(Status::WasmPlugin(status)))]);
+        let (mut notebook, start) = (Notebook::default(), Instant::now());
+        notebook.read(&statuses(status(Some(1), None)));
+        assert_eq!(notebook.due(start), [], "what was so before is no news");
+        let mut told = 0;
+        for turn in 0..100 {
+            notebook.read(&statuses(status(Some(1 + turn % 2), None)));
+            told += notebook.due(start + Duration::from_millis(100) * turn.try_into().unwrap()).len();
+        }
+        assert_eq!(told, 2, "in ten seconds");
+        notebook.read(&Statuses::new());
+        assert_eq!(notebook.next(), None);
+    }
+
+    #[test]
+    fn notes_are_as_long_as_they_may_be() {
+        assert_eq!(cut("é".repeat(600)).len(), LONGEST_NOTE - 1);
+        assert_eq!(cut("short".into()), "short");
+    }
+}

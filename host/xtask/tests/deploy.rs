@@ -1,0 +1,364 @@
+//! The gateway's image and manifests, installed into a real cluster as users install them.
+//!
+//! Not a part of `cargo test`: it needs root, and builds Kubernetes the first time. `cargo test --package xtask --test deploy`
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use common::{Cluster, text};
+use serde_json::Value;
+use xtask::cluster::archive::Image;
+use xtask::workspace::Workspace;
+
+/// How long anything may take on a machine that compiles something else at the same time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A cluster with the gateway as the manifests install it.
+struct Installed {
+    cluster: Cluster,
+    root: PathBuf,
+}
+
+/// The archive of the image, built once.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| PathBuf::from(xtask(&["image", "--debug"]).trim()))
+}
+
+fn xtask(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo xtask {arguments:?}");
+    text(&output.stdout)
+}
+
+fn header_rules() -> String {
+    let guests = xtask(&["guests"]);
+    guests.lines().find(|path| path.ends_with("header-rules.wasm")).unwrap().to_owned()
+}
+
+impl Installed {
+    fn up(name: &str, options: &[&str]) -> Self {
+        Self::up_as(name, options, "host/deploy")
+    }
+
+    /// As an overlay says.
+    fn up_as(name: &str, options: &[&str], overlay: &str) -> Self {
+        let image = image();
+        let installed =
+            Self { cluster: Cluster::up_with(name, options), root: Workspace::load().unwrap().root().to_owned() };
+        installed.cluster.load_image(image);
+        installed.kubectl(&["apply", "--server-side", "-k", &installed.file(overlay)]);
+        installed.ready();
+        installed
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        self.cluster.kubectl(arguments)
+    }
+
+    fn file(&self, path: &str) -> String {
+        self.root.join(path).to_str().unwrap().to_owned()
+    }
+
+    fn apply(&self, file: &str) {
+        self.kubectl(&["apply", "--filename", &self.file(file)]);
+    }
+
+    /// Wait until every instance is.
+    fn ready(&self) {
+        self.rollout("penstock-system", "penstock");
+    }
+
+    fn rollout(&self, namespace: &str, deployment: &str) {
+        let deployment = format!("deployment/{deployment}");
+        self.kubectl(&["--namespace", namespace, "rollout", "status", &deployment, "--timeout=120s"]);
+    }
+
+    /// Wait for a condition (`condition=Type`) or for a value (`jsonpath={.path}=value`).
+    fn wait(&self, object: &str, what: &str) {
+        self.kubectl(&["wait", object, &format!("--for={what}"), "--timeout=120s"]);
+    }
+
+    fn get(&self, object: &str, path: &str) -> String {
+        self.kubectl(&["get", object, &format!("--output=jsonpath={path}")])
+    }
+
+    /// The first answer that is as expected; others may come until every instance knows.
+    fn until(&self, what: &str, ask: impl Fn() -> Result<String, String>, expected: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = ask();
+            match &answer {
+                Ok(answer) if expected(answer) => return answer.clone(),
+                _ => assert!(Instant::now() < deadline, "{what}: {answer:?}"),
+            }
+        }
+    }
+
+    /// What the application was asked, as it answers it, through the gateway.
+    fn ask(&self, address: &str) -> Result<String, String> {
+        // A client that is there on every machine which can build this.
+        let server = format!("--server=http://{address}");
+        let output = self.cluster.command(&["exec", "--", "kubectl", &server, "get", "--raw=/hello"]).output().unwrap();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+}
+
+fn has_revision(answer: &str, revision: &str) -> bool {
+    answer.contains(&format!("\"x-revision\": \"{revision}\""))
+}
+
+/// The registry of Debian under the name of the one that the tutorial takes.
+fn registry_image(archive: &Path) {
+    let program = Path::new("/usr/bin/docker-registry");
+    assert!(program.exists(), "apt-get install docker-registry");
+    let needs = Command::new("ldd").arg(program).output().unwrap();
+    let mut image = Image::of(program).unwrap().with_program("bin/registry", &fs::read(program).unwrap()).with_file(
+        "etc/docker/registry/config.yml",
+        b"version: 0.1\nstorage: {inmemory: {}}\nhttp: {addr: \":5000\"}\n",
+    );
+    for library in text(&needs.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+        image = image.with_program(&library[1..], &fs::read(library).unwrap());
+    }
+    image.write(&["docker.io/library/registry:2"], archive).unwrap();
+}
+
+/// What `host/deploy/README.md` tells people to do.
+#[test]
+fn the_tutorial_can_be_walked() {
+    let installed = Installed::up("tutorial", &[]);
+    installed.apply("host/deploy/tutorial/shop.yaml");
+    installed.rollout("default", "shop");
+    let ingress = "{.status.loadBalancer.ingress[0].ip}";
+    installed.kubectl(&[
+        "--namespace=penstock-system",
+        "wait",
+        "service/penstock",
+        &format!("--for=jsonpath={ingress}"),
+        "--timeout=120s",
+    ]);
+    let address = installed.kubectl(&[
+        "--namespace=penstock-system",
+        "get",
+        "service/penstock",
+        &format!("--output=jsonpath={ingress}"),
+    ]);
+    let ask = || installed.ask(&address);
+    installed.until("an answer", ask, |answer| answer.contains("\"name\": \"shop\""));
+
+    let module = header_rules();
+    installed.kubectl(&["create", "configmap", "header-rules", &format!("--from-file={module}")]);
+    installed.apply("host/deploy/tutorial/plugin.yaml");
+    installed.wait("wasmplugin/headers", "condition=Programmed");
+    installed.until("the first revision", ask, |answer| has_revision(answer, "1"));
+    // Both instances have it.
+    installed.wait("wasmplugin/headers", "jsonpath={.status.active.generation}=1");
+
+    installed.apply("host/deploy/tutorial/plugin-faulty.yaml");
+    installed.wait("wasmplugin/headers", "jsonpath={.status.candidate.phase}=Rejected");
+    let line = installed.kubectl(&["get", "wasmplugins", "--no-headers"]);
+    let columns: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(columns[..7], ["headers", "True", "False", "0.1.0", "1", "Rejected", "InvalidConfig"], "{line}");
+    let described = installed.kubectl(&["describe", "wasmplugin", "headers"]);
+    assert!(described.contains("/rules/1/response/when/status/0"), "{described}");
+    let events = || run(&installed.cluster, &["kubectl", "describe", "wasmplugin", "headers"]);
+    let told = |described: &str| {
+        let events = described.split("\nEvents:").nth(1).unwrap_or_default();
+        events.contains("Rejected") && events.contains("generation 2 was refused")
+    };
+    installed.until("an event", events, told);
+    installed.until("the last good revision", ask, |answer| has_revision(answer, "1"));
+
+    // A crash of every instance, with the faulty revision in place: what was good is on the disk of the pod.
+    let crash = "kill -KILL $(pgrep -f -- '^/penstock run')";
+    installed.cluster.xtask(&["exec", "--", "sh", "-c", crash]);
+    for pod in installed.kubectl(&["--namespace=penstock-system", "get", "pods", "--output=name"]).lines() {
+        let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
+        installed.kubectl(&["--namespace=penstock-system", "wait", pod, restarted, "--timeout=120s"]);
+    }
+    installed.ready();
+    installed.until("the last good revision after a crash", ask, |answer| has_revision(answer, "1"));
+
+    let archive = std::env::temp_dir().join(format!("registry-{}.tar", std::process::id()));
+    registry_image(&archive);
+    installed.cluster.load_image(&archive);
+    fs::remove_file(&archive).unwrap();
+    installed.apply("host/deploy/tutorial/registry.yaml");
+    installed.rollout("default", "registry");
+    let registry = installed.get("service/registry", "{.spec.clusterIP}");
+    let reference = format!("{registry}:5000/plugins/header-rules:1");
+    let program = image().with_file_name("dev").join("penstock");
+    let push = ["exec", "--", program.to_str().unwrap(), "plugin", "push", &module, &reference, "--insecure"];
+    installed.until("a registry", || run(&installed.cluster, &push), |_| true);
+    installed.apply("host/deploy/tutorial/plugin-from-registry.yaml");
+    installed.wait("wasmplugin/headers", "jsonpath={.status.active.generation}=3");
+    installed.until("the revision from the registry", ask, |answer| has_revision(answer, "3"));
+
+    // Pods with empty disks.
+    installed.kubectl(&["--namespace=penstock-system", "delete", "pods", "--all"]);
+    installed.ready();
+    installed.until("an answer of new pods", ask, |answer| has_revision(answer, "3"));
+}
+
+fn run(cluster: &Cluster, arguments: &[&str]) -> Result<String, String> {
+    let output = cluster.command(arguments).output().unwrap();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Gateways are told apart by their Services, and the Services follow them.
+#[test]
+fn every_gateway_has_a_service_of_its_own() {
+    let installed = Installed::up_as("services", &[], "host/xtask/tests/deploy/gateway-services");
+    installed.apply("host/deploy/tutorial/shop.yaml");
+    installed.apply("host/xtask/tests/deploy/second-gateway.yaml");
+    installed.rollout("default", "shop");
+    for gateway in ["gateway/web", "gateway/second"] {
+        installed.wait(gateway, "condition=Programmed");
+    }
+    let address = |gateway: &str| installed.get(gateway, "{.status.addresses[0].value}");
+    let (web, second) = (address("gateway/web"), address("gateway/second"));
+    assert_eq!(installed.get("service/web-penstock", "{.status.loadBalancer.ingress[0].ip}"), web);
+    assert_ne!(web, second);
+    assert_eq!(installed.get("service/second-penstock", "{.metadata.labels.team}"), "shop");
+    assert_eq!(installed.get("service/second-penstock", "{.metadata.annotations.example\\.org/size}"), "small");
+
+    // Both have port 80 and no hostname, and each its own routes.
+    installed.until("an answer", || installed.ask(&web), |answer| answer.contains("\"name\": \"shop\""));
+    let refused = || match installed.ask(&second) {
+        Ok(answer) => Err(answer),
+        Err(refusal) => Ok(refusal),
+    };
+    installed
+        .until("no route", refused, |refusal| refusal.contains("the server could not find the requested resource"));
+
+    // Instances come and go.
+    installed.kubectl(&["--namespace=penstock-system", "rollout", "restart", "deployment/penstock"]);
+    installed.ready();
+    installed.until("an answer of new instances", || installed.ask(&web), |answer| answer.contains("shop"));
+
+    // A change of the Gateway reaches its Service, also one that takes something away.
+    let patch = r#"[{"op": "remove", "path": "/spec/infrastructure/labels"}]"#;
+    installed.kubectl(&["patch", "gateway", "second", "--type=json", "--patch", patch]);
+    let labels = || run(&installed.cluster, &["kubectl", "get", "service", "second-penstock", "--show-labels"]);
+    installed.until("no label", labels, |labels| !labels.contains("team=shop"));
+
+    // What somebody deletes comes back, and what belongs to a Gateway goes with it.
+    let uid = installed.get("service/web-penstock", "{.metadata.uid}");
+    installed.kubectl(&["delete", "service", "web-penstock"]);
+    let now =
+        || run(&installed.cluster, &["kubectl", "get", "service", "web-penstock", "--output=jsonpath={.metadata.uid}"]);
+    installed.until("the Service again", now, |now| !now.is_empty() && now != uid);
+    installed.kubectl(&["delete", "gateway", "second"]);
+    installed.kubectl(&["wait", "--for=delete", "service/second-penstock", "--timeout=120s"]);
+}
+
+/// What an operator grants is what the gateway uses, no more and no less.
+#[test]
+fn every_permission_is_used_and_none_is_missing() {
+    let installed = Installed::up("permissions", &["--crds=experimental"]);
+    let certificate = |kind: &str| installed.file(&format!("host/translate/tests/golden/pki/a.{kind}"));
+    let (key, chain) = (format!("--key={}", certificate("key")), format!("--cert={}", certificate("crt")));
+    installed.kubectl(&["create", "secret", "tls", "web", &key, &chain]);
+    installed.kubectl(&["create", "configmap", "ca", &format!("--from-file=ca.crt={}", certificate("crt"))]);
+    installed.kubectl(&["create", "configmap", "header-rules", &format!("--from-file={}", header_rules())]);
+    installed.apply("host/deploy/tutorial/shop.yaml");
+    installed.apply("host/deploy/tutorial/plugin.yaml");
+    installed.apply("host/xtask/tests/deploy/every-kind.yaml");
+    installed.wait("wasmplugin/headers", "condition=Programmed");
+
+    let mut granted = grants(&installed.kubectl(&["get", "clusterrole/penstock", "--output=json"]));
+    let role = ["--namespace=penstock-system", "get", "role/penstock", "--output=json"];
+    granted.extend(grants(&installed.kubectl(&role)));
+    assert!(granted.len() > 30, "{granted:?}");
+    let log = Workspace::load().unwrap().target().join("cluster").join(&installed.cluster.name).join("logs/audit.log");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (used, forbidden) = requests(&fs::read_to_string(&log).unwrap());
+        assert_eq!(forbidden, BTreeSet::new(), "asked for, and not granted");
+        let unused: BTreeSet<_> = granted.difference(&used).collect();
+        if unused.is_empty() {
+            assert_eq!(used.difference(&granted).collect::<BTreeSet<_>>(), BTreeSet::new(), "granted by another role");
+            return;
+        }
+        assert!(Instant::now() < deadline, "granted, and not used: {unused:?}");
+        installed.kubectl(&["get", "--raw=/readyz"]);
+    }
+}
+
+/// Group, resource with subresource, verb.
+type Permission = (String, String, String);
+
+fn grants(role: &str) -> BTreeSet<Permission> {
+    let role: Value = serde_json::from_str(role).unwrap();
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let mut grants = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                grants.extend(texts(&rule["verbs"]).into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
+            }
+        }
+    }
+    grants
+}
+
+/// What the gateway asked for, and what of it was refused. Everybody may ask which kinds there are.
+fn requests(log: &str) -> (BTreeSet<Permission>, BTreeSet<Permission>) {
+    let (mut used, mut forbidden) = (BTreeSet::new(), BTreeSet::new());
+    for line in log.lines() {
+        // The last line may be in the making.
+        let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
+        let (user, object) = (entry["user"]["username"].as_str().unwrap_or_default(), &entry["objectRef"]);
+        if user != "system:serviceaccount:penstock-system:penstock" || object.is_null() {
+            continue;
+        }
+        let part = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+        let resource = match object["subresource"].as_str() {
+            Some(sub) => format!("{}/{sub}", part("resource")),
+            None => part("resource"),
+        };
+        let permission = (part("apiGroup"), resource, entry["verb"].as_str().unwrap().to_owned());
+        let set = if entry["responseStatus"]["code"] == 403 { &mut forbidden } else { &mut used };
+        set.insert(permission);
+    }
+    (used, forbidden)
+}
+
+/// What the manifests ask for is what the process gets.
+#[test]
+fn an_instance_can_do_little() {
+    let installed = Installed::up("confined", &[]);
+    let status = "cat /proc/$(pgrep -o -f -- '^/penstock run')/status";
+    let status = installed.cluster.xtask(&["exec", "--", "sh", "-c", status]);
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!((value("Uid"), value("Gid")), ("65532".to_owned(), "65532".to_owned()));
+    assert_eq!((value("NoNewPrivs"), value("Seccomp")), ("1".to_owned(), "2".to_owned()));
+    let bounding = u64::from_str_radix(&value("CapBnd"), 16).unwrap();
+    assert_eq!(bounding, 1 << 10, "CAP_NET_BIND_SERVICE and no other");
+
+    // One at a time may go.
+    let budget = "--for=jsonpath={.status.disruptionsAllowed}=1";
+    installed.kubectl(&["--namespace=penstock-system", "wait", "pdb/penstock", budget, "--timeout=120s"]);
+    // A pod that asks for more is not let in beside it.
+    let refused = ["kubectl", "--namespace=penstock-system", "run", "more", "--image=penstock:0.1.0", "--privileged"];
+    let refused = run(&installed.cluster, &refused).unwrap_err();
+    assert!(refused.contains("violates PodSecurity"), "{refused}");
+}
