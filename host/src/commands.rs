@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve traffic as resource files or a cluster say, and follow their changes
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Say what `run` would refuse, without opening a port
     Check(check::Args),
     /// Ask the running gateway what is in effect, and why something is not
