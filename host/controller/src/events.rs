@@ -237,21 +237,21 @@ mod tests {
     #[test]
     fn what_is_worth_telling() {
         #[track_caller]
-        fn check(before: Option<WasmPluginStatus>, now: WasmPluginStatus, expected: Option<(&str, &str)>) {
-            let found = news(before.as_ref(), &now);
+        fn check(before: Option<&WasmPluginStatus>, now: &WasmPluginStatus, expected: Option<(&str, &str)>) {
+            let found = news(before, now);
             assert_eq!(found.as_ref().map(|news| (news.reason, news.note.as_str())), expected);
         }
         let serves = "headers 1.0.0 of generation 1 serves";
-        check(None, status(Some(1), None), Some(("Serving", &format!("{serves} (sha256:aa)"))));
-        check(Some(status(Some(1), None)), status(Some(1), None), None);
+        check(None, &status(Some(1), None), Some(("Serving", &format!("{serves} (sha256:aa)"))));
+        check(Some(&status(Some(1), None)), &status(Some(1), None), None);
         let refused = format!("generation 2 was refused: a typo; {serves}");
-        check(Some(status(Some(1), None)), status(Some(1), Some((2, "a typo"))), Some(("Rejected", &refused)));
-        check(Some(status(Some(1), Some((2, "a typo")))), status(Some(1), Some((2, "a typo"))), None);
+        check(Some(&status(Some(1), None)), &status(Some(1), Some((2, "a typo"))), Some(("Rejected", &refused)));
+        check(Some(&status(Some(1), Some((2, "a typo")))), &status(Some(1), Some((2, "a typo"))), None);
         let fell = format!("generation 2 was rolled back: it trapped; {serves}");
-        check(Some(status(Some(2), None)), status(Some(1), Some((2, "it trapped"))), Some(("RolledBack", &fell)));
-        check(Some(status(Some(1), Some((2, "a typo")))), status(Some(1), None), None);
+        check(Some(&status(Some(2), None)), &status(Some(1), Some((2, "it trapped"))), Some(("RolledBack", &fell)));
+        check(Some(&status(Some(1), Some((2, "a typo")))), &status(Some(1), None), None);
         let nothing = "generation 1 was refused: a typo; nothing serves";
-        check(None, status(None, Some((1, "a typo"))), Some(("Rejected", nothing)));
+        check(None, &status(None, Some((1, "a typo"))), Some(("Rejected", nothing)));
     }
 
     #[test]
