@@ -300,6 +300,9 @@ pub struct Capabilities {
 pub struct PluginLimits {
     /// CPU time of one hook. A header hook needs microseconds; 2 ms is three orders above and still bounds a worker's stall.
     pub hook_time: Duration,
+    /// CPU time of all hooks of one exchange in a policy on bodies, to a millisecond. Ten seconds are a gigabyte at 100 MB/s; whoever keeps
+    /// streams open for days gives more.
+    pub exchange_time: Duration,
     /// CPU time of describe, configure and self-test.
     pub configure_time: Duration,
     /// Linear memory of one instance in bytes.
@@ -328,6 +331,7 @@ impl Default for PluginLimits {
     fn default() -> Self {
         Self {
             hook_time: Duration::from_millis(2),
+            exchange_time: Duration::from_secs(10),
             configure_time: Duration::from_secs(2),
             memory: 16 << 20,
             module_size: 16 << 20,

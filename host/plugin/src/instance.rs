@@ -252,6 +252,20 @@ where
     }
 }
 
+/// A call on a fiber where the store wants that, which may wait; any other answers at once.
+async fn answered<P, R>(
+    parts: Parts<'_>,
+    function: &TypedFunc<P, (R,)>,
+    params: P,
+    limit: Duration,
+) -> Result<R, PluginFault>
+where
+    P: ComponentNamedList + Lower,
+    (R,): ComponentNamedList + Lift + 'static,
+{
+    if parts.2 { wait(parts, function, params, limit).await } else { call(parts, function, params, limit) }
+}
+
 /// A call that may wait. One that is given up leaves a store that refuses all others.
 async fn wait<P, R>(
     (store, spent, _): Parts<'_>,

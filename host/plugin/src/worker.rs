@@ -36,7 +36,7 @@ use penstock_core::{
 use rustc_hash::FxHashMap;
 
 use self::{
-    exchange::OpenExchange,
+    exchange::{Home, OpenExchange},
     waiting::{Allowance, Pool},
 };
 use crate::{
@@ -413,8 +413,12 @@ impl PolicyWorker for Worker {
 
     fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
         let revision = shared(&call.revision)?;
-        let live = self.0.counted(&revision, Hook::Begin, self.0.for_exchange(&call.revision, &revision))?;
-        Ok(Rc::new(OpenExchange::begin(&self.0, revision, live)?))
+        let home = match revision.waits() {
+            false => self.0.for_exchange(&call.revision, &revision).map(Home::Shared),
+            true => self.0.lend(&revision).map(Home::own),
+        };
+        let home = self.0.counted(&revision, Hook::Begin, home)?;
+        Ok(Rc::new(OpenExchange::begin(&self.0, revision, home, Arc::clone(&call.outbound))?))
     }
 
     fn choose<'a>(

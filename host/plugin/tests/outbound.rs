@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     pin::Pin,
+    rc::Rc,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -20,15 +21,16 @@ use http::{Response, request};
 use penstock_core::{
     backend::{Backend, BackendKey, BackendProtocol},
     plugin::{
-        Called, FaultKind, Outbound, OutboundBackend, OutboundClient, OutboundFailure, OutboundGrant,
-        OutboundReference, OutboundRequest, PluginFault, PluginSpec, PolicyCall, PolicyWorker, Verdict,
+        BodyVerdict, Called, Chunk, Direction, FaultKind, Outbound, OutboundBackend, OutboundClient, OutboundFailure,
+        OutboundGrant, OutboundReference, OutboundRequest, PluginFault, PluginSpec, PolicyCall, PolicyExchange,
+        PolicyWorker, Summary, Verdict,
     },
     reason::Reason,
     route::{Failure, Target},
 };
-use penstock_testing::guests::{self, CALLER};
+use penstock_testing::guests::{self, ASKER, CALLER};
 use support::{
-    exchange::{facts, request, rule, works},
+    exchange::{facts, request, response, rule, works},
     facts::{Host, call, spec},
     guest::Guest,
 };
@@ -109,7 +111,7 @@ struct World {
     worker: Box<dyn PolicyWorker>,
 }
 
-type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Verdict, PluginFault>> + 'a>>;
+type Waiting<'a, T = Verdict> = Pin<Box<dyn Future<Output = Result<T, PluginFault>> + 'a>>;
 
 impl World {
     fn new(spec: &PluginSpec) -> Self {
@@ -147,14 +149,14 @@ impl World {
     }
 }
 
-fn waiting<'a>(called: Called<'a, Verdict>) -> Waiting<'a> {
+fn waiting<'a, T: std::fmt::Debug>(called: Called<'a, T>) -> Waiting<'a, T> {
     match called {
         Called::Waiting(waiting) => waiting,
         Called::Answered(answer) => panic!("{answer:?}"),
     }
 }
 
-fn poll(waiting: &mut Waiting<'_>) -> Poll<Result<Verdict, PluginFault>> {
+fn poll<T>(waiting: &mut Waiting<'_, T>) -> Poll<Result<T, PluginFault>> {
     waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -262,4 +264,105 @@ fn a_request_says_how_long_and_how_much() {
     assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "/"));
     assert_eq!((request.headers()["host"].to_str().unwrap(), *max_response), ("auth.default", 1000));
     assert!(*timeout <= Duration::from_secs(2));
+}
+
+/// A policy on bodies that asks in every hook.
+fn asker() -> PluginSpec {
+    PluginSpec {
+        plugin: support::facts::plugin("asker"),
+        ..PluginSpec { source: spec("a", guests::bytes(ASKER)).source, ..caller("auth") }
+    }
+}
+
+fn chunk(exchange: &Rc<dyn PolicyExchange>, direction: Direction) -> Waiting<'static, BodyVerdict> {
+    let chunk = Chunk { bytes: Bytes::from_static(b"?"), end: false };
+    waiting(exchange.clone().on_body(&facts(&rule()), direction, chunk, None))
+}
+
+#[track_caller]
+fn replaced(verdict: Poll<Result<BodyVerdict, PluginFault>>) -> String {
+    match verdict {
+        Poll::Ready(Ok(BodyVerdict::Replace(bytes))) => String::from_utf8(bytes.to_vec()).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_hook_of_an_exchange_may_wait() {
+    let world = World::new(&asker());
+    let (rule, mut head, mut answer) = (rule(), request(), response());
+    let facts = facts(&rule);
+    let exchange = world.worker.begin(&world.call, &facts).unwrap();
+    assert_eq!(world.client.asked(), 0, "where it begins there is no network");
+    {
+        let mut asking = waiting(exchange.on_request(&facts, &mut head));
+        assert!(poll(&mut asking).is_pending());
+        world.client.answer(status(201));
+        assert!(poll(&mut asking).is_ready());
+    }
+    assert_eq!(head.headers["x-called"], "201");
+    let mut asking = chunk(&exchange, Direction::Request);
+    assert!(poll(&mut asking).is_pending());
+    world.client.answer(status(202));
+    assert_eq!(replaced(poll(&mut asking)), "202");
+    world.client.answer(status(203));
+    {
+        let mut asking = waiting(exchange.on_response(&facts, &mut answer));
+        assert!(poll(&mut asking).is_ready());
+    }
+    assert_eq!(answer.headers["x-called"], "203");
+    let told = answer.headers["x-told"].to_str().unwrap();
+    assert!(told.contains("there is no network here") && told.ends_with(",202"), "its state is its own: {told}");
+    world.client.answer(status(204));
+    let mut asking = waiting(exchange.clone().on_trailers(&facts, Direction::Response, Default::default()));
+    let Poll::Ready(Ok(trailers)) = poll(&mut asking) else { panic!("it is answered") };
+    assert_eq!(trailers.trailers["x-called"], "204");
+    exchange.end(&facts, &Summary { status: 200, ..Summary::default() });
+    assert_eq!(world.client.asked(), 4, "nor is there one at the end");
+    let ended = world.host.metric(r#"penstock_plugin_calls_total{plugin="default/asker",hook="end"}"#);
+    assert_eq!(ended, 1.0);
+}
+
+#[test]
+fn the_two_directions_of_an_exchange_take_turns() {
+    let world = World::new(&asker());
+    let exchange = world.worker.begin(&world.call, &facts(&rule())).unwrap();
+    let (mut up, mut down) = (chunk(&exchange, Direction::Request), chunk(&exchange, Direction::Response));
+    assert!(poll(&mut up).is_pending());
+    assert!(poll(&mut down).is_pending());
+    assert_eq!(world.client.asked(), 1, "the second has not begun");
+    world.client.answer(status(201));
+    assert_eq!(replaced(poll(&mut up)), "201");
+    drop(up);
+    world.client.answer(status(202));
+    assert_eq!(replaced(poll(&mut down)), "202");
+}
+
+#[test]
+fn an_exchange_that_is_given_up_while_it_waits_makes_room() {
+    let mut spec = asker();
+    spec.limits.waiting = 1;
+    spec.limits.outbound_calls = 2;
+    let world = World::new(&spec);
+    let begin = || world.worker.begin(&world.call, &facts(&rule()));
+    let exchange = begin().unwrap();
+    let full = begin().err().expect("there is room for one");
+    assert!(full.kind == FaultKind::Unavailable && full.message.contains("limits.waiting"), "{full}");
+    let mut asking = chunk(&exchange, Direction::Request);
+    assert!(poll(&mut asking).is_pending());
+    drop(asking);
+    let mut lost = chunk(&exchange, Direction::Response);
+    let Poll::Ready(Err(fault)) = poll(&mut lost) else { panic!("its state is gone") };
+    assert_eq!(fault.kind, FaultKind::Lost, "{fault}");
+    drop(lost);
+    exchange.end(&facts(&rule()), &Summary::default());
+    drop(exchange);
+    // The next one begins with calls of its own, and has as many as it may over all its hooks.
+    let exchange = begin().unwrap();
+    let said = || {
+        world.client.answer(status(200));
+        replaced(poll(&mut chunk(&exchange, Direction::Request)))
+    };
+    assert_eq!([said(), said()], ["200", "200"]);
+    assert!(said().contains("Quota"), "a third one");
 }

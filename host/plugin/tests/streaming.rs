@@ -228,6 +228,28 @@ fn limits_of_time_and_memory_hold_in_body_hooks() {
 }
 
 #[test]
+fn an_exchange_has_so_much_time_for_all_its_hooks() {
+    let host = Host::start();
+    let mut spec = bodies("a", json!({"request": {"mode": "stream"}, "count": true}));
+    spec.limits.hook_time = Duration::from_secs(5);
+    spec.limits.exchange_time = Duration::from_millis(50);
+    let active = host.activate(&spec);
+    let worker = host.host.runtime().worker();
+    let (busy, other) = (begin(&*worker, &active), begin(&*worker, &active));
+    // Each of them takes a part of it; so many of them cannot fit.
+    let fault = (0..10_000).find_map(|_| sees(&busy, "!busy").err()).expect("it has used its time by then");
+    assert_eq!(fault.kind, FaultKind::Deadline);
+    assert!(fault.message.contains("limits.exchangeTime (50ms)"), "{fault}");
+    assert!(sees(&busy, "x").is_err(), "none of its hooks is called any more");
+    assert!(sees(&other, "x").is_ok(), "others in the same instance are not concerned");
+    let summary = Summary { status: 200, ..Summary::default() };
+    busy.end(&facts(&rule()), &summary);
+    other.end(&facts(&rule()), &summary);
+    let ended = r#"penstock_plugin_bodies_ended_total{plugin="default/a",status="200",error="",grpc=""}"#;
+    assert_eq!(host.metric(ended), 1.0, "nor is it told of the end");
+}
+
+#[test]
 fn an_instance_takes_so_many_exchanges_and_goes_with_its_last_one() {
     let host = Host::start();
     let active = host.activate(&bodies("a", json!({"request": {"mode": "stream"}})));

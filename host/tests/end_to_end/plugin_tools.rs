@@ -123,6 +123,9 @@ fn check_says_what_the_gateway_would() {
         .says("ImportNotGranted")
         .says("spec.capabilities.keyValue: true")
         .says("--grant ");
+    let caller = |grants: &[&str]| run(&[&["check", guests::CALLER, "--config", "{backend: auth}"], grants].concat());
+    caller(&[]).ends_with(1).says("ImportNotGranted").says("--grant outbound=auth");
+    caller(&["--grant", "outbound=auth"]).ends_with(0).says("accepted: caller");
     run(&["check", guests::KEEPER, "--grant", "lgo"]).ends_with(2).says("did you mean `log`?");
 }
 

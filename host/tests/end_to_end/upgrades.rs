@@ -1,16 +1,20 @@
 //! Upgrades of plugins on live traffic: on probation, together, and across a kill.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use penstock_testing::{
-    client::{Response, fetch, get},
+    client::{Connection, Response, fetch, get},
     eventually::eventually,
     guests,
     pressure::{Pressure, Protocol},
 };
 use serde_json::Value;
 
-use crate::world::{World, condition, greeting, header_rules, plugin};
+use crate::world::{World, condition, greeting, header_rules, plugin, route};
 
 /// Reloads, unless `RELOADS` says how many.
 const RELOADS: usize = 120;
@@ -129,6 +133,102 @@ async fn after_a_kill_the_last_good_revision_serves_without_its_module() {
     let refused = |status: &Value| status["candidate"]["reason"] == "InvalidModule";
     let status = world.until_status("WasmPlugin", "headers", refused).await;
     assert!(status["active"].is_null(), "{status:#}");
+}
+
+/// `KILLS` says how many; few of them otherwise, because a gateway takes longer to start than a store, which is killed more often where it is
+/// tested by itself.
+const KILLS: u64 = 12;
+
+#[tokio::test]
+async fn killed_at_any_instant_of_an_upgrade_one_whole_set_serves() {
+    let kills = env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let seed = env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("SEED={seed} repeats these instants");
+    let mut random = fastrand::Rng::with_seed(seed);
+    // Good as soon as they serve: what is on probation is not kept.
+    let marked =
+        |n: u64| pair(&format!("n{n}")).replace("  activationGroup", "  probation: {for: 0s}\n  activationGroup");
+    let world =
+        World::builder().data_dir().file("plugin.wasm", header_rules()).file("pair.yaml", marked(0)).start().await;
+    world.until_header("x-left", "n0").await;
+    until_kept(&world).await;
+    let (mut old, mut new) = (0, 0);
+    for n in 1..=kills {
+        world.gateway.write("pair.yaml", marked(n));
+        // Any instant between the change and some time after it took effect.
+        tokio::time::sleep(Duration::from_micros(random.u64(0..150_000))).await;
+        // Without its module nothing but what was kept can serve.
+        world.gateway.remove("plugin.wasm");
+        world.gateway.kill_and_start();
+        world.gateway.ready().await;
+        let served = fetch(world.gateway.at(world.port), get("/")).await.unwrap();
+        let marks = (served.header("x-left"), served.header("x-right"));
+        assert_eq!((served.status, marks.0), (200, marks.1), "SEED={seed}, kill {n}: one whole set");
+        let expected = [format!("n{}", n - 1), format!("n{n}")];
+        assert!(
+            expected.iter().any(|mark| mark == marks.0),
+            "SEED={seed}, kill {n}: {marks:?}, not one of {expected:?}"
+        );
+        let is_new = marks.0 == expected[1];
+        (old, new) = if is_new { (old, new + 1) } else { (old + 1, new) };
+        world.gateway.write("plugin.wasm", header_rules());
+        world.until_header("x-left", &expected[1]).await;
+        if !is_new {
+            until_kept(&world).await;
+        }
+    }
+    eprintln!("{kills} kills: after {old} of them the set before the change served, after {new} the changed one");
+}
+
+/// Until this process has written a last good set.
+async fn until_kept(world: &World) {
+    let kept = |line: &str| {
+        let count = line.strip_prefix(r#"penstock_plugin_last_good_commits_total{result="ok"} "#);
+        count.is_some_and(|count| count != "0")
+    };
+    let page = async || world.gateway.admin("/metrics").await.text().lines().any(kept).then_some(());
+    eventually("a last good set on disk", page).await;
+}
+
+/// While every request of one route meets a plugin that never returns, others on the same worker are served. What that costs them is printed.
+#[tokio::test]
+async fn neighbours_of_a_plugin_that_never_returns() {
+    let world = World::builder()
+        .argument("--workers=1")
+        .file("route.yaml", route("stuck", "/stuck", ""))
+        .file("plugin.wasm", guests::bytes(guests::FAULTY))
+        .file(
+            "plugin.yaml",
+            plugin("plugin.wasm", "{at: request, fault: loop}")
+                .replace("kind: Gateway, name: gw", "kind: HTTPRoute, name: stuck"),
+        )
+        .start()
+        .await;
+    let serving = |status: &Value| !status["active"].is_null();
+    world.until_status("WasmPlugin", "headers", serving).await;
+    let address = world.gateway.at(world.port);
+    let stuck = || get("/stuck").header("x-fault", "1");
+    eventually("the plugin to be called", async || {
+        fetch(address, stuck()).await.ok().filter(|response| response.status == 503)
+    })
+    .await;
+    let pressure = Pressure::start(address, Protocol::H1, 1, stuck, |response| response.status == 503);
+    let mut times = Vec::new();
+    let mut neighbour = Connection::h1(address).await.unwrap();
+    for _ in 0..500 {
+        let start = Instant::now();
+        assert_eq!(neighbour.send(get("/")).await.unwrap().status, 200);
+        times.push(start.elapsed());
+    }
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, Vec::<String>::new());
+    times.sort_unstable();
+    eprintln!(
+        "neighbours of a plugin that never returns: median {:?}, 99 % {:?}, longest {:?}",
+        times[times.len() / 2],
+        times[times.len() * 99 / 100],
+        times[times.len() - 1]
+    );
 }
 
 /// Resident memory in KiB.

@@ -44,7 +44,7 @@ pub(crate) struct BodyCall<'a> {
 }
 
 /// Run a body hook.
-pub(crate) fn on_body(
+pub(crate) async fn on_body(
     instance: &mut Instance,
     hook: HookContext<'_>,
     known: Known<'_>,
@@ -52,34 +52,35 @@ pub(crate) fn on_body(
     behind: &mut Behind,
 ) -> Result<BodyVerdict, PluginFault> {
     let BodyCall { direction, chunk, held } = call;
-    let answer = informed(instance, hook, known, |instance, handle| {
-        instance.exchange_on_body(handle, direction, &chunk.bytes, chunk.end, hook.limits.hook_time)
+    let answer = informed(instance, hook, known, async |instance, handle| {
+        instance.exchange_on_body(handle, direction, &chunk.bytes, chunk.end, hook.limits.hook_time).await
     });
-    let verdict = judge(answer?, hook, direction, held)?;
+    let verdict = judge(answer.await?, hook, direction, held)?;
     check_held(&verdict, chunk, held.is_some(), hook.limits.body_buffer, behind)?;
     Ok(verdict)
 }
 
 /// Run a trailer hook.
-pub(crate) fn on_trailers(
+pub(crate) async fn on_trailers(
     instance: &mut Instance,
     hook: HookContext<'_>,
     known: Known<'_>,
     direction: Direction,
     mut trailers: HeaderMap,
 ) -> Result<TrailersVerdict, PluginFault> {
-    let answer = informed(instance, hook, known, |instance, handle| {
+    let answer = informed(instance, hook, known, async |instance, handle| {
         let list: SmallVec<[HeaderRef<'_>; 4]> =
             trailers.iter().map(|(name, value)| HeaderRef { name: name.as_str(), value: value.as_bytes() }).collect();
-        instance.exchange_on_trailers(handle, direction, &list, hook.limits.hook_time)
-    })?;
+        instance.exchange_on_trailers(handle, direction, &list, hook.limits.hook_time).await
+    });
+    let answer = answer.await?;
     let edits = Edits::check(answer.edits, &hook.plan.message(direction).writes);
     edits.and_then(|edits| edits.apply_to_trailers(&mut trailers)).map_err(|error| invalid(&error))?;
     Ok(TrailersVerdict { body: answer.body.into(), trailers })
 }
 
 /// Run the end hook, which takes the exchange.
-pub(crate) fn end_exchange(
+pub(crate) async fn end_exchange(
     instance: &mut Instance,
     hook: HookContext<'_>,
     known: Known<'_>,
@@ -94,22 +95,23 @@ pub(crate) fn end_exchange(
         grpc_status: summary.grpc_status,
         error: summary.error,
     };
-    informed(instance, hook, known, |instance, handle| instance.end(handle, summary, hook.limits.hook_time))
+    let end = async |instance: &mut Instance, handle| instance.end(handle, summary, hook.limits.hook_time);
+    informed(instance, hook, known, end).await
 }
 
 /// Call the guest with what it may ask for at hand.
-fn informed<T>(
+async fn informed<T>(
     instance: &mut Instance,
     hook: HookContext<'_>,
     known: Known<'_>,
-    ask: impl FnOnce(&mut Instance, ExchangeHandle) -> Result<T, PluginFault>,
+    ask: impl AsyncFnOnce(&mut Instance, ExchangeHandle) -> Result<T, PluginFault>,
 ) -> Result<T, PluginFault> {
     begin(instance, hook, known.facts);
     if hook.imports.exchange_info {
         let request = super::known(hook.plan, known.carried);
         instance.state().exchange = Some(ExchangeView::new(known.facts, request, known.response));
     }
-    let answer = ask(instance, known.handle);
+    let answer = ask(instance, known.handle).await;
     instance.state().exchange = None;
     end(instance);
     answer

@@ -2,8 +2,8 @@
 //!
 //! Its function is an asynchronous one, so stores that have it are called on fibers: while a plugin waits, the worker goes on with other
 //! exchanges. What it waits for is not its own time: CPU time stands still. How long a hook waits is bounded by `limits.wallTime`, over all its
-//! calls. Where there is no exchange that could wait (describe, configure, self-test, the validator, hooks of bodies), every call answers at
-//! once that there is no network.
+//! calls. Where there is no message that could wait (describe, configure, self-test, the validator, the beginning and the end of an
+//! exchange), every call answers at once that there is no network.
 
 use std::{
     sync::Arc,
@@ -116,7 +116,7 @@ impl Network {
 /// What there is to say to a plugin that calls where nobody can wait.
 fn no_network() -> OutboundError {
     OutboundError::Connect(
-        "there is no network here: calls are for the hooks of request and response heads, and for `choose`".into(),
+        "there is no network here: calls are for the hooks of requests and responses, and for `choose`".into(),
     )
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
+use crate::engine::TICK;
+
 /// Elements of all tables of an instance. Tables hold function references; Rust guests have some hundred, and 20,000 is what
 /// wasmtime's own pooling allocator allows.
 const TABLE_ELEMENTS: usize = 20_000;
@@ -42,6 +44,12 @@ impl CpuBudget {
         if let Some(since) = self.since.take() {
             self.used += thread_cpu_time().saturating_sub(since);
         }
+    }
+
+    /// What the call at hand has used, to a tick. A call that saw none counts nothing, and each that saw one counts it whole: over many
+    /// calls that is what they used, and it costs nearly all of them nothing.
+    pub(crate) fn spent(&self) -> Duration {
+        self.since.map_or(self.used, |since| self.used + TICK + thread_cpu_time().saturating_sub(since))
     }
 
     /// The epoch moved during a call.

@@ -1,6 +1,6 @@
 //! What a store holds beside the guest: its limits, and the exchange at hand for as long as a hook runs.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use penstock_core::{
@@ -58,6 +58,11 @@ impl InstanceState {
             metrics: Vec::new(),
             configuring: false,
         }
+    }
+
+    /// CPU time of the last call, to a tick.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        self.cpu.spent()
     }
 
     /// The call at hand begins to wait.

@@ -10,7 +10,7 @@ use penstock_core::plugin::{Direction, PluginFault};
 use wasmtime::component::ResourceAny;
 
 use super::{
-    Instance, begin, call,
+    Instance, answered, begin, call,
     exports::{Hooks, StreamingExports, index},
     fault, not_of_this_world,
 };
@@ -27,17 +27,17 @@ impl Instance {
         call((&mut self.store, &mut self.spent, self.waits), &exports.constructor, (), limit).map(ExchangeHandle)
     }
 
-    pub(crate) fn exchange_on_request(
+    pub(crate) async fn exchange_on_request(
         &mut self,
         exchange: ExchangeHandle,
         fields: &[Field<'_>],
         limit: Duration,
     ) -> Result<Verdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call((&mut self.store, &mut self.spent, self.waits), &exports.on_request, (exchange.0, fields), limit)
+        answered((&mut self.store, &mut self.spent, self.waits), &exports.on_request, (exchange.0, fields), limit).await
     }
 
-    pub(crate) fn exchange_on_response(
+    pub(crate) async fn exchange_on_response(
         &mut self,
         exchange: ExchangeHandle,
         status: u16,
@@ -45,10 +45,16 @@ impl Instance {
         limit: Duration,
     ) -> Result<Verdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call((&mut self.store, &mut self.spent, self.waits), &exports.on_response, (exchange.0, status, fields), limit)
+        answered(
+            (&mut self.store, &mut self.spent, self.waits),
+            &exports.on_response,
+            (exchange.0, status, fields),
+            limit,
+        )
+        .await
     }
 
-    pub(crate) fn exchange_on_body(
+    pub(crate) async fn exchange_on_body(
         &mut self,
         exchange: ExchangeHandle,
         direction: Direction,
@@ -57,15 +63,16 @@ impl Instance {
         limit: Duration,
     ) -> Result<BodyVerdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call(
+        answered(
             (&mut self.store, &mut self.spent, self.waits),
             &exports.body[index(direction)],
             (exchange.0, bytes, end),
             limit,
         )
+        .await
     }
 
-    pub(crate) fn exchange_on_trailers(
+    pub(crate) async fn exchange_on_trailers(
         &mut self,
         exchange: ExchangeHandle,
         direction: Direction,
@@ -73,12 +80,13 @@ impl Instance {
         limit: Duration,
     ) -> Result<TrailersVerdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        call(
+        answered(
             (&mut self.store, &mut self.spent, self.waits),
             &exports.trailers[index(direction)],
             (exchange.0, trailers),
             limit,
         )
+        .await
     }
 
     /// The end hook, which takes the exchange.

@@ -11,7 +11,7 @@ use penstock_core::plugin::{
 use crate::{
     contract::types::Field,
     hooks::{self, Behind, BodyCall, HookContext, Known},
-    instance::{ExchangeHandle, Instance},
+    instance::{ExchangeHandle, Instance, at_once},
 };
 
 /// A piece of a body, as large as the proxy makes them.
@@ -50,8 +50,9 @@ impl Sample<'_> {
     fn request(&mut self, mut head: request::Parts, body: &[u8]) -> Result<Flow, PluginFault> {
         let verdict = if self.hook.plan.hooks().request {
             let (handle, limit) = (self.handle, self.hook.limits.hook_time);
-            let ask =
-                |instance: &mut Instance, fields: &[Field<'_>]| instance.exchange_on_request(handle, fields, limit);
+            let ask = |instance: &mut Instance, fields: &[Field<'_>]| {
+                at_once(instance.exchange_on_request(handle, fields, limit))
+            };
             hooks::on_request(self.instance, self.hook, self.facts, &mut head, ask)?
         } else {
             Verdict::Proceed(Default::default())
@@ -63,7 +64,7 @@ impl Sample<'_> {
         let verdict = if self.hook.plan.hooks().response {
             let (handle, limit) = (self.handle, self.hook.limits.hook_time);
             let ask = |instance: &mut Instance, status, fields: &[Field<'_>]| {
-                instance.exchange_on_response(handle, status, fields, limit)
+                at_once(instance.exchange_on_response(handle, status, fields, limit))
             };
             hooks::on_response(self.instance, self.hook, &self.carried, self.facts, &mut head, ask)?
         } else {
@@ -95,7 +96,7 @@ impl Sample<'_> {
         };
         if sees_trailers {
             let known = Known { handle: self.handle, facts: self.facts, carried: &self.carried, response: None };
-            hooks::on_trailers(self.instance, self.hook, known, direction, HeaderMap::new())?;
+            at_once(hooks::on_trailers(self.instance, self.hook, known, direction, HeaderMap::new()))?;
         }
         Ok(Flow::Continue(()))
     }
@@ -116,7 +117,7 @@ impl Sample<'_> {
             let chunk = Chunk { bytes: Bytes::from(std::mem::take(&mut kept)), end };
             let known = Known { handle: self.handle, facts: self.facts, carried: &self.carried, response: None };
             let call = BodyCall { direction, chunk: &chunk, held: held.as_ref() };
-            match hooks::on_body(self.instance, self.hook, known, call, &mut behind)? {
+            match at_once(hooks::on_body(self.instance, self.hook, known, call, &mut behind))? {
                 BodyVerdict::Hold => kept = chunk.bytes.to_vec(),
                 BodyVerdict::Release(_) => held = None,
                 BodyVerdict::Pass | BodyVerdict::Replace(_) => {}
@@ -134,7 +135,7 @@ impl Sample<'_> {
             let duration = Duration::from_millis(1);
             let summary =
                 Summary { status: 200, request_bytes: bytes, response_bytes: bytes, duration, ..Summary::default() };
-            return hooks::end_exchange(self.instance, self.hook, known, &summary);
+            return at_once(hooks::end_exchange(self.instance, self.hook, known, &summary));
         }
         self.instance.forget(self.handle, self.hook.limits.hook_time)
     }

@@ -1,8 +1,8 @@
 //! Plugins that wait in an imported call: each call has an instance of its own for as long as it takes, so that the worker goes on with other
-//! exchanges, and so do other exchanges in the same plugin.
+//! exchanges, and so do other exchanges in the same plugin. A policy on bodies keeps its state there, and so the instance to the exchange's end.
 //!
 //! ```text
-//! Pool (per revision) ──take──► Lent ──► call on a fiber ──► back to the pool
+//! Pool (per revision) ───lend──► Lent ──► call on a fiber ──► back to the pool
 //!                                 └── given up, or faulted: dropped with its store
 //! ```
 
@@ -35,18 +35,28 @@ pub(super) struct Pool {
     out: Cell<usize>,
 }
 
-/// An instance for the time of one call.
-struct Lent {
+/// An instance for the time of one call, or of one exchange that keeps its state there.
+pub(super) struct Lent {
     pool: Rc<Pool>,
     warm: Option<Warm>,
+    /// `limits.memory`.
+    memory: u64,
+}
+
+impl Lent {
+    /// Whether it refuses every call: one faulted, or was given up.
+    pub(super) fn is_spent(&self) -> bool {
+        self.warm.as_ref().is_none_or(|warm| warm.instance.is_spent())
+    }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
         self.pool.out.set(self.pool.out.get().saturating_sub(1));
         let mut idle = self.pool.idle.borrow_mut();
-        // One whose call was given up is spent as well.
-        if let Some(mut warm) = self.warm.take().filter(|warm| !warm.instance.is_spent() && idle.len() < KEPT) {
+        // One that has grown so much that the next exchange could be its last is not kept either.
+        let keeps = |warm: &Warm| !warm.instance.is_spent() && warm.instance.memory() <= self.memory / 4 * 3;
+        if let Some(mut warm) = self.warm.take().filter(|warm| keeps(warm) && idle.len() < KEPT) {
             warm.instance.state().network = None;
             idle.push(warm);
         }
@@ -61,7 +71,7 @@ pub(super) struct Allowance<'a> {
 }
 
 impl Instances {
-    /// Run one hook of a plugin that may wait. Answers how many calls the exchange has made by then, too.
+    /// Run one hook of a plugin that may wait, in an instance for this call alone. Answers how many calls the exchange has made by then, too.
     pub(super) async fn wait<T>(
         &self,
         revision: &Arc<Loaded>,
@@ -70,16 +80,32 @@ impl Instances {
         run: impl AsyncFnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
     ) -> Result<(T, u32), PluginFault> {
         let mut lent = self.counted(revision, hook, self.lend(revision))?;
+        let network = self.network(revision, &allowance);
+        let (result, used) = self.run_waiting(revision, &mut lent, hook, network, run).await;
+        result.map(|answer| (answer, used.unwrap_or(allowance.used)))
+    }
+
+    /// Run one hook that may wait, and count it. Answers how many calls the exchange has made by then, too, unless there is no network.
+    pub(super) async fn run_waiting<T>(
+        &self,
+        revision: &Loaded,
+        lent: &mut Lent,
+        hook: Hook,
+        network: Option<Network>,
+        run: impl AsyncFnOnce(&mut Instance, HookContext<'_>) -> Result<T, PluginFault>,
+    ) -> (Result<T, PluginFault>, Option<u32>) {
         revision.metrics.called(hook);
+        let Some(warm) = &mut lent.warm else {
+            return (Err(fault(FaultKind::Unavailable, "the instance is gone")), None);
+        };
         let limits = revision.limits();
         let context = HookContext { plan: &revision.plan, imports: revision.imports, limits };
-        let Some(warm) = &mut lent.warm else { return Err(fault(FaultKind::Unavailable, "the instance is gone")) };
         let instance = &mut warm.instance;
-        instance.state().network = self.network(revision, &allowance);
+        instance.state().network = network;
         let start = Instant::now();
         let result = run(instance, context).await;
         revision.metrics.took(hook, start.elapsed());
-        let left = instance.state().network.as_ref().map(|network| network.calls_left);
+        let network = instance.state().network.take();
         if instance.is_spent() {
             revision.breaker.faulted(Instant::now());
         } else {
@@ -88,11 +114,10 @@ impl Instances {
         if let Err(fault) = &result {
             self.faulted(revision, hook, fault.kind);
         }
-        let used = left.map_or(allowance.used, |left| limits.outbound_calls.saturating_sub(left));
-        result.map(|answer| (answer, used))
+        (result, network.map(|network| limits.outbound_calls.saturating_sub(network.calls_left)))
     }
 
-    fn lend(&self, revision: &Arc<Loaded>) -> Result<Lent, PluginFault> {
+    pub(super) fn lend(&self, revision: &Arc<Loaded>) -> Result<Lent, PluginFault> {
         self.check_breaker(revision)?;
         let pool = self.pool(revision);
         if pool.out.get() >= revision.limits().waiting as usize {
@@ -102,7 +127,7 @@ impl Instances {
         let idle = pool.idle.borrow_mut().pop();
         let warm = idle.map_or_else(|| self.fill(revision), Ok)?;
         pool.out.set(pool.out.get() + 1);
-        Ok(Lent { pool, warm: Some(warm) })
+        Ok(Lent { pool, warm: Some(warm), memory: revision.limits().memory })
     }
 
     fn pool(&self, revision: &Arc<Loaded>) -> Rc<Pool> {
@@ -111,7 +136,7 @@ impl Instances {
     }
 
     /// None where nobody sends: every call answers that there is no network.
-    fn network(&self, revision: &Loaded, allowance: &Allowance<'_>) -> Option<Network> {
+    pub(super) fn network(&self, revision: &Loaded, allowance: &Allowance<'_>) -> Option<Network> {
         let client = Arc::clone(self.client.get()?);
         Some(Network {
             client,

@@ -131,6 +131,7 @@ fn memory_and_tables() {
             "MemoryLimitExceeded",
             "4294967296 bytes",
         ),
+        guest("33 tables", &table(&"(table 1 funcref)".repeat(33)), "ContractMismatch", "33"),
         guest("a large table", &table("(table 1000000 funcref)"), "MemoryLimitExceeded", "20000 are allowed"),
         guest("many tables", &table(&tables), "MemoryLimitExceeded", "20000 are allowed"),
         guest("a table that grows", &grown, "MemoryLimitExceeded", "20000 are allowed"),

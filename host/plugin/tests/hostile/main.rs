@@ -8,6 +8,7 @@
 //! | `answers.rs` | manifests, plans and answers to sample exchanges that break the contract |
 //! | `checks.rs` | candidates that fail `spec.checks`, and checks that cost too much |
 //! | `traffic.rs` | plugins that pass validation, and fault on traffic |
+//! | `streams.rs` | policies on bodies that misbehave in chunks, trailers and at the end |
 //!
 //! After each of them the same is asserted: the gateway's host is alive, the last good revision of the plugin serves, a neighbour answers properly, and
 //! the status, which `check` says as well, is the expected one.
@@ -20,6 +21,7 @@ mod bytes;
 mod checks;
 mod code;
 mod contract;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod traffic;

@@ -64,7 +64,7 @@ const ALL: [Capability; 9] = [
     },
     Capability {
         interface: "outbound-http",
-        grant: Some("outbound: […]"),
+        grant: Some("outbound: [{name: auth, backendRef: {name: auth, port: 80}}]"),
         cost: "requests to the backends that are named; the exchange waits for them",
     },
 ];
@@ -80,6 +80,7 @@ pub(super) fn argument(import: &str) -> Option<&'static str> {
     let capability = of_import(import)?;
     match capability.interface {
         "rate-limit" => Some("rate-limit=api:100/1m"),
+        "outbound-http" => Some("outbound=auth"),
         interface => is_plain(capability).then_some(interface),
     }
 }
@@ -126,11 +127,14 @@ pub(super) enum Grant {
     Plain(&'static Capability),
     /// `rate-limit=NAME:LIMIT/WINDOW`.
     Bucket { name: String, limit: u32, window: String },
+    /// `outbound=NAME`: a Service of that name, on port 80.
+    Backend { name: String },
 }
 
 /// The names that `--grant` takes.
 fn names() -> impl Iterator<Item = &'static str> {
-    ALL.iter().filter(|capability| is_plain(capability) || capability.interface == "rate-limit").map(|it| it.interface)
+    let grantable = ALL.iter().filter(|capability| capability.grant.is_some());
+    grantable.map(|it| if it.interface == "outbound-http" { "outbound" } else { it.interface })
 }
 
 fn is_plain(capability: &Capability) -> bool {
@@ -152,6 +156,12 @@ impl FromStr for Grant {
             let limit = limit.parse().map_err(|_| bucket())?;
             return Ok(Self::Bucket { name: name.into(), limit, window: window.into() });
         }
+        if let Some(rest) = text.strip_prefix("outbound") {
+            let name = rest.strip_prefix('=').filter(|name| !name.is_empty());
+            let name =
+                name.ok_or_else(|| format!("`{text}` names no backend; write outbound=NAME, such as outbound=auth"))?;
+            return Ok(Self::Backend { name: name.into() });
+        }
         let known = ALL.iter().find(|capability| capability.interface == text && is_plain(capability));
         known.map(Self::Plain).ok_or_else(|| {
             format!("`{text}` cannot be granted{}; {} and `all` can", did_you_mean(text, names()), list(names()))
@@ -162,7 +172,7 @@ impl FromStr for Grant {
 /// What a WasmPlugin would say under `spec.capabilities`.
 pub(super) fn granted(grants: &[Grant]) -> Value {
     let mut fields = Map::new();
-    let mut buckets = Vec::new();
+    let (mut buckets, mut backends) = (Vec::new(), Vec::new());
     for grant in grants {
         match grant {
             Grant::All => ALL.iter().filter(|it| is_plain(it)).for_each(|it| allow(&mut fields, it)),
@@ -170,15 +180,27 @@ pub(super) fn granted(grants: &[Grant]) -> Value {
             Grant::Bucket { name, limit, window } => {
                 buckets.push(json!({ "name": name, "limit": limit, "window": window }));
             }
+            Grant::Backend { name } => backends.push(backend(name)),
         }
     }
     if buckets.is_empty() && grants.contains(&Grant::All) {
         buckets.push(json!({ "name": "default", "limit": 100, "window": "1m" }));
     }
+    if backends.is_empty() && grants.contains(&Grant::All) {
+        backends.push(backend("default"));
+    }
+    if !backends.is_empty() {
+        fields.insert("outbound".into(), backends.into());
+    }
     if !buckets.is_empty() {
         fields.insert("rateLimits".into(), buckets.into());
     }
     Value::Object(fields)
+}
+
+/// Nobody is called by these tools; a gateway looks for the Service.
+fn backend(name: &str) -> Value {
+    json!({ "name": name, "backendRef": { "name": name, "port": 80 } })
 }
 
 fn allow(fields: &mut Map<String, Value>, capability: &Capability) {
@@ -199,6 +221,9 @@ mod tests {
             json!({ "log": true, "keyValue": true, "rateLimits": [{ "name": "api", "limit": 10, "window": "1s" }] })
         );
         assert_eq!(granted(&[Grant::All])["counters"], true);
+        assert_eq!(granted(&[Grant::All])["outbound"][0]["name"], "default");
+        let backend = granted(&["outbound=auth".parse().unwrap()]);
+        assert_eq!(backend["outbound"], json!([{ "name": "auth", "backendRef": { "name": "auth", "port": 80 } }]));
         assert_eq!(granted(&[]), json!({}));
     }
 
@@ -208,6 +233,9 @@ mod tests {
         assert!(error.starts_with("`logs` cannot be granted; did you mean `log`?"), "{error}");
         for text in ["rate-limit", "rate-limit=api", "rate-limit=api:x/1m", "rate-limit=api:10"] {
             assert!(text.parse::<Grant>().unwrap_err().contains("rate-limit=api:100/1m"), "{text}");
+        }
+        for text in ["outbound", "outbound=", "outbound-http"] {
+            assert!(text.parse::<Grant>().unwrap_err().contains("outbound=auth"), "{text}");
         }
         assert!("exchange-info".parse::<Grant>().is_err(), "it is always there");
     }

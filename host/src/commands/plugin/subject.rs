@@ -23,8 +23,8 @@ pub(super) struct Configuration {
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
 
-    /// Grant a capability: log, clock, random, metrics, counters, key-value, rate-limit=NAME:LIMIT/WINDOW, or all; repeat
-    /// it or separate several with commas
+    /// Grant a capability: log, clock, random, metrics, counters, key-value, rate-limit=NAME:LIMIT/WINDOW, outbound=NAME, or
+    /// all; repeat it or separate several with commas
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     grant: Vec<Grant>,
 }

@@ -89,6 +89,7 @@ fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
         },
     };
     time("hookTime", &given.hook_time, &mut limits.hook_time);
+    time("exchangeTime", &given.exchange_time, &mut limits.exchange_time);
     time("configureTime", &given.configure_time, &mut limits.configure_time);
     time("wallTime", &given.wall_time, &mut limits.wall_time);
     let mut size = |name: &str, text: &Option<String>, limit: &mut u64| match text.as_deref() {

@@ -262,6 +262,9 @@ pub struct PluginLimits {
     /// CPU time of one hook, such as `2ms` (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook_time: Option<String>,
+    /// CPU time of all hooks of one exchange in a policy on bodies, such as `10s` (the default). What comes after it is a fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange_time: Option<String>,
     /// CPU time of validation: describe, configure and self-test; `2s` if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configure_time: Option<String>,

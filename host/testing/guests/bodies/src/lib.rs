@@ -6,7 +6,9 @@
 //! { "trailers": true, "count": true }                      response trailers move behind the body; the end is counted in metrics
 //! ```
 //!
-//! A chunk that contains `!trap`, `!abort`, `!reply`, `!grow` or `!spin` meets that fate, whatever the configuration.
+//! A chunk that contains `!trap`, `!grow`, `!spin`, `!deep`, `!busy` (for some milliseconds), `!abort`, `!reply`, `!hold`, `!release`, `!edit` (of
+//! what is not declared) or `!huge` meets that fate, whatever the configuration. So does a trailer `x-fate`, which may also be `!line` (a value
+//! of two lines); and the end of an exchange with a status from [`LAST_FATE`] on.
 
 use std::hint::black_box;
 
@@ -79,6 +81,16 @@ impl Side {
             if has("!reply") {
                 return BodyVerdict::Reply(Reply::new(422).text("as the body asked"));
             }
+            if has("!hold") {
+                return BodyVerdict::Hold;
+            }
+            if has("!release") || has("!edit") {
+                let edits = Edits::new().set(if has("!edit") { "undeclared" } else { "x-length" }, "1");
+                return BodyVerdict::Release(Release { edits, body: None });
+            }
+            if has("!huge") {
+                return BodyVerdict::Replace(vec![b'x'; 5 << 20]);
+            }
             misbehave(has);
         }
         let upper = || chunk.bytes.to_ascii_uppercase();
@@ -94,7 +106,29 @@ impl Side {
     }
 }
 
+/// Statuses of exchanges whose end goes wrong, and how.
+const LAST_FATE: u16 = 595;
+const LAST_FATES: [&str; 4] = ["!trap", "!grow", "!spin", "!deep"];
+
+/// Every level needs the result of the next one, so that no loop comes of it. There is no last one: no level is that long.
+fn deeper(level: &[u8]) -> usize {
+    if level.len() > 64 {
+        return 0;
+    }
+    let mut next = [level[0].wrapping_add(1); 64];
+    black_box(&mut next);
+    1 + deeper(black_box(&next)) + usize::from(next[1])
+}
+
 fn misbehave(has: impl Fn(&str) -> bool) {
+    if has("!busy") {
+        for round in 0..3_000_000_u32 {
+            black_box(round);
+        }
+    }
+    if has("!deep") {
+        black_box(deeper(&[1; 64]));
+    }
     assert!(!has("!trap"), "as the body asked");
     while has("!spin") {
         black_box(());
@@ -104,6 +138,17 @@ fn misbehave(has: impl Fn(&str) -> bool) {
         loop {
             kept.push(black_box(vec![1_u8; 1 << 20]));
         }
+    }
+}
+
+fn meet_fate(trailers: &Trailers) {
+    let Some((_, fate)) = trailers.iter().find(|(name, _)| *name == "x-fate") else { return };
+    let fate = fate.to_owned();
+    match &fate[..] {
+        b"!edit" => trailers.set("undeclared", "1"),
+        b"!line" => trailers.set("x-a", "1\r\nx-b: 2"),
+        b"!huge" => trailers.write_body(&vec![b'x'; 5 << 20]),
+        _ => misbehave(|word| word.as_bytes() == fate),
     }
 }
 
@@ -175,6 +220,7 @@ impl Exchange<Bodies> for Seen {
     }
 
     fn on_request_trailers(&mut self, _: &Bodies, trailers: &Trailers) {
+        meet_fate(trailers);
         trailers.set("x-seen", trailers.iter().count().to_string());
     }
 
@@ -192,6 +238,7 @@ impl Exchange<Bodies> for Seen {
     }
 
     fn on_response_trailers(&mut self, _: &Bodies, trailers: &Trailers) {
+        meet_fate(trailers);
         for (name, value) in trailers.iter() {
             trailers.write_body(format!("{name}={}\n", String::from_utf8_lossy(value)).as_bytes());
             trailers.remove(name);
@@ -200,6 +247,9 @@ impl Exchange<Bodies> for Seen {
     }
 
     fn end(self, policy: &Bodies, summary: &Summary) {
+        if let Some(fate) = summary.status.checked_sub(LAST_FATE).and_then(|it| LAST_FATES.get(usize::from(it))) {
+            misbehave(|word| word == *fate);
+        }
         let Some(counters) = &policy.counters else { return };
         let error = summary.error.as_deref().unwrap_or_default();
         let grpc = summary.grpc_status.map(|status| status.to_string()).unwrap_or_default();

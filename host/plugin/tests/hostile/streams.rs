@@ -1,0 +1,177 @@
+//! Policies on bodies that pass validation, and misbehave in the middle of an exchange: in chunks, trailers and at the end.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use penstock_core::plugin::{
+    ActiveRevision, BodyVerdict, Capabilities, Chunk, Direction, FaultKind, HeldHead, Message, PluginFault, PluginSpec,
+    PolicyExchange, PolicyWorker, Summary,
+};
+use penstock_testing::guests::{self, BODIES};
+use serde_json::json;
+
+use crate::support::{
+    exchange::{facts, request, rule, works},
+    facts::{Host, call, spec},
+    guest::Guest,
+};
+
+const BOTH: [Direction; 2] = [Direction::Request, Direction::Response];
+
+struct World {
+    host: Host,
+    worker: Box<dyn PolicyWorker>,
+    bodies: ActiveRevision,
+    neighbour: ActiveRevision,
+}
+
+impl World {
+    fn new() -> Self {
+        let host = Host::start();
+        let side = json!({ "mode": "stream" });
+        let bodies = PluginSpec {
+            config: Arc::new(json!({
+                "request": side, "response": side, "trailers": true, "request_trailers": true, "count": true
+            })),
+            capabilities: Capabilities { metrics: true, ..Capabilities::default() },
+            ..spec("bodies", guests::bytes(BODIES))
+        };
+        let neighbour = spec("neighbour", Guest::default().build());
+        host.apply(&[&bodies, &neighbour]);
+        let (bodies, neighbour) = (host.active(&bodies), host.active(&neighbour));
+        let worker = host.host.runtime().worker();
+        Self { host, worker, bodies, neighbour }
+    }
+
+    fn begin(&self) -> Rc<dyn PolicyExchange> {
+        self.worker.begin(&call(&self.bodies), &facts(&rule())).unwrap()
+    }
+
+    /// Whoever comes after the fault is served, in the same plugin and in another.
+    #[track_caller]
+    fn goes_on(&self) {
+        works(&*self.worker, &self.neighbour);
+        let exchange = self.begin();
+        assert!(matches!(body(&exchange, Direction::Request, "x", None), Ok(BodyVerdict::Pass)));
+        exchange.end(&facts(&rule()), &Summary { status: 200, ..Summary::default() });
+    }
+
+    /// A fault of this hook and kind, counted once, after which all goes on.
+    #[track_caller]
+    fn faulted(&self, hook: &str, kind: FaultKind, times: u32) {
+        let series = format!(r#"penstock_plugin_faults_total{{plugin="default/bodies",hook="{hook}",kind="{kind}"}}"#);
+        assert_eq!(self.host.metric(&series), f64::from(times), "{series}");
+        self.goes_on();
+    }
+}
+
+fn body(
+    exchange: &Rc<dyn PolicyExchange>,
+    direction: Direction,
+    bytes: &str,
+    held: Option<&HeldHead>,
+) -> Result<BodyVerdict, PluginFault> {
+    let chunk = Chunk { bytes: Bytes::from(bytes.to_owned()), end: bytes.ends_with('$') };
+    exchange.clone().on_body(&facts(&rule()), direction, chunk, held.cloned()).at_once()
+}
+
+fn hook(direction: Direction, of: &str) -> String {
+    let direction = match direction {
+        Direction::Request => "request",
+        Direction::Response => "response",
+    };
+    format!("{direction}_{of}")
+}
+
+#[test]
+fn in_a_body() {
+    let world = World::new();
+    let mut invalid = 0;
+    for (fate, kind, part) in [
+        ("!trap", FaultKind::Trap, "unreachable"),
+        ("!spin", FaultKind::Deadline, "it used more than 200ms of CPU time"),
+        ("!grow", FaultKind::Memory, "limits.memory allows"),
+        ("!hold$", FaultKind::InvalidAnswer, "the last chunk of a body cannot be held"),
+        ("!release", FaultKind::InvalidAnswer, "`release` answers for headers that are not held"),
+        ("!huge", FaultKind::InvalidAnswer, "hostcall"),
+    ] {
+        invalid += u32::from(kind == FaultKind::InvalidAnswer);
+        for direction in BOTH {
+            let exchange = world.begin();
+            let fault = body(&exchange, direction, fate, None).unwrap_err();
+            assert_eq!(fault.kind, kind, "{fate}: {fault}");
+            assert!(fault.message.contains(part), "{fate}: {fault}");
+            let times = if kind == FaultKind::InvalidAnswer { invalid } else { 1 };
+            world.faulted(&hook(direction, "body"), kind, times);
+        }
+    }
+}
+
+#[test]
+fn recursion_in_a_body() {
+    let world = World::new();
+    for direction in BOTH {
+        let fault = body(&world.begin(), direction, "!deep", None).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Trap, "{fault}");
+        world.faulted(&hook(direction, "body"), FaultKind::Trap, 1);
+    }
+}
+
+#[test]
+fn a_held_head_stays_as_it_is() {
+    let world = World::new();
+    let head: HeldHead = Rc::new(RefCell::new(Message::Request(request())));
+    let names = |head: &HeldHead| match &*head.borrow() {
+        Message::Request(head) => head.headers.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        Message::Response(_) => panic!("it is a request"),
+    };
+    let before = names(&head);
+    let fault = body(&world.begin(), Direction::Request, "!edit", Some(&head)).unwrap_err();
+    assert!(fault.message.contains("undeclared-write: `undeclared`"), "{fault}");
+    assert_eq!(names(&head), before);
+    world.faulted("request_body", FaultKind::InvalidAnswer, 1);
+}
+
+#[test]
+fn in_trailers() {
+    let world = World::new();
+    let mut invalid = 0;
+    for (fate, kind, part) in [
+        ("!trap", FaultKind::Trap, "unreachable"),
+        ("!spin", FaultKind::Deadline, "it used more than 200ms of CPU time"),
+        ("!grow", FaultKind::Memory, "limits.memory allows"),
+        ("!edit", FaultKind::InvalidAnswer, "undeclared-write: `undeclared`"),
+        ("!line", FaultKind::InvalidAnswer, "x-a"),
+        ("!huge", FaultKind::InvalidAnswer, "hostcall"),
+    ] {
+        invalid += u32::from(kind == FaultKind::InvalidAnswer);
+        for direction in BOTH {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-fate", HeaderValue::from_static(fate));
+            let fault = world.begin().on_trailers(&facts(&rule()), direction, trailers).at_once().unwrap_err();
+            assert_eq!(fault.kind, kind, "{fate}: {fault}");
+            assert!(fault.message.contains(part), "{fate}: {fault}");
+            let times = if kind == FaultKind::InvalidAnswer { invalid } else { 1 };
+            world.faulted(&hook(direction, "trailers"), kind, times);
+        }
+    }
+}
+
+#[test]
+fn at_the_end() {
+    let world = World::new();
+    for (status, kind, times) in [
+        (595, FaultKind::Trap, 1),
+        (596, FaultKind::Memory, 1),
+        (597, FaultKind::Deadline, 1),
+        (598, FaultKind::Trap, 2),
+    ] {
+        let exchange = world.begin();
+        exchange.end(&facts(&rule()), &Summary { status, ..Summary::default() });
+        // Twice is once.
+        exchange.end(&facts(&rule()), &Summary { status, ..Summary::default() });
+        drop(exchange);
+        world.faulted("end", kind, times);
+    }
+}
