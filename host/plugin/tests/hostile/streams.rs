@@ -5,8 +5,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use penstock_core::plugin::{
-    ActiveRevision, BodyVerdict, Capabilities, Chunk, Direction, FaultKind, HeldHead, Message, PluginFault, PluginSpec,
-    PolicyExchange, PolicyWorker, Summary,
+    ActiveRevision, BodyVerdict, Capabilities, Chunk, Direction, FaultKind, HeldHead, Message, PluginFault,
+    PluginLimits, PluginSpec, PolicyExchange, PolicyWorker, Summary,
 };
 use penstock_testing::guests::{self, BODIES};
 use serde_json::json;
@@ -28,6 +28,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with_memory(16 << 20)
+    }
+
+    fn with_memory(memory: u64) -> Self {
         let host = Host::start();
         let side = json!({ "mode": "stream" });
         let bodies = PluginSpec {
@@ -37,6 +41,7 @@ impl World {
             capabilities: Capabilities { metrics: true, ..Capabilities::default() },
             ..spec("bodies", guests::bytes(BODIES))
         };
+        let bodies = PluginSpec { limits: PluginLimits { memory, ..bodies.limits.clone() }, ..bodies };
         let neighbour = spec("neighbour", Guest::default().build());
         host.apply(&[&bodies, &neighbour]);
         let (bodies, neighbour) = (host.active(&bodies), host.active(&neighbour));
@@ -143,7 +148,6 @@ fn in_trailers() {
         ("!grow", FaultKind::Memory, "limits.memory allows"),
         ("!edit", FaultKind::InvalidAnswer, "undeclared-write: `undeclared`"),
         ("!line", FaultKind::InvalidAnswer, "x-a"),
-        ("!huge", FaultKind::InvalidAnswer, "hostcall"),
     ] {
         invalid += u32::from(kind == FaultKind::InvalidAnswer);
         for direction in BOTH {
@@ -155,6 +159,20 @@ fn in_trailers() {
             let times = if kind == FaultKind::InvalidAnswer { invalid } else { 1 };
             world.faulted(&hook(direction, "trailers"), kind, times);
         }
+    }
+}
+
+#[test]
+fn trailers_with_a_huge_body() {
+    // Room for the copies that the guest itself makes: it is the host that has enough.
+    let world = World::with_memory(64 << 20);
+    for direction in BOTH {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-fate", HeaderValue::from_static("!huge"));
+        let fault = world.begin().on_trailers(&facts(&rule()), direction, trailers).at_once().unwrap_err();
+        assert_eq!(fault.kind, FaultKind::InvalidAnswer, "{fault}");
+        assert!(fault.message.contains("hostcall"), "{fault}");
+        world.faulted(&hook(direction, "trailers"), FaultKind::InvalidAnswer, 1);
     }
 }
 
