@@ -40,12 +40,12 @@ pub(super) enum Home {
     /// In an instance that keeps others as well: its hooks answer at once.
     Shared(Rc<Live>),
     /// In one for itself, because its hooks may wait. While one does, a hook of the other direction waits for its turn.
-    Own(Mutex<Lent>),
+    Own(Box<Mutex<Lent>>),
 }
 
 impl Home {
     pub(super) fn own(lent: Lent) -> Self {
-        Self::Own(Mutex::new(lent))
+        Self::Own(Box::new(Mutex::new(lent)))
     }
 }
 
