@@ -108,7 +108,13 @@ fn what_means_the_same_is_no_change() {
     };
     let mut resources = Resources::default();
     assert!(resources.apply(Change::Upsert(service("1", json!({})))));
-    assert!(!resources.apply(Change::Upsert(service("2", json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}})))));
+    let conditions = json!([{"type": "Ready", "status": "True", "reason": "a", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let others = json!({"conditions": conditions, "loadBalancer": {"ingress": []}});
+    assert!(!resources.apply(Change::Upsert(service("2", others))));
+    // Where it is a Gateway's, these are the Gateway's addresses.
+    let balanced = json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}});
+    assert!(resources.apply(Change::Upsert(service("3", balanced.clone()))));
+    assert!(!resources.apply(Change::Upsert(service("4", balanced))));
     assert!(resources.apply(Change::Delete(service("3", Value::Null).reference())));
     assert!(!resources.apply(Change::Delete(service("3", Value::Null).reference())));
 }

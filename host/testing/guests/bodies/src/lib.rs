@@ -8,7 +8,7 @@
 //!
 //! A chunk that contains `!trap`, `!grow`, `!spin`, `!deep`, `!busy` (for some milliseconds), `!abort`, `!reply`, `!hold`, `!release`, `!edit` (of
 //! what is not declared) or `!huge` meets that fate, whatever the configuration. So does a trailer `x-fate`, which may also be `!line` (a value
-//! of two lines); and the end of an exchange with a status from [`LAST_FATE`] on.
+//! of two lines); and the end of an exchange with a status from `LAST_FATE` on.
 
 use std::hint::black_box;
 
