@@ -20,6 +20,17 @@ const PULSE: Duration = Duration::from_millis(20);
 /// How long a child may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// This program, to be started again. Cargo may have replaced its file since it began, and Linux then says so behind the path: the newer one
+/// does as well.
+///
+/// # Errors
+/// When the system does not tell.
+pub(crate) fn own_program() -> std::io::Result<std::path::PathBuf> {
+    let path = std::env::current_exe()?;
+    let replaced = path.to_str().and_then(|path| path.strip_suffix(" (deleted)"));
+    Ok(replaced.map_or_else(|| path.clone(), std::path::PathBuf::from))
+}
+
 /// A child process with everything that it started.
 #[derive(Debug)]
 pub struct Running {

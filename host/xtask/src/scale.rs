@@ -80,7 +80,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let built = workspace.cargo().args(["build", "--package", "penstock", "--profile", profile]).status()?;
     ensure!(built.success(), "the gateway does not compile: cargo's messages are above");
     let mut command = cluster::enter(workspace, &arguments.cluster)?;
-    command.arg(std::env::current_exe()?).arg("scale").arg("--inside").arg(workspace.gateway(profile));
+    command.arg(process::own_program()?).arg("scale").arg("--inside").arg(workspace.gateway(profile));
     for (flag, number) in [
         ("--routes", arguments.routes),
         ("--gateways", arguments.gateways),

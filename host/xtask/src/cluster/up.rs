@@ -118,7 +118,7 @@ impl Up<'_> {
         let log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut command = Command::new("unshare");
         command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-        command.arg(std::env::current_exe()?).args(["cluster", "--name", &self.cluster.name, "supervise"]);
+        command.arg(process::own_program()?).args(["cluster", "--name", &self.cluster.name, "supervise"]);
         command.args(arguments.to_flags());
         // A group of its own: Ctrl-C in this terminal, later, is not meant for the cluster.
         command.process_group(0).current_dir(folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
