@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use penstock_controller::{Cluster, Outputs, Reserve};
-use penstock_core::{ResourceRef, Snapshot, plugin::PluginSpec};
+use penstock_core::{ResourceRef, Snapshot};
 use penstock_plugin_host::{Desired, PluginHost};
 use penstock_proxy::Proxy;
-use penstock_translate::{Statuses, Upkeep};
+use penstock_translate::{Needs, Statuses, Upkeep};
 
 /// The proxy and the plugin host of this process.
 pub(crate) struct GatewayOutputs {
@@ -29,14 +29,16 @@ impl Outputs for GatewayOutputs {
         self.proxy.publish(Arc::clone(snapshot));
     }
 
-    fn require(&mut self, plugins: &[Arc<PluginSpec>], kept: &[ResourceRef]) {
+    fn require(&mut self, needs: &Needs) {
+        fn same<T>(old: &[Arc<T>], new: &[Arc<T>]) -> bool {
+            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
+        }
+        let Needs { plugins, kept_plugins: kept, recorded_plugins: recorded, .. } = needs;
         let same = self.required.as_ref().is_some_and(|required| {
-            required.kept == kept
-                && required.plugins.len() == plugins.len()
-                && required.plugins.iter().zip(plugins).all(|(old, new)| Arc::ptr_eq(old, new))
+            required.kept == *kept && same(&required.plugins, plugins) && same(&required.recorded, recorded)
         });
         if !same {
-            let desired = Desired { plugins: plugins.to_vec(), kept: kept.to_vec() };
+            let desired = Desired { plugins: plugins.clone(), kept: kept.clone(), recorded: recorded.clone() };
             self.plugins.apply(desired.clone());
             self.required = Some(desired);
         }

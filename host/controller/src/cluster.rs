@@ -20,7 +20,10 @@ use crate::{
     inbox::Inbox,
     lease::Candidate,
     metrics::ClusterMetrics,
-    sources::cluster::{self, ClusterAccess, ConnectFailed, Context, LiveObjects, References, Source, Wanted},
+    sources::cluster::{
+        self, ClusterAccess, ConnectFailed, Context, LiveObjects, Namespaces, References, Source, Wanted,
+        WatchedNamespaces,
+    },
     status::Clock,
     upkeep::Keeper,
     writer::{Desired, Sources, Writer},
@@ -33,6 +36,10 @@ pub struct ClusterSettings {
     pub access: ClusterAccess,
     /// Entries with this name are ours.
     pub controller_name: Arc<str>,
+    /// What is in other namespaces does not exist; all of them if not given.
+    pub namespaces: Option<WatchedNamespaces>,
+    /// By which labels the records of this installation are found: [`penstock_translate::record_selector`].
+    pub records: Arc<str>,
     /// The Lease by which instances agree who writes: namespace and name. The namespace of the credentials if not given.
     pub lease: (Option<String>, String),
     /// Names this instance in the Lease; no other one may have the same.
@@ -99,7 +106,7 @@ impl Cluster {
         self.desired.send_replace(Some(desired));
     }
 
-    /// What is to be done for Gateways: complete, in place of what was given before.
+    /// What is to be done for Gateways and plugins: complete, in place of what was given before.
     pub fn keep_up(&self, upkeep: &Arc<Upkeep>) {
         self.upkeep.send_if_modified(|before| {
             let changed = !Arc::ptr_eq(before, upkeep);
@@ -137,12 +144,22 @@ async fn follow(
     let (touched, touches) = mpsc::unbounded_channel();
     let (leading, leads) = watch::channel(false);
     let live = Arc::<LiveObjects>::default();
-    let context = Context { client: client.clone(), inbox, live: Arc::clone(&live), touched, metrics: metrics.clone() };
+    let namespaces = Namespaces::new(settings.namespaces);
+    let context = Context {
+        client: client.clone(),
+        inbox,
+        live: Arc::clone(&live),
+        touched,
+        metrics: metrics.clone(),
+        records: settings.records,
+        namespaces: namespaces.clone(),
+    };
     let (namespace, name) = settings.lease;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let writer = Writer {
         client: client.clone(),
         live: Arc::clone(&live),
+        namespaces,
         controller: Arc::clone(&settings.controller_name),
         clock: settings.clock,
         metrics: metrics.clone(),

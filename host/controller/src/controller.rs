@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use penstock_core::{ResourceRef, Snapshot, fact::SocketState, plugin::PluginSpec};
+use penstock_core::{ResourceRef, Snapshot, fact::SocketState};
 use penstock_translate::{Needs, Resources, Settings, Statuses, Translation, Translator, Upkeep};
 
 use crate::{
@@ -24,8 +24,8 @@ pub trait Outputs {
     /// This configuration is in effect from now on.
     fn publish(&mut self, snapshot: &Arc<Snapshot>);
 
-    /// These plugins should run; whatever runs of `kept` must stay; no others.
-    fn require(&mut self, plugins: &[Arc<PluginSpec>], kept: &[ResourceRef]);
+    /// The plugins of `needs` should run, and no others.
+    fn require(&mut self, needs: &Needs);
 
     /// These Secrets and ConfigMaps should be read, and no others. Whether all of them have been, or are known not to be there; if not,
     /// [`Event::Fetched`](crate::Event::Fetched) follows once they are.
@@ -33,7 +33,7 @@ pub trait Outputs {
         true // a source that reports everything by itself
     }
 
-    /// This is to be done in the cluster for Gateways.
+    /// This is to be done in the cluster for Gateways and plugins.
     fn keep_up(&mut self, _: &Arc<Upkeep>) {}
 
     /// This should be said about resources.
@@ -196,7 +196,7 @@ impl<O: Outputs> Controller<O> {
             self.metrics.published();
             self.published = Some(Arc::clone(&translation.snapshot));
         }
-        self.outputs.require(&translation.needs.plugins, &translation.needs.kept_plugins);
+        self.outputs.require(&translation.needs);
     }
 }
 

@@ -49,6 +49,7 @@ pub struct ClusterMetrics {
     unreadable: Family<KindNameLabels, Counter>,
     leader: Gauge,
     upkeep: Family<UpkeepLabels, Counter>,
+    records: Family<RecordLabels, Counter>,
     events: Family<ReasonLabels, Counter>,
 }
 
@@ -81,11 +82,18 @@ struct UpkeepLabels {
     result: UpkeepResult,
 }
 
-/// What was done with an object that belongs to a Gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RecordLabels {
+    action: UpkeepAction,
+    result: UpkeepResult,
+}
+
+/// What was done with an object that belongs to a Gateway or a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "label values are lower case")]
 pub(crate) enum UpkeepAction {
     apply,
+    create,
     delete,
 }
 
@@ -125,6 +133,7 @@ impl ClusterMetrics {
             unreadable: Family::default(),
             leader: Gauge::default(),
             upkeep: Family::default(),
+            records: Family::default(),
             events: Family::default(),
         };
         registry.register("penstock_status_writes", "Statuses written, by why", metrics.writes.clone());
@@ -136,6 +145,9 @@ impl ClusterMetrics {
         registry.register("penstock_unreadable_objects", help, metrics.unreadable.clone());
         let help = "Services and EndpointSlices of Gateways that were created or changed (apply) or deleted";
         registry.register("penstock_gateway_service_writes", help, metrics.upkeep.clone());
+        let help =
+            "ControllerRevisions with the last good revision of a plugin that were created, or deleted for a newer one";
+        registry.register("penstock_plugin_record_writes", help, metrics.records.clone());
         let help = "Events written about WasmPlugins, by their reason";
         registry.register("penstock_events", help, metrics.events.clone());
         registry.register("penstock_leader", "Whether this instance writes statuses", metrics.leader.clone());
@@ -157,6 +169,10 @@ impl ClusterMetrics {
 
     pub(crate) fn kept_up(&self, kind: Kind, action: UpkeepAction, ok: bool) {
         let result = if ok { UpkeepResult::ok } else { UpkeepResult::failed };
+        if kind == Kind::ControllerRevision {
+            self.records.get_or_create(&RecordLabels { action, result }).inc();
+            return;
+        }
         self.upkeep.get_or_create(&UpkeepLabels { kind: kind.to_string(), action, result }).inc();
     }
 

@@ -1,4 +1,4 @@
-//! When an instance may take traffic: everything is read, published, bound, and plugins had their first verdict.
+//! When an instance may take traffic: everything is read, published, bound, and plugins had their first verdict, or time enough for it.
 
 use std::{fmt, net::SocketAddr};
 
@@ -53,10 +53,18 @@ pub(crate) fn unready(needs: &Needs, facts: &Facts) -> Option<Unready> {
         None => true,
         Some(state) => {
             let pending = state.candidate.as_ref().is_none_or(|candidate| !is_verdict(&candidate.phase));
-            state.active.is_none() && pending
+            state.active.is_none() && (pending || state.last_good.recalling)
         }
     };
-    let plugins: Vec<_> = needs.plugins.iter().map(|spec| spec.plugin.clone()).filter(undecided).collect();
+    // Of those that do not say what to run, what is on record may serve.
+    let recalled = needs.recorded_plugins.iter().map(|recorded| recorded.spec.plugin.clone());
+    let recalled = recalled.filter(|plugin| needs.kept_plugins.contains(plugin));
+    let recalled = recalled.filter(|plugin| {
+        let state = facts.plugins.get(plugin);
+        state.is_none_or(|state| state.active.is_none() && state.last_good.recalling)
+    });
+    let plugins = needs.plugins.iter().map(|spec| spec.plugin.clone()).filter(undecided);
+    let plugins: Vec<_> = plugins.chain(recalled).collect();
     (!plugins.is_empty()).then_some(Unready::Plugins(plugins))
 }
 
@@ -65,6 +73,7 @@ pub(crate) fn undecided(needs: &Needs, facts: &Facts) -> impl Iterator<Item = Re
     let plugins = needs.plugins.iter().map(|spec| spec.plugin.clone());
     plugins.filter(|plugin| match facts.plugins.get(plugin) {
         None => true,
+        Some(state) if state.last_good.recalling && state.active.is_none() => true,
         Some(state) => match &state.candidate {
             None => state.active.is_none(),
             Some(candidate) => !is_verdict(&candidate.phase),

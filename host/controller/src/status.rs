@@ -10,6 +10,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -24,11 +25,17 @@ use crate::{readiness::Unready, sources::files::Problem};
 /// Tells the time. Injected, so that tests decide when things happen.
 pub type Clock = fn() -> Timestamp;
 
+/// Plugins had a fair chance after that time: a module of some megabytes is fetched, compiled and tried in a few seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Current statuses, sockets and problems.
 pub struct StatusBoard {
     clock: Clock,
     current: ArcSwap<Posted>,
     waiting: ArcSwapOption<Unready>,
+    /// How long plugins are waited for when everything else is ready, and since when they are.
+    patience: Duration,
+    plugins_since: OnceLock<Timestamp>,
     /// Once ready, always ready: a plugin that is added later must not take the instance out of service.
     ready: OnceLock<()>,
     draining: AtomicBool,
@@ -117,13 +124,22 @@ impl StatusBoard {
             clock,
             current: ArcSwap::default(),
             waiting: ArcSwapOption::from_pointee(Unready::Starting),
+            patience: PATIENCE,
+            plugins_since: OnceLock::new(),
             ready: OnceLock::new(),
             draining: AtomicBool::new(false),
             owner: OnceLock::new(),
         }
     }
 
-    /// Whether the instance may take traffic; if not, what it waits for.
+    /// Wait so long for plugins when everything else is ready.
+    #[must_use]
+    pub fn waiting_for_plugins(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Whether the instance may take traffic; if not, what it waits for. A plugin that does not come, because its registry hangs, is waited for
+    /// for a while: it must not keep the traffic of all others away.
     ///
     /// # Errors
     /// What it waits for.
@@ -134,7 +150,22 @@ impl StatusBoard {
         if self.ready.get().is_some() {
             return Ok(());
         }
-        self.waiting.load().as_ref().map_or(Ok(()), |waiting| Err(Unready::clone(waiting)))
+        match self.waiting.load().as_deref() {
+            None => Ok(()),
+            Some(Unready::Plugins(plugins)) if self.has_lost_patience() => {
+                self.ready.get_or_init(|| {
+                    let without = plugins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                    tracing::warn!(without, "ready; plugins that are on their way still are waited for no longer");
+                });
+                Ok(())
+            }
+            Some(waiting) => Err(waiting.clone()),
+        }
+    }
+
+    fn has_lost_patience(&self) -> bool {
+        let since = *self.plugins_since.get_or_init(self.clock);
+        (self.clock)().duration_since(since).unsigned_abs() >= self.patience
     }
 
     /// Whether changes are followed. If the loop ended by a defect, what was published goes on serving, but only a restart makes it change.
@@ -160,6 +191,9 @@ impl StatusBoard {
     }
 
     pub(crate) fn wait_for(&self, unready: Unready) {
+        if let Unready::Plugins(_) = unready {
+            self.plugins_since.get_or_init(self.clock);
+        }
         self.waiting.store(Some(Arc::new(unready)));
     }
 

@@ -1,4 +1,4 @@
-//! Does what is to be done for Gateways in the cluster: their Services, with EndpointSlices.
+//! Does what is to be done in the cluster beside statuses: Services of Gateways with their EndpointSlices, and records of plugins.
 //!
 //! Invariants:
 //! * Only the leader does anything, one object after the other: there are few, and nobody waits for them.
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use penstock_core::{Kind, ResourceRef};
@@ -71,6 +71,13 @@ impl Keeper {
                 let patched = self.api(id).patch(&id.name, &parameters, &Patch::Apply(manifest)).await;
                 (UpkeepAction::apply, patched.map(drop))
             }
+            Action::Create(manifest) => {
+                let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+                // Only what was made from the types of Kubernetes is created here, so it can be read back.
+                let object = serde_json::from_value(manifest.clone()).map_err(kube::Error::SerdeError);
+                let created = async { self.api(id).create(&parameters, &object?).await };
+                (UpkeepAction::create, created.await.map(drop))
+            }
             Action::Delete(uid) => {
                 let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
@@ -79,12 +86,12 @@ impl Keeper {
         };
         match outcome {
             Ok(()) => self.metrics.kept_up(id.kind, name, true),
-            // Deleted by somebody else, or created anew meanwhile: its watch will say so.
+            // Deleted by somebody else, or created meanwhile: its watch will say so.
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
             Err(error) => {
                 self.metrics.kept_up(id.kind, name, false);
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(object = %id, error, "cannot keep up what belongs to a Gateway; trying again");
+                tracing::warn!(object = %id, error, "cannot keep up what belongs to a Gateway or a plugin; trying again");
             }
         }
     }
@@ -92,6 +99,7 @@ impl Keeper {
     fn api(&self, id: &ResourceRef) -> Api<DynamicObject> {
         let (group, kind, plural) = match id.kind {
             Kind::EndpointSlice => ("discovery.k8s.io", "EndpointSlice", "endpointslices"),
+            Kind::ControllerRevision => ("apps", "ControllerRevision", "controllerrevisions"),
             _ => ("", "Service", "services"),
         };
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);

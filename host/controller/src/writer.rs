@@ -10,6 +10,7 @@
 //! Invariants:
 //! * Nothing is queued but names: an object that changed ten times meanwhile is written once, as it should be then.
 //! * One write per object at a time, and a bounded number altogether.
+//! * What says nothing new but a count of routes waits for more; nothing else does.
 //! * Only the leader writes. Who does not lead keeps comparing nothing, and begins with everything when it does.
 //! * Somebody who keeps undoing what is written here is answered more and more slowly: no war of writes.
 
@@ -40,7 +41,7 @@ use self::{merge::Merge, pace::Pace};
 use crate::{
     controller::Reserve,
     metrics::{ClusterMetrics, WriteReason},
-    sources::cluster::{LiveObject, LiveObjects},
+    sources::cluster::{LiveObject, LiveObjects, Namespaces},
     status::Clock,
 };
 
@@ -74,9 +75,17 @@ pub(crate) struct Sources {
 pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) live: Arc<LiveObjects>,
+    pub(crate) namespaces: Namespaces,
     pub(crate) controller: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) metrics: ClusterMetrics,
+}
+
+/// What mends a status.
+struct Difference {
+    patch: Value,
+    /// It says nothing new but how many of something there are.
+    counts_alone: bool,
 }
 
 /// What came of a write.
@@ -105,6 +114,8 @@ struct Desk {
     pace: Pace,
     /// Ingresses that were ours until now, with what was said of them: nothing in such a status tells who wrote it.
     left: BTreeMap<ResourceRef, Arc<Status>>,
+    /// Of these nothing but counts is to be written, and not before.
+    counting: BTreeMap<ResourceRef, Instant>,
     /// What was last written for an object: the same again means that somebody undid it.
     last: BTreeMap<ResourceRef, Option<Arc<Status>>>,
 }
@@ -116,15 +127,17 @@ impl Writer {
         let mut writes = FuturesUnordered::new();
         loop {
             let known = sources.desired.borrow().is_some();
-            if known && *sources.leading.borrow() {
+            let works = known && *sources.leading.borrow();
+            if works {
                 while writes.len() < MAX_WRITES
-                    && let Some((id, patch, reason)) = self.next(&mut desk)
+                    && let Some((id, patch, reason)) = self.next(&mut desk, Instant::now())
                 {
                     desk.busy.insert(id.clone());
                     writes.push(self.write(id, patch, reason));
                 }
             }
-            let pause = desk.pace.next(&desk.dirty);
+            // Who may not write is not woken by what he could write, nor is who has his hands full.
+            let pause = if works && writes.len() < MAX_WRITES { desk.due_at() } else { None };
             tokio::select! {
                 changed = sources.desired.changed() => match changed {
                     Ok(()) => {
@@ -143,20 +156,26 @@ impl Writer {
     }
 
     /// The next object whose status differs from what it should be, with the patch that mends it.
-    fn next(&self, desk: &mut Desk) -> Option<(ResourceRef, Value, WriteReason)> {
-        let now = Instant::now();
+    fn next(&self, desk: &mut Desk, now: Instant) -> Option<(ResourceRef, Value, WriteReason)> {
+        desk.count(now);
         while let Some(id) = desk.due(now) {
             desk.dirty.remove(&id);
+            desk.counting.remove(&id);
             let Some(live) = self.live.get(&id) else {
                 desk.left.remove(&id);
                 continue; // not there: its watch will say when it is
             };
+            if !self.namespaces.has(&id) {
+                desk.left.remove(&id);
+                continue; // what is in there does not exist (any more), even where the watches do not know it yet
+            }
             let Desired { statuses, reserve } = &desk.desired;
             if reserve.undecided.contains(&id) {
                 continue; // it is looked at as soon as that is no more so
             }
             let wanted = statuses.get(&id);
-            let Some(patch) = self.difference(&id, &live, wanted, desk.left.get(&id), &reserve.others) else {
+            let difference = self.difference(&id, &live, wanted, desk.left.get(&id), &reserve.others);
+            let Some(Difference { patch, counts_alone }) = difference else {
                 desk.left.remove(&id);
                 continue;
             };
@@ -170,6 +189,13 @@ impl Writer {
                 if times == pace::WAR {
                     tracing::warn!(object = %id, "somebody else keeps changing this status; it is written less and less often");
                 }
+                continue;
+            }
+            if counts_alone
+                && !undone
+                && let Some(at) = desk.pace.counts(&id, now)
+            {
+                desk.counting.insert(id, at);
                 continue;
             }
             let reason = match wanted {
@@ -190,7 +216,7 @@ impl Writer {
         wanted: Option<&Arc<Status>>,
         left: Option<&Arc<Status>>,
         others: &BTreeSet<ResourceRef>,
-    ) -> Option<Value> {
+    ) -> Option<Difference> {
         // Whole seconds, as Kubernetes writes times.
         let now = (self.clock)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let merge = Merge { controller: &self.controller, others, now: &now };
@@ -201,10 +227,11 @@ impl Writer {
             None => left.filter(|left| left.written() == there).map(|_| json!({ "loadBalancer": {} })),
         };
         let status = merge.apply(id, &there, wanted.as_ref())?;
-        Some(json!({
+        let patch = json!({
             "metadata": { "uid": *live.uid, "resourceVersion": *live.version },
             "status": merge::patch(&there, &status),
-        }))
+        });
+        Some(Difference { patch, counts_alone: merge::differ_in_counts_alone(&there, &status) })
     }
 
     async fn write(&self, id: ResourceRef, patch: Value, reason: WriteReason) -> Written {
@@ -254,6 +281,22 @@ impl Writer {
 }
 
 impl Desk {
+    /// Look again at what has waited long enough.
+    fn count(&mut self, now: Instant) {
+        self.counting.retain(|id, at| {
+            let waits = *at > now;
+            if !waits {
+                self.dirty.insert(id.clone());
+            }
+            waits
+        });
+    }
+
+    /// When something that waits may be looked at.
+    fn due_at(&self) -> Option<Instant> {
+        self.pace.next(&self.dirty).into_iter().chain(self.counting.values().copied()).min()
+    }
+
     /// An object that may be looked at now.
     fn due(&self, now: Instant) -> Option<ResourceRef> {
         let due = |id: &&ResourceRef| !self.busy.contains(*id) && self.pace.is_due(id, now);

@@ -24,7 +24,8 @@ pub use self::{
     reference::{InvalidReference, OciReference, OciVersion},
     registry_login::{DockerConfig, InvalidDockerConfig, Redacted, RegistryLogin},
     rollout::{
-        ActivationGroup, Awaited, Hold, LastGoodState, OnProbation, Probation, RevisionName, Rollout, SecretPlace,
+        ActivationGroup, Awaited, Hold, LastGoodState, OnProbation, Probation, RecordedRevision, RestoredFrom,
+        RevisionName, Rollout, SecretPlace,
     },
     route::{Choice, ResponseEdits, RouteCall},
     source::{HttpSource, InvalidSha256, InvalidUrl, ModuleSource, ModuleUrl, OciSource, PullSecret, Sha256},
@@ -355,7 +356,7 @@ pub struct PluginState {
     pub candidate: Option<Candidate>,
     /// `active` is new, and watched.
     pub probation: Option<OnProbation>,
-    /// How it stands with the last good set on disk.
+    /// How it stands with the last good set on disk, and with what the cluster has on record.
     pub last_good: LastGoodState,
 }
 

@@ -26,6 +26,7 @@ pub enum Kind {
     EndpointSlice,
     Secret,
     ConfigMap,
+    ControllerRevision,
     Namespace,
 }
 

@@ -19,6 +19,7 @@ mod group;
 mod jobs;
 mod keeper;
 mod owner;
+mod recall;
 mod restore;
 mod retry;
 
@@ -36,7 +37,7 @@ use std::{
 use penstock_core::{
     ResourceRef,
     fact::FactSink,
-    plugin::{Hooks, PluginSpec, PolicyRuntime, Rejection},
+    plugin::{Hooks, PluginSpec, PolicyRuntime, RecordedRevision, Rejection},
 };
 use prometheus_client::registry::Registry;
 
@@ -81,11 +82,13 @@ pub struct Desired {
     pub plugins: Vec<Arc<PluginSpec>>,
     /// Whatever runs of these: their resources exist, and do not say now what to run.
     pub kept: Vec<ResourceRef>,
+    /// What the cluster has on record of some of either, for where nothing better can serve.
+    pub recorded: Vec<Arc<RecordedRevision>>,
 }
 
 impl From<Vec<Arc<PluginSpec>>> for Desired {
     fn from(plugins: Vec<Arc<PluginSpec>>) -> Self {
-        Self { plugins, kept: Vec::new() }
+        Self { plugins, ..Self::default() }
     }
 }
 
@@ -141,6 +144,8 @@ pub(crate) enum Message {
     Validating { job: JobId, identity: Identity },
     /// A candidate was examined.
     Finished(Finished),
+    /// What is on record of a plugin was.
+    Recalled(Finished),
     /// A worker will need instances of its own.
     WorkerStarted,
     /// What is on disk of a plugin was restored, or not.

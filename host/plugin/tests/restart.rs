@@ -70,7 +70,8 @@ fn serving(state: &PluginState) -> Option<i64> {
 }
 
 fn restored(host: &Host) -> ActiveRevision {
-    let active = host.facts.until(&plugin("a"), |state| state.active.clone().filter(|_| state.last_good.restored));
+    let active =
+        host.facts.until(&plugin("a"), |state| state.active.clone().filter(|_| state.last_good.restored.is_some()));
     works(&*host.host.runtime().worker(), &active);
     active
 }
@@ -91,7 +92,7 @@ fn without_its_source_the_last_good_revision_serves() {
     fs::write(disk.0.path().join("new"), Guest::default().build()).unwrap();
     fs::rename(disk.0.path().join("new"), disk.module()).unwrap();
     host.facts.until(&plugin("a"), |state| {
-        (serving(state) == Some(3) && state.candidate.is_none() && !state.last_good.restored).then_some(())
+        (serving(state) == Some(3) && state.candidate.is_none() && state.last_good.restored.is_none()).then_some(())
     });
 }
 
@@ -115,7 +116,7 @@ fn what_did_not_change_is_restored_and_nothing_is_written() {
     let active = host.active(&wanted);
     assert_eq!(active.digest, before.digest);
     let state = host.facts.state(&plugin("a"));
-    assert_eq!((state.probation, state.last_good.restored), (None, false), "it is what the resource wants");
+    assert_eq!((state.probation, state.last_good.restored), (None, None), "it is what the resource wants");
     drop(host);
     let again = disk.start();
     again.apply(&[&wanted]);

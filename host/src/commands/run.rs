@@ -66,6 +66,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 
+    /// How long a start waits for plugins that are being fetched or validated when everything else is ready; after it their failurePolicy
+    /// answers until they are there
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    plugin_wait: Duration,
+
     /// One line for each request on standard output
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     access_log: AccessLogFormat,
@@ -164,7 +169,7 @@ impl Gateway {
             .context("the proxy cannot start")?;
         let proxy = Arc::new(proxy);
 
-        let board = Arc::new(StatusBoard::new(Timestamp::now));
+        let board = Arc::new(StatusBoard::new(Timestamp::now).waiting_for_plugins(args.plugin_wait));
         let outputs = GatewayOutputs::new(Arc::clone(&proxy), plugins, cluster.clone());
         let (settings, sources) = (args.sources.settings(), [args.sources.id()]);
         let controller = Controller::new(settings, sources, outputs, Arc::clone(&board), metrics.clone());

@@ -18,6 +18,8 @@ mod cluster;
 mod hot_load;
 mod install;
 mod isolation;
+mod namespaces;
 mod outage;
 mod ownership;
+mod records;
 mod steady;

@@ -4,6 +4,7 @@ mod outbound;
 mod pointer;
 mod quantity;
 mod rate_limits;
+mod record;
 mod rollout;
 mod route;
 mod source;
@@ -21,7 +22,10 @@ use penstock_core::{
     route::{Action, Failure, RuleId, WeightedBackend, WeightedBackends},
 };
 
+use self::record::Recorded;
+pub use self::record::record_selector;
 pub(crate) use self::{
+    record::upkeep as record_upkeep,
     rollout::{name_unspecified, named_group},
     route::{RouteShare, RouteUse},
     status::status,
@@ -30,7 +34,7 @@ pub(crate) use self::{
 use crate::{
     endpoints::BackendRegistry,
     problem::Problem,
-    resources::{WasmPlugin, wasm_plugin},
+    resources::{ControllerRevision, WasmPlugin, wasm_plugin},
     view::{Changed, Inputs, Reads, View},
 };
 
@@ -79,6 +83,8 @@ pub(crate) struct PluginEvaluation {
     pub(crate) unresolved: Option<Problem>,
     /// Backends that calls of the plugin cannot reach. It runs all the same.
     pub(crate) lost: Option<Problem>,
+    /// What the cluster has on record.
+    pub(crate) recorded: Recorded,
 }
 
 /// Evaluations by plugin, as long as what they read stays the same.
@@ -89,6 +95,8 @@ pub(crate) struct PluginCache(BTreeMap<ResourceRef, Entry>);
 struct Entry {
     object: Arc<WasmPlugin>,
     stamp: Option<Arc<str>>,
+    /// On record, the newest first.
+    records: Vec<Arc<ControllerRevision>>,
     reads: Reads,
     evaluation: Arc<PluginEvaluation>,
 }
@@ -97,13 +105,17 @@ impl PluginCache {
     /// Evaluate all plugins.
     pub(crate) fn refresh(&mut self, inputs: &Inputs<'_>, changed: &Changed) {
         let mut previous = std::mem::take(&mut self.0);
+        let all_records = record::by_owner(inputs.resources, inputs.settings);
         for (id, object) in inputs.resources.wasm_plugins.iter() {
+            let uid = object.metadata.uid.as_deref().unwrap_or_default();
+            let records = all_records.get(uid).map(Vec::as_slice).unwrap_or_default();
             let stamp = source::file(object).and_then(|path| inputs.resources.facts.file(&path).cloned());
             let before = previous.remove(id);
             let entry = match before {
                 Some(entry)
                     if Arc::ptr_eq(&entry.object, object)
                         && entry.stamp == stamp
+                        && entry.has(records)
                         && entry.reads.hold(inputs, changed) =>
                 {
                     entry
@@ -111,8 +123,11 @@ impl PluginCache {
                 before => {
                     let view = inputs.view();
                     let mut evaluation = spec::evaluate(&view, id, object, stamp.as_ref());
-                    keep_equal_spec(&mut evaluation, before.as_ref());
-                    Entry { object: object.clone(), stamp, reads: view.into_reads(), evaluation: Arc::new(evaluation) }
+                    let records: Vec<_> = records.iter().map(|record| Arc::clone(record)).collect();
+                    evaluation.recorded = record::evaluate(&view, id, object, &records);
+                    keep_equal(&mut evaluation, before.as_ref());
+                    let (object, reads) = (object.clone(), view.into_reads());
+                    Entry { object, stamp, records, reads, evaluation: Arc::new(evaluation) }
                 }
             };
             self.0.insert(id.clone(), entry);
@@ -129,13 +144,23 @@ impl PluginCache {
     }
 }
 
-fn keep_equal_spec(evaluation: &mut PluginEvaluation, before: Option<&Entry>) {
-    let before = before.and_then(|entry| entry.evaluation.spec.as_ref());
-    if let (Some(spec), Some(before)) = (&mut evaluation.spec, before)
-        && spec == before
-    {
-        *spec = before.clone();
+impl Entry {
+    fn has(&self, records: &[&Arc<ControllerRevision>]) -> bool {
+        self.records.len() == records.len() && self.records.iter().zip(records).all(|(own, it)| Arc::ptr_eq(own, it))
     }
+}
+
+fn keep_equal(evaluation: &mut PluginEvaluation, before: Option<&Entry>) {
+    fn keep<T: PartialEq>(now: Option<&mut Arc<T>>, before: Option<&Arc<T>>) {
+        if let (Some(now), Some(before)) = (now, before)
+            && now == before
+        {
+            *now = Arc::clone(before);
+        }
+    }
+    let before = before.map(|entry| &entry.evaluation);
+    keep(evaluation.spec.as_mut(), before.and_then(|before| before.spec.as_ref()));
+    keep(evaluation.recorded.revision.as_mut(), before.and_then(|before| before.recorded.revision.as_ref()));
 }
 
 /// All plugins as rules see them.

@@ -19,6 +19,7 @@ pub use backend_tls::{BackendTLSPolicy, XBackend};
 pub use gateway::Gateway;
 pub use gateway_class::GatewayClass;
 pub use k8s_openapi::api::{
+    apps::v1::ControllerRevision,
     core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
     networking::v1::{Ingress, IngressClass},

@@ -55,7 +55,8 @@ pub struct InvalidSelector(String);
 
 impl LabelSelector {
     /// Whether all of it holds.
-    pub(crate) fn selects(&self, labels: Option<&Labels>) -> bool {
+    #[must_use]
+    pub fn selects(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         let value = |name: &String| labels.and_then(|labels| labels.get(name));
         self.0.iter().all(|requirement| match requirement {
             Requirement::Equals(name, wanted) => value(name) == Some(wanted),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 use penstock_core::{
     ResourceRef, Snapshot,
     backend::{EndpointCell, EndpointSet},
-    plugin::PluginSpec,
+    plugin::{PluginSpec, RecordedRevision},
 };
 
 use crate::{status::Statuses, upkeep::Upkeep};
@@ -36,6 +36,8 @@ pub struct Needs {
     pub plugins: Vec<Arc<PluginSpec>>,
     /// Plugins whose resource exists but cannot be specified now (a ConfigMap is missing, a field is wrong): what runs of them must stay.
     pub kept_plugins: Vec<ResourceRef>,
+    /// What the cluster has on record of these plugins, for an instance that has nothing on disk. Unchanged ones are the same allocation.
+    pub recorded_plugins: Vec<Arc<RecordedRevision>>,
     /// Files whose content identity should be observed.
     pub files: Vec<PathBuf>,
     /// Secrets and ConfigMaps that are referred to, whether they are there or not: a source may leave out all others. The same allocation as

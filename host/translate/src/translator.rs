@@ -110,7 +110,10 @@ impl Translator {
         if *self.others != others {
             self.others = Arc::new(others);
         }
-        let upkeep = upkeep::upkeep(ownership, &gateways);
+        let mut upkeep = upkeep::upkeep(ownership, &gateways);
+        for part in self.plugins.iter().filter(|(id, ..)| ancestors.contains_key(id)) {
+            plugin::record_upkeep(resources, settings, part, &mut upkeep);
+        }
         if *self.upkeep != upkeep {
             self.upkeep = Arc::new(upkeep);
         }
@@ -266,6 +269,7 @@ impl Translator {
             if !ancestors.contains_key(id) && !ownership.alone() {
                 continue;
             }
+            needs.recorded_plugins.extend(evaluation.recorded.revision.clone());
             match &evaluation.spec {
                 Some(spec) => {
                     if let ModuleSource::File { path, .. } = &spec.source {

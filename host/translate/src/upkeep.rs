@@ -20,7 +20,10 @@ use penstock_core::{Kind, ResourceRef};
 use serde_json::Value;
 
 use self::manifest::{Maker, contains};
-pub(crate) use self::ports::assign;
+pub(crate) use self::{
+    manifest::{fnv, label_value},
+    ports::assign,
+};
 use crate::{
     Resources,
     gateway::GatewayState,
@@ -37,14 +40,16 @@ pub type Upkeep = BTreeMap<ResourceRef, Action>;
 pub enum Action {
     /// Create it, or make it so.
     Apply(Value),
+    /// Create it, unless it is there.
+    Create(Value),
     /// Delete it, if it still has this identity.
     Delete(String),
 }
 
 /// Objects with this label are made here, …
-const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "penstock");
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "penstock");
 /// … by the installations with this controller name …
-const CONTROLLER: &str = "penstock.dev/controller";
+pub(crate) const CONTROLLER: &str = "penstock.dev/controller";
 /// … for this Gateway.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Tells another version of what was applied, also one that only lacks something.
@@ -82,7 +87,7 @@ pub(crate) fn addresses(service: &Service, services: &GatewayServices) -> Vec<(&
 pub(crate) fn upkeep(ownership: Ownership<'_>, gateways: &[GatewayState<'_>]) -> Upkeep {
     let Some(services) = &ownership.settings.services else { return Upkeep::new() };
     let Ownership { resources, settings } = ownership;
-    let controller = manifest::label_value(&settings.controller_name);
+    let controller = label_value(&settings.controller_name);
     let mut wanted = BTreeMap::new();
     let mut kept = Vec::new();
     for state in gateways.iter().filter(|state| state.set.is_none()) {

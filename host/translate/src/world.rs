@@ -15,8 +15,8 @@ use penstock_core::{
 
 use crate::{
     resources::{
-        BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Ingress, IngressClass,
-        ListenerSet, Namespace, Object, ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
+        BackendTLSPolicy, ConfigMap, ControllerRevision, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute,
+        Ingress, IngressClass, ListenerSet, Namespace, Object, ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
     },
     table::Table,
 };
@@ -55,6 +55,7 @@ pub struct Resources {
     pub services: Table<Service>,
     pub secrets: Table<Secret>,
     pub config_maps: Table<ConfigMap>,
+    pub controller_revisions: Table<ControllerRevision>,
     pub namespaces: Table<Namespace>,
     /// By Service: what one Service's endpoints are is one question.
     pub endpoint_slices: Table<ServiceSlices>,
@@ -133,6 +134,7 @@ impl Resources {
             Object::Service(it) => self.services.insert(key, it),
             Object::Secret(it) => self.secrets.insert(key, it),
             Object::ConfigMap(it) => self.config_maps.insert(key, it),
+            Object::ControllerRevision(it) => self.controller_revisions.insert(key, it),
             Object::Namespace(it) => self.namespaces.insert(key, it),
             Object::EndpointSlice(it) => self.upsert_slice(key, it),
         }
@@ -154,6 +156,7 @@ impl Resources {
             Kind::Service => self.services.remove(key),
             Kind::Secret => self.secrets.remove(key),
             Kind::ConfigMap => self.config_maps.remove(key),
+            Kind::ControllerRevision => self.controller_revisions.remove(key),
             Kind::Namespace => self.namespaces.remove(key),
             Kind::EndpointSlice => self.remove_slice(key),
             Kind::TLSRoute | Kind::TCPRoute | Kind::UDPRoute => false,

@@ -65,8 +65,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How often something is looked at that is waited for.
 const PULSE: Duration = Duration::from_millis(100);
 
-/// Nothing was written for so long: everything is.
-const QUIET: Duration = Duration::from_secs(2);
+/// Nothing was written for so long: everything is. Longer than counts of routes wait.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// Measure.
 ///

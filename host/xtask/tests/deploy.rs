@@ -278,6 +278,9 @@ fn every_permission_is_used_and_none_is_missing() {
     installed.apply("host/deploy/tutorial/plugin.yaml");
     installed.apply("host/xtask/tests/deploy/every-kind.yaml");
     installed.wait("wasmplugin/headers", "condition=Programmed");
+    // The record of another good revision takes the place of the first one's.
+    let another = r#"{"spec": {"limits": {"logLines": 99}, "probation": {"for": "0s"}}}"#;
+    installed.kubectl(&["patch", "wasmplugin", "headers", "--type=merge", "--patch", another]);
     // Instances behind a Service have no address of an Ingress to tell, but take away the one that another controller left.
     let left = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}"#;
     installed.kubectl(&["patch", "ingress", "shop", "--subresource=status", "--type=merge", "--patch", left]);

@@ -31,8 +31,8 @@ impl Outputs for Calls {
         self.0.borrow_mut().push(Call::Publish(Arc::clone(snapshot)));
     }
 
-    fn require(&mut self, plugins: &[Arc<PluginSpec>], _: &[ResourceRef]) {
-        self.0.borrow_mut().push(Call::Require(plugins.iter().map(|spec| spec.plugin.clone()).collect()));
+    fn require(&mut self, needs: &Needs) {
+        self.0.borrow_mut().push(Call::Require(needs.plugins.iter().map(|spec| spec.plugin.clone()).collect()));
     }
 }
 

@@ -15,6 +15,7 @@
 mod connect;
 mod kinds;
 mod live;
+mod namespaces;
 mod references;
 mod watch;
 
@@ -39,11 +40,15 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::connect::{ClusterAccess, ConnectFailed};
 pub(crate) use self::{
     connect::connect,
     live::{LiveObject, LiveObjects},
+    namespaces::Namespaces,
     references::{References, Wanted},
+};
+pub use self::{
+    connect::{ClusterAccess, ConnectFailed},
+    namespaces::WatchedNamespaces,
 };
 use self::{
     kinds::{BUILT_IN, CUSTOM, Watched},
@@ -66,6 +71,9 @@ pub(crate) struct Context {
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) touched: UnboundedSender<ResourceRef>,
     pub(crate) metrics: ClusterMetrics,
+    /// The labels of this installation's records.
+    pub(crate) records: Arc<str>,
+    pub(crate) namespaces: Namespaces,
 }
 
 impl Context {

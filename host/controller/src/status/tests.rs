@@ -101,3 +101,36 @@ fn sockets_say_whether_they_accept() {
     assert_eq!(sockets[0], SocketReport { address: address(1), bound: true, message: None });
     assert_eq!(sockets[1].message.as_deref(), Some("permission denied"));
 }
+
+#[test]
+fn plugins_are_waited_for_for_a_while_when_everything_else_is_ready() {
+    NOW.set(100);
+    let board = StatusBoard::new(clock).waiting_for_plugins(Duration::from_secs(10));
+    let publish = |unready: Option<Unready>| board.publish(&Statuses::new(), &BTreeMap::new(), vec![], unready);
+    let plugins = || Unready::Plugins(vec![ResourceRef::new(Kind::WasmPlugin, "default", "a")]);
+    let sockets = || Unready::Sockets(vec![([127, 0, 0, 1], 80).into()]);
+    publish(Some(sockets()));
+    NOW.set(200);
+    assert_eq!(board.readiness(), Err(sockets()), "nothing works without them");
+    publish(Some(plugins()));
+    NOW.set(209);
+    assert_eq!(board.readiness(), Err(plugins()));
+    NOW.set(210);
+    assert_eq!(board.readiness(), Ok(()));
+    // Once ready, always ready.
+    publish(Some(sockets()));
+    assert_eq!(board.readiness(), Ok(()));
+    board.drain();
+    assert_eq!(board.readiness(), Err(Unready::Draining));
+}
+
+#[test]
+fn a_plugin_that_comes_in_time_is_waited_for_no_longer() {
+    NOW.set(0);
+    let board = StatusBoard::new(clock);
+    let plugins = Unready::Plugins(vec![ResourceRef::new(Kind::WasmPlugin, "default", "a")]);
+    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], Some(plugins.clone()));
+    assert_eq!(board.readiness(), Err(plugins));
+    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], None);
+    assert_eq!(board.readiness(), Ok(()));
+}

@@ -198,6 +198,22 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// Whether two statuses differ in counts alone: of routes that are attached, or of ListenerSets.
+pub(super) fn differ_in_counts_alone(one: &Value, other: &Value) -> bool {
+    fn without(status: &Value) -> Value {
+        let mut status = status.clone();
+        if let Some(status) = status.as_object_mut() {
+            status.remove("attachedListenerSets");
+        }
+        let listeners = status.get_mut("listeners").and_then(Value::as_array_mut);
+        for listener in listeners.into_iter().flatten().filter_map(Value::as_object_mut) {
+            listener.remove("attachedRoutes");
+        }
+        status
+    }
+    without(one) == without(other)
+}
+
 /// The JSON merge patch (RFC 7396) that leads from one status to another.
 pub(super) fn patch(from: &Value, to: &Value) -> Value {
     let (Value::Object(from), Value::Object(to)) = (from, to) else { return to.clone() };

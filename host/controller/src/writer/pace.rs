@@ -16,12 +16,27 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const FIRST_RESTORE: Duration = Duration::from_secs(1);
 const LONGEST_RESTORE: Duration = Duration::from_secs(300);
 
+/// Between writes of counts alone: while thousands of routes come, every one of them is another count of its Gateway. The first is written at once,
+/// and each one that follows soon waits longer; what was true for a moment in between nobody needs to know.
+const FIRST_COUNT: Duration = Duration::from_secs(1);
+const LONGEST_COUNT: Duration = Duration::from_secs(2);
+
 /// After so many times it is no accident any more.
 pub(super) const WAR: u32 = 4;
 
 /// Who has to wait.
 #[derive(Debug, Default)]
-pub(super) struct Pace(BTreeMap<ResourceRef, Wait>);
+pub(super) struct Pace {
+    waits: BTreeMap<ResourceRef, Wait>,
+    counts: BTreeMap<ResourceRef, Counted>,
+}
+
+/// When counts alone were last written.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    at: Instant,
+    pause: Duration,
+}
 
 #[derive(Debug, Default)]
 struct Wait {
@@ -35,17 +50,17 @@ struct Wait {
 impl Pace {
     /// Whether the object may be written.
     pub(super) fn is_due(&self, id: &ResourceRef, now: Instant) -> bool {
-        self.0.get(id).and_then(|wait| wait.until).is_none_or(|until| until <= now)
+        self.waits.get(id).and_then(|wait| wait.until).is_none_or(|until| until <= now)
     }
 
     /// When the first of these may be written; none if nobody has to wait.
     pub(super) fn next(&self, dirty: &BTreeSet<ResourceRef>) -> Option<Instant> {
-        dirty.iter().filter_map(|id| self.0.get(id)?.until).min()
+        dirty.iter().filter_map(|id| self.waits.get(id)?.until).min()
     }
 
     /// Somebody undid what was written. None if it may be mended now; else how often that happened, and then it has to wait.
     pub(super) fn undone(&mut self, id: &ResourceRef, now: Instant) -> Option<u32> {
-        let wait = self.0.entry(id.clone()).or_default();
+        let wait = self.waits.entry(id.clone()).or_default();
         if wait.until.take().is_some_and(|until| until <= now) {
             wait.mended = Some(now);
             return None; // it has waited
@@ -65,23 +80,36 @@ impl Pace {
 
     /// A write failed; answers how often in a row.
     pub(super) fn failed(&mut self, id: &ResourceRef, now: Instant) -> u32 {
-        let wait = self.0.entry(id.clone()).or_default();
+        let wait = self.waits.entry(id.clone()).or_default();
         wait.failures += 1;
         wait.until = Some(now + doubled(FIRST_RETRY, wait.failures - 1, LONGEST_RETRY));
         wait.failures
     }
 
     pub(super) fn succeeded(&mut self, id: &ResourceRef) {
-        if let Some(wait) = self.0.get_mut(id) {
+        if let Some(wait) = self.waits.get_mut(id) {
             (wait.failures, wait.until) = (0, None);
             if wait.undone == 0 {
-                self.0.remove(id);
+                self.waits.remove(id);
             }
         }
     }
 
     pub(super) fn forget(&mut self, id: &ResourceRef) {
-        self.0.remove(id);
+        self.waits.remove(id);
+        self.counts.remove(id);
+    }
+
+    /// Nothing but counts is to be written. None if that may happen now, and then it counts as done; else when.
+    pub(super) fn counts(&mut self, id: &ResourceRef, now: Instant) -> Option<Instant> {
+        let pause = match self.counts.get(id) {
+            Some(last) if now < last.at + last.pause => return Some(last.at + last.pause),
+            // Soon after it had to wait: there is a storm.
+            Some(last) if now < last.at + 2 * last.pause => (2 * last.pause).min(LONGEST_COUNT),
+            _ => FIRST_COUNT,
+        };
+        self.counts.insert(id.clone(), Counted { at: now, pause });
+        None
     }
 }
 
@@ -126,5 +154,24 @@ mod tests {
         assert!(pace.is_due(&id, now + LONGEST_RETRY));
         pace.succeeded(&id);
         assert!(pace.is_due(&id, now));
+    }
+
+    #[test]
+    fn counts_are_written_at_once_and_then_now_and_then() {
+        let (mut pace, id) = (Pace::default(), ResourceRef::new(Kind::Gateway, "default", "web"));
+        let start = Instant::now();
+        let mut writes = Vec::new();
+        for tenth in 0..100 {
+            let now = start + Duration::from_millis(100) * tenth;
+            if pace.counts(&id, now).is_none() {
+                writes.push(tenth);
+            }
+        }
+        assert_eq!(writes, [0, 10, 30, 50, 70, 90]);
+        let later = start + Duration::from_secs(60);
+        assert_eq!(pace.counts(&id, later), None);
+        assert_eq!(pace.counts(&id, later), Some(later + FIRST_COUNT), "the storm is over");
+        let other = ResourceRef::new(Kind::Gateway, "default", "other");
+        assert_eq!(pace.counts(&other, later), None);
     }
 }

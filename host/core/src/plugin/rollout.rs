@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::{PluginSpec, Sha256};
 use crate::{ResourceRef, check::Checks};
 
 /// How a new revision comes into effect.
@@ -80,15 +81,39 @@ pub struct RevisionName {
     pub version: Arc<str>,
 }
 
-/// How the plugin stands with the last good set on disk.
+/// How the plugin stands with the last good set on disk, and with what the cluster has on record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastGoodState {
-    /// What serves comes from disk: nothing newer has become ready since the gateway started.
-    pub restored: bool,
+    /// What serves was restored: nothing newer has become ready since the gateway started.
+    pub restored: Option<RestoredFrom>,
     /// Why the revision on disk, or the newest one there, could not be restored.
     pub not_restored: Option<Arc<str>>,
+    /// What the cluster has on record is being restored.
+    pub recalling: bool,
+    /// Why it could not be.
+    pub not_recalled: Option<Arc<str>>,
     /// Why what is good is not on disk: a restart could not restore it.
     pub not_kept: Option<Arc<str>>,
+}
+
+/// Where a last good revision was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoredFrom {
+    /// On the disk of this gateway.
+    Disk,
+    /// On record in the cluster.
+    Cluster,
+}
+
+/// The last good revision of a plugin as the cluster has it on record, for gateways that have none on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedRevision {
+    /// What to run. Its generation is the one of the resource with which it became good.
+    pub spec: Arc<PluginSpec>,
+    /// The module that was good: what the source gives by now may be another one.
+    pub digest: Sha256,
+    /// The resource still says the same. Then what it wants is tried first.
+    pub is_wanted: bool,
 }
 
 /// Another member of the activation group that a ready candidate waits for.

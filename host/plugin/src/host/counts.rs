@@ -26,6 +26,7 @@ pub(super) struct LifeCounts {
     rollbacks: Family<PluginLabels, Counter>,
     probation: Family<PluginLabels, Gauge>,
     restores: Family<ResultLabels, Counter>,
+    recalls: Family<ResultLabels, Counter>,
 }
 
 impl LifeCounts {
@@ -46,6 +47,11 @@ impl LifeCounts {
             "Plugins restored from disk at the start: the last good revision, the one before it, or none",
             counts.restores.clone(),
         );
+        registry.register(
+            "penstock_plugin_recalls",
+            "Attempts to restore a plugin from its record in the cluster, because nothing better could serve",
+            counts.recalls.clone(),
+        );
         counts
     }
 
@@ -64,6 +70,11 @@ impl LifeCounts {
             (None, _) => "failed",
         };
         self.restores.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    pub(super) fn recalled(&self, ok: bool) {
+        let result = if ok { "ok" } else { "failed" };
+        self.recalls.get_or_create(&ResultLabels { result }).inc();
     }
 
     pub(super) fn forget(&self, plugin: &ResourceRef) {

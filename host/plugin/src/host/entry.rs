@@ -7,6 +7,8 @@
 //!
 //! Nothing here acts: the owner asks, decides and tells.
 
+mod serving;
+
 use std::{
     sync::{
         Arc,
@@ -16,20 +18,22 @@ use std::{
 };
 
 use penstock_core::plugin::{
-    ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginSpec, PluginState, Rejection,
-    RevisionName, Rollout,
+    Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginSpec, PluginState, Rejection, RestoredFrom,
+    Rollout,
 };
 
+pub(super) use self::serving::Serving;
 use super::{
     JobId,
     group::Standing,
     jobs::{Identity, Refused},
+    recall::Recall,
     restore::Restored,
     retry::Retry,
 };
 use crate::{
     fetch::{Fetch, Resolve},
-    last_good::{BlobName, Condemned, Good, Kept},
+    last_good::{BlobName, Condemned, Kept},
     metrics::CallMetrics,
     reason::{self, rejection},
     revision::Loaded,
@@ -50,20 +54,13 @@ pub(super) struct Entry {
     /// Ends the fetch of that job when it is replaced or dropped.
     pub(super) fetch: Option<Fetch>,
     pub(super) restoring: bool,
+    pub(super) recall: Recall,
     retry: Option<Retry>,
     /// How that job took tags, and when to look again what they mean.
     pub(super) resolve: Resolve,
     pub(super) poll: Option<Instant>,
     /// Keeps the series of the plugin as long as it exists.
     pub(super) metrics: Arc<CallMetrics>,
-}
-
-/// The revision that serves.
-#[derive(Clone)]
-pub(super) struct Serving {
-    pub(super) loaded: Arc<Loaded>,
-    generation: i64,
-    artifact: Option<Arc<str>>,
 }
 
 /// A candidate.
@@ -109,7 +106,12 @@ pub(super) enum Settlement {
 }
 
 impl Entry {
-    pub(super) fn new(wanted: Option<Arc<PluginSpec>>, kept: Option<&Kept>, metrics: Arc<CallMetrics>) -> Self {
+    pub(super) fn new(
+        wanted: Option<Arc<PluginSpec>>,
+        kept: Option<&Kept>,
+        recall: Recall,
+        metrics: Arc<CallMetrics>,
+    ) -> Self {
         let condemned = kept.and_then(|kept| kept.condemned.as_ref()).map(|condemned| Verdict {
             revision: None,
             record: Some(condemned.record.clone()),
@@ -126,6 +128,7 @@ impl Entry {
             job: Arc::default(),
             fetch: None,
             restoring: false,
+            recall,
             retry: None,
             resolve: Resolve::Known,
             poll: None,
@@ -181,8 +184,9 @@ impl Entry {
             serving.generation = generation;
             serving.artifact = identity.and_then(|identity| identity.artifact);
             self.pending = None;
-            self.last_good.restored = false;
+            self.last_good.restored = None;
             self.last_good.not_restored = None;
+            self.recall.is_obsolete();
             return Settlement::Same;
         }
         // Where nothing serves, what faulted too often is still better than nothing.
@@ -212,9 +216,33 @@ impl Entry {
         self.restoring = false;
         self.last_good.not_restored = restored.failure;
         if let Some((loaded, slot)) = restored.revision {
-            self.last_good.restored = true;
+            self.last_good.restored = Some(RestoredFrom::Disk);
             self.serving = Some(Serving { loaded, generation: slot.generation, artifact: slot.artifact });
         }
+    }
+
+    /// What is on record was made. False if something better serves by now.
+    pub(super) fn recalled(&mut self, loaded: Arc<Loaded>, identity: Option<Identity>) -> bool {
+        let Some(generation) = self.recall.succeeded() else { return false };
+        let older = |serving: &Serving| self.last_good.restored.is_some() && serving.generation < generation;
+        if !self.serving.as_ref().is_none_or(older) {
+            return false;
+        }
+        self.last_good.restored = Some(RestoredFrom::Cluster);
+        self.serving = Some(Serving { loaded, generation, artifact: identity.and_then(|identity| identity.artifact) });
+        true
+    }
+
+    /// Whether what is on record is all that could serve, and may be tried now.
+    pub(super) fn needs_recall(&self, now: Instant) -> bool {
+        let refused = matches!(&self.pending, Some(Pending { progress: Progress::Rejected(_), .. }));
+        let in_vain = refused || self.wanted.is_none();
+        in_vain && self.serving.is_none() && !self.restoring && self.recall.is_last_resort(now)
+    }
+
+    /// Whether what is on record is to be tried before what is wanted.
+    pub(super) fn recalls_first(&self) -> bool {
+        self.recall.goes_first(self.serving.as_ref().map(|serving| serving.generation))
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -269,6 +297,7 @@ impl Entry {
             Trial { fallback, began: now, ends: now + period, until: SystemTime::now() + period, max_faults }
         });
         self.condemned = None;
+        self.recall.is_obsolete();
         self.last_good = LastGoodState { not_kept: self.last_good.not_kept.take(), ..LastGoodState::default() };
     }
 
@@ -344,7 +373,8 @@ impl Entry {
     /// When something has to be done without being asked.
     pub(super) fn due(&self) -> Option<Instant> {
         let look = self.retry.as_ref().map_or(self.poll, Retry::at);
-        look.into_iter().chain(self.trial.as_ref().map(|trial| trial.ends)).min()
+        let recall = self.recall.due(self.serving.is_some());
+        look.into_iter().chain(self.trial.as_ref().map(|trial| trial.ends)).chain(recall).min()
     }
 
     /// Whether to begin another attempt now, and how it takes tags.
@@ -374,46 +404,12 @@ impl Entry {
                 max_faults: trial.max_faults,
                 fallback: trial.fallback.name(),
             }),
-            last_good: self.last_good.clone(),
+            last_good: LastGoodState {
+                recalling: self.recall.is_underway(),
+                not_recalled: self.recall.failure(),
+                ..self.last_good.clone()
+            },
         }
-    }
-}
-
-impl Serving {
-    fn active(&self) -> ActiveRevision {
-        let Self { loaded, generation, artifact } = self;
-        ActiveRevision {
-            artifact: artifact.clone(),
-            outbound: loaded.capabilities().outbound.as_slice().into(),
-            revision: loaded.revision(),
-            generation: *generation,
-            digest: loaded.digest().label(),
-            name: Arc::clone(&loaded.name),
-            version: Arc::clone(&loaded.version),
-            hooks: loaded.plan.hooks(),
-        }
-    }
-
-    fn name(&self) -> RevisionName {
-        let Self { loaded, generation, .. } = self;
-        RevisionName {
-            generation: *generation,
-            digest: loaded.digest().label(),
-            name: Arc::clone(&loaded.name),
-            version: Arc::clone(&loaded.version),
-        }
-    }
-
-    pub(super) fn to_keep(&self) -> Option<Good> {
-        let keepable = Arc::clone(self.loaded.keepable.as_ref()?);
-        let (generation, artifact) = (self.generation, self.artifact.clone());
-        Some(Good { plugin: self.loaded.plugin().clone(), generation, artifact, keepable })
-    }
-
-    /// As a candidate again.
-    fn pending(self, progress: Progress) -> Pending {
-        let identity = Identity { digest: self.loaded.digest().label(), artifact: self.artifact };
-        Pending { generation: self.generation, identity: Some(identity), progress }
     }
 }
 

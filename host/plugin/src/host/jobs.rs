@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use penstock_core::plugin::{PluginSpec, Rejection};
+use penstock_core::plugin::{PluginSpec, Rejection, Sha256};
 
 use super::{
     JobId, Message, PlanReport, Validated,
@@ -73,12 +73,22 @@ pub(super) enum Task {
     Restore(Restore),
 }
 
+/// What an examination is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To run what is wanted.
+    Candidate,
+    /// To run what is on record, if its module is still the one with this digest.
+    Recall(Sha256),
+}
+
 /// One candidate to examine.
 pub(super) struct Examination {
     pub(super) spec: Arc<PluginSpec>,
     /// What was fetched; none yet, or never for a source that is read where it is examined.
     pub(super) module: Option<Result<Module, FetchError>>,
     pub(super) resolve: Resolve,
+    pub(super) purpose: Purpose,
 }
 
 /// What became of a candidate.
@@ -120,10 +130,10 @@ impl Jobs {
         let examiners = self.examiners.clone();
         let Job { id, task, latest } = job;
         match task {
-            Task::Examine(Examination { spec, resolve, .. }) if !is_local(&spec.source) => {
-                let source = Arc::clone(&spec);
+            Task::Examine(candidate) if !is_local(&candidate.spec.source) => {
+                let (source, resolve) = (Arc::clone(&candidate.spec), candidate.resolve);
                 Some(self.shared.fetcher.begin(source, resolve, move |module| {
-                    let task = Task::Examine(Examination { spec, module: Some(module), resolve });
+                    let task = Task::Examine(Examination { module: Some(module), ..candidate });
                     let _ = examiners.send(Job { id, task, latest });
                 }))
             }
@@ -173,19 +183,35 @@ fn run(shared: &Shared, owner: &Sender<Message>, job: Job) -> Message {
 }
 
 fn examine(shared: &Shared, owner: &Sender<Message>, job: JobId, candidate: Examination) -> Message {
-    let Examination { spec, module, .. } = candidate;
+    let Examination { spec, module, purpose, .. } = candidate;
     let mut known = None;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let module = module.unwrap_or_else(|| Module::read(&spec.source, spec.limits.module_size))?;
         let identity = Identity { digest: module.digest.label(), artifact: module.artifact.clone() };
         known = Some(identity.clone());
-        shared.load(&spec, &module, || drop(owner.send(Message::Validating { job, identity })))
+        match purpose {
+            Purpose::Candidate => {
+                shared.load(&spec, &module, || drop(owner.send(Message::Validating { job, identity })))
+            }
+            Purpose::Recall(digest) if digest == module.digest.into() => shared.load(&spec, &module, || {}),
+            Purpose::Recall(digest) => Err(is_another(&spec, &module, digest).into()),
+        }
     }));
     let result = result.unwrap_or_else(|_| {
         tracing::error!(plugin = %spec.plugin, "a defect of the gateway: validating the plugin panicked");
         Err(rejection(reason::INTERNAL, "validating the plugin failed by a defect of the gateway; see its log").into())
     });
-    Message::Finished(Finished { job, identity: known, result })
+    let finished = Finished { job, identity: known, result };
+    match purpose {
+        Purpose::Candidate => Message::Finished(finished),
+        Purpose::Recall(_) => Message::Recalled(finished),
+    }
+}
+
+fn is_another(spec: &PluginSpec, module: &Module, wanted: Sha256) -> Rejection {
+    let (source, digest) = (&spec.source, module.digest);
+    let message = format!("its module was {wanted}, and where it came from ({source}) is {digest} by now");
+    rejection(reason::DIGEST_MISMATCH, message)
 }
 
 impl Shared {

@@ -16,7 +16,7 @@ use std::{
 use penstock_core::{
     ResourceRef,
     fact::{Fact, FactSink},
-    plugin::{Awaited, Hold, PluginSpec, Rejection},
+    plugin::{Awaited, Hold, PluginSpec, RecordedRevision, Rejection},
 };
 
 use super::{
@@ -24,8 +24,9 @@ use super::{
     counts::LifeCounts,
     entry::{Entry, Settlement},
     group::{self, Circle, Standing},
-    jobs::{Examination, Finished, Identity, Job, Jobs, Refused, Restock, Shared, Task},
+    jobs::{Examination, Finished, Identity, Job, Jobs, Purpose, Refused, Restock, Shared, Task},
     keeper::{Keeper, Unkept},
+    recall::Recall,
     restore::{Restore, Restored},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub(super) struct Owner {
     keeper: Option<Keeper>,
     /// What was kept by the process before this one, until the plugin is applied.
     kept: HashMap<ResourceRef, Kept>,
+    /// What the cluster has on record.
+    recorded: HashMap<ResourceRef, Arc<RecordedRevision>>,
     plugins: HashMap<ResourceRef, Entry>,
     next_job: u64,
     pending: Work,
@@ -79,7 +82,8 @@ impl Owner {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { desired, shared, facts, jobs, restock, counts, keeper, kept } = parts;
         let (plugins, pending) = (HashMap::new(), Work::default());
-        Self { desired, shared, facts, jobs, restock, counts, keeper, kept, plugins, next_job: 1, pending }
+        let recorded = HashMap::new();
+        Self { desired, shared, facts, jobs, restock, counts, keeper, kept, recorded, plugins, next_job: 1, pending }
     }
 
     /// Until the host is dropped.
@@ -89,6 +93,7 @@ impl Owner {
                 Ok(Message::Applied) => self.apply(),
                 Ok(Message::Validating { job, identity }) => self.validating(job, identity),
                 Ok(Message::Finished(finished)) => self.finished(finished),
+                Ok(Message::Recalled(finished)) => self.recalled(finished),
                 Ok(Message::Restored { job, restored }) => self.restored(job, restored),
                 Ok(Message::TooManyFaults(revision)) => self.roll_back(revision, Instant::now()),
                 Ok(Message::Kept(unkept)) => self.unkept(unkept.as_ref()),
@@ -98,6 +103,7 @@ impl Owner {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
             self.settle(Instant::now());
+            self.recall_in_need(Instant::now());
             self.tell();
         }
     }
@@ -115,6 +121,7 @@ impl Owner {
         let exist: HashSet<&ResourceRef> = specs.chain(&desired.kept).collect();
         let gone: Vec<ResourceRef> = self.plugins.keys().filter(|plugin| !exist.contains(plugin)).cloned().collect();
         gone.into_iter().for_each(|plugin| self.remove(plugin));
+        self.take_records(&desired.recorded);
         // Later for what was there before and is not any more: a deleted plugin is not restored.
         self.pending.good = true;
         for spec in &desired.plugins {
@@ -126,6 +133,15 @@ impl Owner {
             }
         }
         self.kept.clear();
+    }
+
+    fn take_records(&mut self, recorded: &[Arc<RecordedRevision>]) {
+        self.recorded = recorded.iter().map(|recorded| (recorded.spec.plugin.clone(), Arc::clone(recorded))).collect();
+        for (plugin, entry) in &mut self.plugins {
+            if entry.recall.set(self.recorded.get(plugin)) {
+                self.pending.touched.insert(plugin.clone());
+            }
+        }
     }
 
     fn remove(&mut self, plugin: ResourceRef) {
@@ -152,7 +168,7 @@ impl Owner {
             entry.begin();
         }
         // The attempt of one that is being restored begins when that is done.
-        let start = other && !entry.restoring;
+        let start = other && !entry.restoring && !entry.recall.is_holding();
         self.pending.circles.extend(left);
         self.pending.good = true;
         self.touch(plugin);
@@ -165,16 +181,49 @@ impl Owner {
     fn add(&mut self, plugin: &ResourceRef, wanted: Option<Arc<PluginSpec>>) {
         let kept = self.kept.remove(plugin);
         let slots: Vec<_> = kept.iter().flat_map(Kept::slots).cloned().collect();
-        let mut entry = Entry::new(wanted.clone(), kept.as_ref(), self.shared.metrics.plugin(plugin));
+        let recall = Recall::new(self.recorded.get(plugin).cloned());
+        let mut entry = Entry::new(wanted.clone(), kept.as_ref(), recall, self.shared.metrics.plugin(plugin));
         entry.begin();
         entry.restoring = !slots.is_empty();
         self.plugins.insert(plugin.clone(), entry);
         if slots.is_empty() {
-            return self.start(plugin, true, Resolve::Known);
+            return self.first_attempt(plugin);
         }
         let restore = Restore { plugin: plugin.clone(), slots, provider: wanted };
         self.send(plugin, Task::Restore(restore));
         self.touch(plugin);
+    }
+
+    /// Nothing is on disk (any more): what is on record comes before what is wanted, if that is something else.
+    fn first_attempt(&mut self, plugin: &ResourceRef) {
+        let Some(entry) = self.plugins.get_mut(plugin) else { return };
+        if entry.recalls_first() {
+            entry.recall.hold(Instant::now());
+            self.recall(plugin);
+        } else {
+            self.start(plugin, true, Resolve::Known);
+        }
+        self.touch(plugin);
+    }
+
+    /// Begin to bring back what is on record.
+    fn recall(&mut self, plugin: &ResourceRef) {
+        let Some(entry) = self.plugins.get_mut(plugin) else { return };
+        let Some(recorded) = entry.recall.begin() else { return };
+        let (spec, purpose) = (Arc::clone(&recorded.spec), Purpose::Recall(recorded.digest));
+        let task = Task::Examine(Examination { spec, module: None, resolve: Resolve::Known, purpose });
+        let (id, latest) = (JobId(self.next_job), Arc::clone(&entry.recall.job));
+        self.next_job += 1;
+        latest.store(id.0, Ordering::Release);
+        entry.recall.fetch = self.jobs.begin(Job { id, task, latest });
+        self.pending.touched.insert(plugin.clone());
+    }
+
+    /// Bring back what is on record where nothing that is wanted can serve.
+    fn recall_in_need(&mut self, now: Instant) {
+        let in_need = |plugin: &&ResourceRef| self.plugins.get(*plugin).is_some_and(|entry| entry.needs_recall(now));
+        let in_need: Vec<ResourceRef> = self.pending.touched.iter().filter(in_need).cloned().collect();
+        in_need.iter().for_each(|plugin| self.recall(plugin));
     }
 
     /// Begin an attempt; only a new candidate shows in the status.
@@ -185,7 +234,7 @@ impl Owner {
             entry.begin();
         }
         (entry.resolve, entry.poll) = (resolve, None);
-        self.send(plugin, Task::Examine(Examination { spec, module: None, resolve }));
+        self.send(plugin, Task::Examine(Examination { spec, module: None, resolve, purpose: Purpose::Candidate }));
         self.touch(plugin);
     }
 
@@ -252,7 +301,31 @@ impl Owner {
         }
         entry.restored(restored);
         self.pending.good = true;
-        self.start(&plugin, true, Resolve::Known);
+        self.first_attempt(&plugin);
+    }
+
+    fn recalled(&mut self, finished: Finished) {
+        let is_current = |(_, entry): &(&ResourceRef, &Entry)| entry.recall.is_current(finished.job);
+        let Some(plugin) = self.plugins.iter().find(is_current).map(|(plugin, _)| plugin.clone()) else { return };
+        let Some(entry) = self.plugins.get_mut(&plugin) else { return };
+        self.counts.recalled(finished.result.is_ok());
+        match finished.result {
+            Ok(loaded) => {
+                let digest = loaded.digest();
+                if entry.recalled(loaded, finished.identity) {
+                    tracing::info!(%plugin, %digest, "a last good plugin was restored from its record in the cluster");
+                }
+                self.pending.good = true;
+            }
+            Err(refused) => {
+                let Rejection { reason, message } = &refused.rejection;
+                tracing::warn!(%plugin, reason, message, "a last good plugin cannot be restored from its record in the cluster");
+                entry.recall.failed(&refused);
+            }
+        }
+        if entry.recall.release() {
+            self.start(&plugin, true, Resolve::Known);
+        }
         self.touch(&plugin);
     }
 
@@ -295,8 +368,14 @@ impl Owner {
 
     /// Something was due.
     fn elapsed(&mut self, now: Instant) {
-        let mut again = Vec::new();
+        let (mut again, mut late) = (Vec::new(), Vec::new());
         for (plugin, entry) in &mut self.plugins {
+            if entry.recall.is_late(now) && entry.recall.release() {
+                late.push(plugin.clone());
+            }
+            if entry.needs_recall(now) {
+                self.pending.touched.insert(plugin.clone());
+            }
             if entry.pass(now) {
                 tracing::info!(%plugin, "a plugin passed its probation");
                 self.counts.on_probation(plugin, false);
@@ -305,6 +384,7 @@ impl Owner {
             }
             again.extend(entry.retries(now).map(|resolve| (plugin.clone(), resolve)));
         }
+        late.iter().for_each(|plugin| self.start(plugin, true, Resolve::Known));
         for (plugin, resolve) in again {
             self.start(&plugin, false, resolve);
         }

@@ -12,7 +12,7 @@ use penstock_core::{
     fact::{Fact, FactSink},
     plugin::{
         ActiveRevision, BodyOverflow, Capabilities, FailurePolicy, ModuleSource, Phase, PluginLimits, PluginSpec,
-        PluginState, PolicyCall, Probation, Rejection, Rollout,
+        PluginState, PolicyCall, Probation, RecordedRevision, Rejection, Rollout,
     },
 };
 use penstock_plugin_host::{Desired, PluginHost, PluginSettings, validator::ValidatorSettings};
@@ -124,8 +124,14 @@ impl Host {
 
     /// Apply, with plugins whose resources do not say what to run.
     pub fn apply_keeping(&self, specs: &[&PluginSpec], kept: &[ResourceRef]) {
+        self.apply_recorded(specs, kept, &[]);
+    }
+
+    /// Apply, with what the cluster has on record.
+    pub fn apply_recorded(&self, specs: &[&PluginSpec], kept: &[ResourceRef], recorded: &[&RecordedRevision]) {
         let plugins = specs.iter().map(|spec| Arc::new((*spec).clone())).collect();
-        self.host.apply(Desired { plugins, kept: kept.to_vec() });
+        let recorded = recorded.iter().map(|recorded| Arc::new((*recorded).clone())).collect();
+        self.host.apply(Desired { plugins, kept: kept.to_vec(), recorded });
     }
 
     /// Apply, and wait until it is active.

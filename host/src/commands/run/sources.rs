@@ -1,21 +1,26 @@
 //! Where resources come from: files, or a cluster; and what follows from it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use penstock_controller::{
     Cluster, ClusterMetrics, ClusterSettings, ControllerMetrics, Inbox, SourceId,
     sources::{
-        cluster::ClusterAccess,
+        cluster::{ClusterAccess, WatchedNamespaces},
         files::{FileSource, RunningFiles},
     },
 };
 use penstock_core::{Kind, ResourceRef};
-use penstock_translate::{AddressRange, GatewayAddresses, GatewayServices, LabelSelector, ServiceType, Settings};
+use penstock_translate::{
+    AddressRange, GatewayAddresses, GatewayServices, LabelSelector, ServiceType, Settings, record_selector,
+};
 use prometheus_client::registry::Registry;
 
 use crate::commands::Ingress;
+
+/// Characters of the name of a Lease.
+const LONGEST_NAME: usize = 253;
 
 /// Where resources come from.
 #[derive(Debug, clap::Args)]
@@ -50,6 +55,14 @@ pub(super) struct Sources {
     /// Of these only those with such labels, for instance lb=internal; several installations can share a controller name
     #[arg(long, value_name = "LABELS", help_heading = "Kubernetes")]
     class_selector: Option<LabelSelector>,
+
+    /// Only what is in these namespaces exists for this installation; all namespaces unless it is given
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "filename", help_heading = "Kubernetes")]
+    watch_namespaces: Vec<String>,
+
+    /// What is in namespaces with such labels exists, for instance team=shop; beside those of --watch-namespaces
+    #[arg(long, value_name = "LABELS", conflicts_with = "filename", help_heading = "Kubernetes")]
+    namespace_selector: Option<LabelSelector>,
 
     /// Each Gateway gets an address of its own out of these: 10.0.0.0/24, 10.0.0.5-10.0.0.9 or one address; repeat it for
     /// several. All Gateways share the addresses of the machine unless it is given
@@ -126,6 +139,8 @@ impl Sources {
         let settings = ClusterSettings {
             access,
             controller_name: self.controller_name.as_str().into(),
+            namespaces: self.namespaces(),
+            records: record_selector(&self.settings()).into(),
             lease: (self.lease_namespace.clone(), self.lease_name()),
             identity: self.identity.clone().unwrap_or_else(identity),
             clock: Timestamp::now,
@@ -158,13 +173,26 @@ impl Sources {
         }
     }
 
-    /// Installations that own different classes must not wait for each other's Lease.
+    fn namespaces(&self) -> Option<WatchedNamespaces> {
+        let names: BTreeSet<String> = self.watch_namespaces.iter().cloned().collect();
+        let labels = self.namespace_selector.clone();
+        (!names.is_empty() || labels.is_some()).then_some(WatchedNamespaces { names, labels })
+    }
+
+    /// Installations that own different classes, or see different namespaces, must not wait for each other's Lease.
     fn lease_name(&self) -> String {
-        let selector = self.class_selector.as_ref().map(|selector| format!(" {selector}")).unwrap_or_default();
-        let text =
-            format!("{}{selector}", self.controller_name).to_lowercase().replace('=', "-is-").replace('!', "-not-");
+        let mut text = self.controller_name.clone();
+        if let Some(selector) = &self.class_selector {
+            text += &format!(" {selector}");
+        }
+        if let Some(WatchedNamespaces { names, labels }) = self.namespaces() {
+            let labels = labels.map(|labels| labels.to_string());
+            let namespaces: Vec<String> = names.into_iter().chain(labels).collect();
+            text += &format!(" in {}", namespaces.join(" "));
+        }
+        let text = text.to_lowercase().replace('=', "-is-").replace('!', "-not-");
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-        let name: String = text.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+        let name: String = text.chars().take(LONGEST_NAME).map(|c| if allowed(c) { c } else { '-' }).collect();
         name.trim_matches(['-', '.']).to_owned()
     }
 }
@@ -236,5 +264,19 @@ mod tests {
         assert_eq!(name(&["--class-selector", "lb=internal"]), "penstock.dev-gateway-controller-lb-is-internal");
         assert_ne!(name(&["--class-selector", "lb"]), name(&["--class-selector", "!lb"]));
         assert_eq!(name(&["--controller-name", "Example.com/A_b"]), "example.com-a-b");
+        let named = name(&["--watch-namespaces=shop,blog", "--namespace-selector=team=web"]);
+        assert_eq!(named, "penstock.dev-gateway-controller-in-blog-shop-team-is-web");
+    }
+
+    #[test]
+    fn namespaces_by_name_and_by_label() {
+        let namespaces =
+            |arguments: &[&str]| sources(&[&["--in-cluster"], arguments].concat()).map(|sources| sources.namespaces());
+        assert_eq!(namespaces(&[]).unwrap(), None);
+        let found = namespaces(&["--watch-namespaces=a,b", "--namespace-selector=team"]).unwrap().unwrap();
+        assert_eq!(found.names, BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+        assert_eq!(found.labels, Some("team".parse().unwrap()));
+        assert!(namespaces(&["--namespace-selector=a b"]).is_err());
+        assert!(sources(&["-f", "a", "--watch-namespaces=a"]).is_err());
     }
 }

@@ -97,7 +97,7 @@ fn standing(status: &Value) -> String {
     match status["probation"]["until"].as_str() {
         Some(until) => format!("probation until {until}"),
         None if status["active"].is_null() => String::new(),
-        None if status["active"]["restored"] == true => "good, restored from disk".to_owned(),
+        None if status["active"]["restored"] == true => "good, restored".to_owned(),
         None => "good".to_owned(),
     }
 }
@@ -258,8 +258,8 @@ HTTPRoute   default/web       failed   BackendNotFound   gw#http: there is no Se
 WasmPlugin  default/headers   failed   ConfigureTrapped  configure trapped: unreachable
 
 PLUGINS
-NAME             ACTIVE                                           STANDING                  CANDIDATE                REASON            MESSAGE
-default/headers  header-rules 0.1.0 (generation 1, 0123456789ab)  good, restored from disk  Rejected (generation 2)  ConfigureTrapped  configure trapped: unreachable
+NAME             ACTIVE                                           STANDING        CANDIDATE                REASON            MESSAGE
+default/headers  header-rules 0.1.0 (generation 1, 0123456789ab)  good, restored  Rejected (generation 2)  ConfigureTrapped  configure trapped: unreachable
 
 PROBLEMS IN FILES
 PLACE       PROBLEM           IN EFFECT
@@ -273,7 +273,7 @@ r.yaml:3:5  unknown kind `X`  what stood there before
         let check = |status: Value, expected| assert_eq!(standing(&status), expected);
         check(json!({}), "");
         check(json!({ "active": { "generation": 1 } }), "good");
-        check(json!({ "active": { "generation": 1, "restored": true } }), "good, restored from disk");
+        check(json!({ "active": { "generation": 1, "restored": true } }), "good, restored");
         let probation = json!({ "active": {}, "probation": { "until": "2026-11-21T13:00:30Z", "maxFaults": 5 } });
         check(probation, "probation until 2026-11-21T13:00:30Z");
     }

@@ -10,7 +10,9 @@ use penstock_core::{
 use serde_json::Value;
 
 use super::{
-    PluginEvaluation, outbound, pointer, quantity, rate_limits, rollout,
+    PluginEvaluation, outbound, pointer, quantity, rate_limits,
+    record::Recorded,
+    rollout,
     source::{self, SourceProblem},
 };
 use crate::{
@@ -72,7 +74,8 @@ pub(super) fn evaluate(
         })
     });
     let merged = |problems: &[Problem]| problems.first().map(|first| Problem::new(first.reason, sentences(problems)));
-    PluginEvaluation { spec, refused: merged(&refused), unresolved: merged(&unresolved), lost: merged(&lost) }
+    let (refused, unresolved, lost) = (merged(&refused), merged(&unresolved), merged(&lost));
+    PluginEvaluation { spec, refused, unresolved, lost, recorded: Recorded::default() }
 }
 
 fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {

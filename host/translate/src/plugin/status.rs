@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 use k8s_openapi::jiff::{Timestamp, Unit};
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginState, RevisionName},
+    plugin::{
+        ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginState, RestoredFrom,
+        RevisionName,
+    },
 };
 
 use super::{PluginEvaluation, RouteShare, targets};
@@ -40,7 +43,7 @@ pub(crate) fn status(
     let ancestors = ancestors.map(|gateway| ancestor(settings, gateway, generation, conflict.as_ref()));
     WasmPluginStatus {
         conditions: conditions.finish(),
-        active: state.and_then(|state| Some(active_status(state.active.as_ref()?, state.last_good.restored))),
+        active: state.and_then(|state| Some(active_status(state.active.as_ref()?, state.last_good.restored.is_some()))),
         candidate: state.and_then(|state| state.candidate.as_ref()).map(candidate_status),
         probation: state.and_then(|state| state.probation.as_ref()).map(probation_status),
         ancestors: ancestors.collect(),
@@ -81,6 +84,8 @@ struct Life<'a> {
     active: Option<&'a ActiveRevision>,
     probation: Option<&'a OnProbation>,
     last_good: Option<&'a LastGoodState>,
+    /// Why what the cluster has on record cannot be used.
+    record_problem: Option<&'a str>,
     stage: Stage<'a>,
 }
 
@@ -121,12 +126,17 @@ impl<'a> Life<'a> {
             (None, None, _) => Stage::Waiting,
         };
         let probation = state.and_then(|state| state.probation.as_ref());
-        Self { active, probation, last_good: state.map(|state| &state.last_good), stage }
+        let last_good = state.map(|state| &state.last_good);
+        Self { active, probation, last_good, record_problem: evaluation.recorded.problem.as_deref(), stage }
     }
 
     fn serving(&self) -> String {
         let Some(active) = self.active else { return "nothing serves".to_owned() };
-        let restored = if self.last_good.is_some_and(|it| it.restored) { ", restored from disk" } else { "" };
+        let restored = match self.last_good.and_then(|it| it.restored) {
+            Some(RestoredFrom::Disk) => ", restored from disk",
+            Some(RestoredFrom::Cluster) => ", restored from the record in the cluster",
+            None => "",
+        };
         let probation = self.probation.map_or_else(String::new, |probation| {
             let (until, fallback) = (rfc3339(probation.until), probation.fallback.generation);
             format!(
@@ -138,12 +148,15 @@ impl<'a> Life<'a> {
         format!("{name} {version} of generation {generation} serves ({digest}){restored}{probation}")
     }
 
-    /// What an operator should know of the last good set on disk, behind what else is said.
+    /// What an operator should know of the last good set on disk and on record, behind what else is said.
     fn kept(&self) -> String {
-        let Some(state) = self.last_good else { return String::new() };
+        let unusable = self.record_problem.map(|why| format!("; the record in the cluster cannot be used: {why}"));
+        let Some(state) = self.last_good else { return unusable.unwrap_or_default() };
         let restored = state.not_restored.as_ref().map(|why| format!("; not restored from disk: {why}"));
+        let recalled =
+            state.not_recalled.as_ref().map(|why| format!("; not restored from the record in the cluster: {why}"));
         let kept = state.not_kept.as_ref().map(|why| format!("; a restart could not restore it: {why}"));
-        restored.into_iter().chain(kept).collect()
+        restored.into_iter().chain(unusable).chain(recalled).chain(kept).collect()
     }
 
     fn programmed(&self, conditions: &mut Conditions) {

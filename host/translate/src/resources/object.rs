@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    BackendTLSPolicy, ConfigMap, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute, Ingress, IngressClass,
-    ListenerSet, Namespace, ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
+    BackendTLSPolicy, ConfigMap, ControllerRevision, EndpointSlice, GRPCRoute, Gateway, GatewayClass, HTTPRoute,
+    Ingress, IngressClass, ListenerSet, Namespace, ReferenceGrant, Secret, Service, WasmPlugin, XBackend,
 };
 use crate::nearest::did_you_mean;
 
@@ -168,6 +168,7 @@ objects! {
     EndpointSlice: Namespaced ["discovery.k8s.io/v1"],
     Secret: Namespaced ["v1"],
     ConfigMap: Namespaced ["v1"],
+    ControllerRevision: Namespaced ["apps/v1"],
     Namespace: Cluster ["v1"],
 }
 
@@ -181,6 +182,7 @@ impl Readable for ReferenceGrant {}
 impl Readable for XBackend {}
 impl Readable for WasmPlugin {}
 impl Readable for ConfigMap {}
+impl Readable for ControllerRevision {}
 impl Readable for EndpointSlice {}
 impl Readable for IngressClass {}
 

@@ -118,7 +118,7 @@ pub(super) fn service_name(gateway: &str, class: &str) -> String {
 }
 
 /// A text as the value of a label.
-pub(super) fn label_value(text: &str) -> String {
+pub(crate) fn label_value(text: &str) -> String {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     if text.len() <= LONGEST && text.chars().all(is_allowed) {
         return text.to_owned();
@@ -128,7 +128,7 @@ pub(super) fn label_value(text: &str) -> String {
 }
 
 /// FNV-1a, written out: names must not change with the version of a library.
-pub(super) fn fnv(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 

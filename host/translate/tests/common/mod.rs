@@ -16,8 +16,8 @@ use penstock_core::{
     fact::{Fact, SocketState},
     plugin::{
         ActiveRevision, Awaited, BodyMode, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource,
-        OnProbation, OutboundGrant, Phase, PluginSpec, PluginState, Rejection, Revision, RevisionName, Rollout,
-        StreamingHooks,
+        OnProbation, OutboundGrant, Phase, PluginSpec, PluginState, RecordedRevision, Rejection, RestoredFrom,
+        Revision, RevisionName, Rollout, StreamingHooks,
     },
 };
 use penstock_translate::{
@@ -80,8 +80,10 @@ struct WorldPlugin {
     active: Option<WorldActive>,
     candidate: Option<WorldCandidate>,
     probation: Option<WorldProbation>,
-    restored: bool,
+    /// `disk` or `cluster`.
+    restored: Option<String>,
     not_restored: Option<String>,
+    not_recalled: Option<String>,
     not_kept: Option<String>,
 }
 
@@ -268,8 +270,14 @@ fn state(plugin: &WorldPlugin) -> PluginState {
         },
     });
     let last_good = LastGoodState {
-        restored: plugin.restored,
+        restored: plugin.restored.as_deref().map(|from| match from {
+            "disk" => RestoredFrom::Disk,
+            "cluster" => RestoredFrom::Cluster,
+            other => panic!("restored from {other}"),
+        }),
         not_restored: plugin.not_restored.as_deref().map(Into::into),
+        recalling: false,
+        not_recalled: plugin.not_recalled.as_deref().map(Into::into),
         not_kept: plugin.not_kept.as_deref().map(Into::into),
     };
     PluginState { active, candidate, probation, last_good }
@@ -338,9 +346,17 @@ pub(crate) fn render(translation: &Translation) -> String {
         "sockets": translation.needs.sockets,
     });
     let mut whole = json!({ "snapshot": *translation.snapshot, "statuses": statuses, "needs": needs });
+    if !translation.needs.recorded_plugins.is_empty() {
+        let recorded = translation.needs.recorded_plugins.iter().map(|recorded| {
+            let RecordedRevision { spec, digest, is_wanted } = &**recorded;
+            json!({ "spec": plugin(spec), "digest": digest.to_string(), "isWanted": is_wanted })
+        });
+        whole["needs"]["recordedPlugins"] = recorded.collect();
+    }
     if !translation.upkeep.is_empty() {
         let upkeep = translation.upkeep.iter().map(|(id, action)| match action {
             Action::Apply(manifest) => (id.to_string(), json!({ "apply": manifest })),
+            Action::Create(manifest) => (id.to_string(), json!({ "create": manifest })),
             Action::Delete(uid) => (id.to_string(), json!({ "delete": uid })),
         });
         whole["upkeep"] = upkeep.collect::<BTreeMap<_, _>>().into_iter().collect();

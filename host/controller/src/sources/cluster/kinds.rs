@@ -27,6 +27,17 @@ pub(super) struct Watched {
     versions: &'static [&'static str],
     plural: &'static str,
     pub(super) contents: Contents,
+    /// Whose objects are read.
+    pub(super) selected: Selected,
+}
+
+/// Which objects of a kind are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Selected {
+    /// All of them.
+    All,
+    /// Records of this installation. An installation that may not read them does without.
+    Records,
 }
 
 /// Whether the gateway writes statuses of this kind.
@@ -46,6 +57,10 @@ pub(super) const BUILT_IN: &[Watched] = &[
     built_in(Kind::Namespace, "", "namespaces", Contents::Metadata),
     built_in(Kind::Secret, "", "secrets", Contents::Referenced),
     built_in(Kind::ConfigMap, "", "configmaps", Contents::Referenced),
+    Watched {
+        selected: Selected::Records,
+        ..built_in(Kind::ControllerRevision, "apps", "controllerrevisions", Contents::All)
+    },
 ];
 
 /// What is there once somebody installed it.
@@ -62,11 +77,11 @@ pub(super) const CUSTOM: &[Watched] = &[
 ];
 
 const fn built_in(kind: Kind, group: &'static str, plural: &'static str, contents: Contents) -> Watched {
-    Watched { kind, group, versions: &["v1"], plural, contents }
+    Watched { kind, group, versions: &["v1"], plural, contents, selected: Selected::All }
 }
 
 const fn custom(kind: Kind, group: &'static str, versions: &'static [&'static str], plural: &'static str) -> Watched {
-    Watched { kind, group, versions, plural, contents: Contents::All }
+    Watched { kind, group, versions, plural, contents: Contents::All, selected: Selected::All }
 }
 
 impl Watched {

@@ -16,8 +16,9 @@ use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
     Context,
-    kinds::{Contents, Watched, is_written},
+    kinds::{Contents, Selected, Watched, is_written},
     live::LiveObject,
+    namespaces::Selection,
 };
 use crate::event::Event;
 
@@ -59,9 +60,14 @@ pub(super) struct Follower {
     kind: Kind,
     resource: ApiResource,
     contents: Contents,
+    selected: Selected,
     progress: UnboundedSender<Progress>,
     /// What the source has been told of.
     known: BTreeSet<ResourceRef>,
+    /// The first list was read to its end.
+    complete: bool,
+    /// The namespaces that exist; none if all do.
+    namespaces: Option<Selection>,
     /// What a list that is under way has shown so far.
     listing: Option<BTreeSet<ResourceRef>>,
 }
@@ -73,8 +79,9 @@ impl Follower {
         resource: ApiResource,
         progress: UnboundedSender<Progress>,
     ) -> Self {
-        let (kind, contents) = (watched.kind, watched.contents);
-        Self { context, kind, resource, contents, progress, known: BTreeSet::new(), listing: None }
+        let Watched { kind, contents, selected, .. } = *watched;
+        let (known, namespaces, listing) = (BTreeSet::new(), None, None);
+        Self { context, kind, resource, contents, selected, progress, known, complete: false, namespaces, listing }
     }
 
     /// Follow until the task is aborted, or the kind is gone; then, whatever the watch has told or not, its objects are too.
@@ -87,7 +94,7 @@ impl Follower {
             let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
             self.until_gone(api, &mut is_gone, |follower, object| follower.metadata(&object)).await;
         }
-        for id in std::mem::take(&mut self.known) {
+        for id in self.known.clone() {
             self.delete(&id);
         }
     }
@@ -100,16 +107,32 @@ impl Follower {
     ) where
         K: kube::Resource<DynamicType = ApiResource> + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let mut events = std::pin::pin!(watcher(api, settings()).default_backoff());
+        let settings = match self.selected {
+            Selected::All => settings(),
+            Selected::Records => settings().labels(&self.context.records),
+        };
+        let restricted = self.context.namespaces.restrict(self.kind);
+        let mut selection = self.context.namespaces.subscribe();
         loop {
-            tokio::select! {
-                Some(event) = events.next() => self.handle(event, &apply),
-                told = &mut *is_gone => match told {
-                    Ok(()) => return,
-                    Err(_) => std::future::pending().await, // the source has ended: nothing is gone, nobody listens
-                },
+            self.namespaces = selection.borrow_and_update().clone().filter(|_| restricted);
+            let mut events = std::pin::pin!(watcher(api.clone(), settings.clone()).default_backoff());
+            loop {
+                tokio::select! {
+                    Some(event) = events.next(), if !restricted || self.namespaces.is_some() => self.handle(event, &apply),
+                    // Everything is listed again: what is in a namespace that exists now, and not what is in one that does no more.
+                    Ok(()) = selection.changed(), if restricted => break,
+                    told = &mut *is_gone => match told {
+                        Ok(()) => return,
+                        Err(_) => std::future::pending().await, // the source has ended: nothing is gone, nobody listens
+                    },
+                }
             }
         }
+    }
+
+    /// Whether an object is in a namespace that exists.
+    fn exists(&self, id: &ResourceRef) -> bool {
+        self.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&id.namespace))
     }
 
     fn handle<K>(
@@ -134,6 +157,10 @@ impl Follower {
                 // The watcher tries again by itself, and more slowly each time. What is known stays in effect.
                 self.context.metrics.watch_failed(self.kind);
                 tracing::warn!(kind = %self.kind, error = &error as &dyn std::error::Error, "cannot follow a kind; trying again");
+                if self.selected == Selected::Records && is_forbidden(&error) {
+                    // Nobody waits for what is of use now and then. Once it is allowed, it is read.
+                    self.tell(Progress::Complete(self.kind));
+                }
             }
         }
     }
@@ -145,7 +172,18 @@ impl Follower {
         for id in gone {
             self.delete(&id);
         }
+        if self.kind == Kind::Namespace {
+            self.complete = true;
+            self.tell_namespaces();
+        }
         self.tell(Progress::Complete(self.kind));
+    }
+
+    /// Which namespaces exist, as soon as all are known.
+    fn tell_namespaces(&self) {
+        if self.complete {
+            self.context.namespaces.publish(self.known.iter().map(|id| Arc::clone(&id.name)));
+        }
     }
 
     fn id<K: kube::Resource<DynamicType = ApiResource>>(&self, object: &K) -> ResourceRef {
@@ -156,6 +194,9 @@ impl Follower {
 
     fn whole(&mut self, object: DynamicObject) -> Option<ResourceRef> {
         let id = self.id(&object);
+        if !self.exists(&id) {
+            return None;
+        }
         let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
         let Some((object, status)) = parse(self.kind, &self.resource, object) else {
             // Its last good version stays in effect.
@@ -174,7 +215,18 @@ impl Follower {
 
     fn metadata(&mut self, object: &PartialObjectMeta<DynamicObject>) -> Option<ResourceRef> {
         let id = self.id(object);
+        if !self.exists(&id) {
+            return None;
+        }
+        let is_namespace = self.kind == Kind::Namespace;
+        if is_namespace && !self.context.namespaces.select(&id.name, object.metadata.labels.as_ref()) {
+            self.delete(&id);
+            return None;
+        }
         self.known.insert(id.clone());
+        if is_namespace {
+            self.tell_namespaces();
+        }
         if self.contents == Contents::Referenced {
             self.tell(Progress::Seen(id.clone(), Some(object.resource_version().unwrap_or_default().into())));
             return Some(id);
@@ -187,7 +239,12 @@ impl Follower {
     }
 
     fn delete(&mut self, id: &ResourceRef) {
-        self.known.remove(id);
+        if !self.known.remove(id) {
+            return; // it never existed
+        }
+        if self.kind == Kind::Namespace {
+            self.tell_namespaces();
+        }
         self.context.live.remove(id);
         match self.contents {
             Contents::Referenced => self.tell(Progress::Seen(id.clone(), None)),
@@ -203,6 +260,13 @@ impl Follower {
         // Nobody listens any more only when the source is ending.
         let _ = self.progress.send(progress);
     }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.is_forbidden())
 }
 
 /// The object and its status; none if it is not what its kind should be, which the log says.
