@@ -65,6 +65,35 @@ async fn sighup_reads_all_files_again() {
 }
 
 #[tokio::test]
+async fn a_server_of_modules_that_never_answers_keeps_nobody_elses_traffic_away() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let plugin = format!(
+        "\
+apiVersion: penstock.dev/v1alpha1
+kind: WasmPlugin
+metadata: {{name: hangs}}
+spec:
+  source: {{http: {{url: 'http://{}/a.wasm', sha256: '{}'}}}}
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: hangs}}]
+",
+        silent.local_addr().unwrap(),
+        "0".repeat(64),
+    );
+    let world = World::builder()
+        .file("plugin.yaml", plugin)
+        .file("hangs.yaml", crate::world::route("hangs", "/hangs", ""))
+        .argument("--plugin-wait=1")
+        .start()
+        .await;
+    let address = world.gateway.at(world.port);
+    assert_eq!(fetch(address, get("/")).await.unwrap().status, 200);
+    assert_eq!(fetch(address, get("/hangs")).await.unwrap().status, 503);
+    let status = world.until_status("WasmPlugin", "hangs", |status| status["candidate"]["phase"] == "Fetching").await;
+    assert_eq!(crate::world::condition(&status, "Programmed")["reason"], "Pending", "{status:#}");
+    assert!(world.gateway.log().contains("plugins that are on their way still"), "{}", world.gateway.log());
+}
+
+#[tokio::test]
 async fn the_admin_server_answers_its_pages_and_nothing_else() {
     let world = World::builder().start().await;
     for page in ["/", "/livez", "/readyz", "/metrics", "/status", "/config"] {

@@ -73,6 +73,22 @@ impl Install {
         self
     }
 
+    /// A token for it that ends when the Secret of this name goes, which is made for it.
+    pub(crate) fn token_bound_to(&self, secret: &str) -> String {
+        kubectl(&["--namespace", &self.namespace, "create", "secret", "generic", secret]);
+        let name = self.user.rsplit(':').next().unwrap();
+        let bound = ["--bound-object-kind=Secret", &format!("--bound-object-name={secret}")];
+        kubectl(&[&["--namespace", &self.namespace, "create", "token", name][..], &bound].concat())
+    }
+
+    /// Its credentials are in a file, as those of a pod.
+    pub(crate) fn with_token_file(self, file: &Path) -> Self {
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(&self.kubeconfig).unwrap()).unwrap();
+        config["users"][0]["user"] = json!({ "tokenFile": file });
+        fs::write(&self.kubeconfig, config.to_string()).unwrap();
+        self
+    }
+
     /// A process of it that is ready.
     pub(crate) async fn start(&self) -> Gateway {
         let gateway = self.replica("0").spawn();

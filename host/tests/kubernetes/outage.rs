@@ -1,6 +1,12 @@
 //! The API server goes, or the way to it: traffic goes on, what changed meanwhile takes effect afterwards, and nothing is written for it.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+};
 
 use penstock_testing::{
     client::{fetch, get, post},
@@ -14,11 +20,12 @@ use serde_json::Value;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
+    task::AbortHandle,
 };
 
 use crate::{
     audit::count,
-    cluster::{NODE, Namespace, class, folder, gateway, kubectl, origin, route},
+    cluster::{NODE, Namespace, class, condition, folder, gateway, kubectl, origin, route},
     hot_load::{module, plugin},
     install::Install,
 };
@@ -54,6 +61,24 @@ impl World {
             response.filter(|response| response.text() == wanted)
         })
         .await;
+    }
+
+    /// Change the backend and wait until traffic goes there, and until a new route has a status, however long that takes.
+    async fn follows_and_writes(&self) -> Origin {
+        let after = origin("after");
+        self.namespace.backend("shop", after.address());
+        self.namespace.apply(&route("fence", &["web"], "/fence", "shop"));
+        patiently("what changed since", async || {
+            fetch(self.address, get("/")).await.ok().filter(|response| response.text() == "after")
+        })
+        .await;
+        patiently("a status", async || {
+            let route = self.namespace.get("httproute/fence");
+            let accepted = condition(&route["status"]["parents"][0]["conditions"], "Accepted")["status"].clone();
+            (accepted == "True").then_some(())
+        })
+        .await;
+        after
     }
 
     fn pressure(&self) -> Pressure {
@@ -115,24 +140,63 @@ async fn the_api_server_crashes_and_has_forgotten_the_past() {
     assert!(counts.keys().all(|object| ["httproutes/fence", "gateways/web"].contains(object)), "{counts:?}");
 }
 
+/// Wait for what takes several times as long as anything else here.
+async fn patiently<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..5 {
+        let waited = std::panic::AssertUnwindSafe(eventually(what, &mut probe));
+        if let Ok(found) = futures_util::FutureExt::catch_unwind(waited).await {
+            return found;
+        }
+    }
+    eventually(what, probe).await
+}
+
 /// Connections to the API server that a test can cut.
 struct Relay {
     address: SocketAddr,
+    /// Those that there are, and where they come from.
+    connections: Arc<Mutex<Vec<(SocketAddr, AbortHandle)>>>,
+    forgotten: Mutex<Vec<u16>>,
 }
 
 impl Relay {
     async fn start() -> Self {
         let listener = TcpListener::bind((NODE, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let connections = Arc::<Mutex<Vec<_>>>::default();
+        let all = Arc::clone(&connections);
         tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                tokio::spawn(async move {
+            while let Ok((mut client, from)) = listener.accept().await {
+                let copying = tokio::spawn(async move {
                     let mut server = TcpStream::connect(API_SERVER).await?;
                     copy_bidirectional(&mut client, &mut server).await
                 });
+                all.lock().unwrap().push((from, copying.abort_handle()));
             }
         });
-        Self { address }
+        Self { address, connections, forgotten: Mutex::default() }
+    }
+
+    /// End the connections that there are. New ones work.
+    fn reset(&self) {
+        self.connections.lock().unwrap().drain(..).for_each(|(_, connection)| connection.abort());
+    }
+
+    /// Lose every packet of the connections that there are, as a router does that was started anew: nobody is told. New ones work.
+    fn forget(&self) {
+        for (client, _) in self.connections.lock().unwrap().drain(..) {
+            self.rule("--insert", client.port());
+            self.forgotten.lock().unwrap().push(client.port());
+        }
+    }
+
+    fn rule(&self, action: &str, client: u16) {
+        let (client, server) = (client.to_string(), self.address.port().to_string());
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            let mut iptables = Command::new("iptables");
+            iptables.args([action, "INPUT", "--protocol", "tcp", "--sport", from, "--dport", to, "--jump", "DROP"]);
+            assert!(iptables.status().unwrap().success());
+        }
     }
 
     /// Lose every packet to and from it, or none.
@@ -145,6 +209,50 @@ impl Relay {
             assert!(iptables.status().unwrap().success());
         }
     }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let forgotten = self.forgotten.get_mut().map(std::mem::take).unwrap_or_default();
+        forgotten.into_iter().for_each(|client| self.rule("--delete", client));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_the_api_server_are_forgotten_on_the_way() {
+    let relay = Relay::start().await;
+    let world = World::start("forgotten", |install| install.through(&relay.address.to_string())).await;
+    let pressure = world.pressure();
+    relay.forget();
+    // Nothing comes any more, and the gateway has to find out by itself.
+    let _after = world.follows_and_writes().await;
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_replaced_in_its_file_and_the_old_one_expires() {
+    let relay = Relay::start().await;
+    let folder = penstock_testing::tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let write = |token: String| {
+        fs::write(folder.path().join("new"), token).unwrap();
+        fs::rename(folder.path().join("new"), &file).unwrap();
+    };
+    let through = relay.address.to_string();
+    let world = World::start("token", |install| {
+        // Tokens that end with a Secret each, because none expires within ten minutes.
+        write(install.token_bound_to("first"));
+        install.through(&through).with_token_file(&file)
+    })
+    .await;
+    let pressure = world.pressure();
+    write(world.install.token_bound_to("second"));
+    world.namespace.delete("secret/first");
+    relay.reset();
+    let _after = world.follows_and_writes().await;
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ use crate::event::Event;
 
 /// Seconds after which the API server ends a watch and it is taken up again where it was. Who hears nothing for longer has lost the API server, so
 /// this is how late a connection that the network has silently forgotten is noticed.
-pub(super) const LASTS: u32 = 60;
+pub(super) const LASTS: u32 = 30;
 
 pub(super) fn settings() -> watcher::Config {
     watcher::Config::default().timeout(LASTS)

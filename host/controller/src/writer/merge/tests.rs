@@ -171,3 +171,18 @@ fn the_addresses_of_an_ingress_are_replaced_or_left_alone() {
     assert_eq!(merged(Kind::Ingress, &wanted, Some(&nothing), &[]), Some(nothing.clone()));
     assert_eq!(merged(Kind::Ingress, &nothing, Some(&nothing), &[]), None);
 }
+
+#[test]
+fn counts_are_all_that_differs_or_not() {
+    let status = |routes: u32, sets: u32, reason: &str| {
+        json!({
+            "attachedListenerSets": sets,
+            "conditions": [{ "type": "Accepted", "reason": reason }],
+            "listeners": [{ "name": "http", "attachedRoutes": routes }],
+        })
+    };
+    let one = status(1, 0, "Accepted");
+    assert!(differ_in_counts_alone(&one, &status(2, 1, "Accepted")));
+    assert!(!differ_in_counts_alone(&one, &status(2, 0, "Invalid")));
+    assert!(!differ_in_counts_alone(&one, &json!({})));
+}
