@@ -15,6 +15,7 @@
 #[doc(hidden)]
 pub mod bindings;
 pub mod capability;
+pub mod duration;
 mod edit;
 #[doc(hidden)]
 pub mod export;

@@ -49,6 +49,10 @@ mod route;
 mod stage;
 mod streaming;
 
+pub use crate::{
+    bindings::imports::outbound_http::{Request as OutboundRequest, Response as OutboundResponse},
+    wire::Header as OutboundHeader,
+};
 pub use apply::Edit;
 pub use fault::Fault;
 pub use gateway::{Gateway, Line};

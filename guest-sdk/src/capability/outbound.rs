@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::{
-    edit,
     header::IntoValue,
     imports::outbound_http::{self, Response as WireResponse},
     wire,
@@ -47,9 +46,9 @@ impl Call {
         call
     }
 
-    /// Adds a header.
+    /// Adds a header. `host` may be named once; if it is not, the gateway names the backend.
     pub fn header(mut self, name: &str, value: impl IntoValue) -> Self {
-        self.0.headers.push(edit::header(name, value));
+        self.0.headers.push(wire::Header { name: name.to_ascii_lowercase(), value: value.into_value() });
         self
     }
 
@@ -82,8 +81,17 @@ impl Answer {
     /// The first value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        let named = |header: &&wire::Header| header.name.eq_ignore_ascii_case(name);
-        self.0.headers.iter().find(named).map(|header| header.value.as_slice())
+        self.values(name).next()
+    }
+
+    /// All values of a header, in order.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.headers().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All headers, in order; names are lower case.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice()))
     }
 
     /// All of the body.

@@ -277,8 +277,15 @@ pub(crate) mod key_value {
 
 pub(crate) mod outbound_http {
     use super::Gateway;
+    use crate::{
+        Direction,
+        header::{check_value, check_write},
+    };
 
     pub(crate) use crate::bindings::imports::outbound_http::{OutboundError, Request, Response};
+
+    /// Headers of a request.
+    const MOST_HEADERS: usize = 256;
 
     pub(crate) fn send(request: &Request) -> Result<Response, OutboundError> {
         let gateway = Gateway::current();
@@ -288,9 +295,31 @@ pub(crate) mod outbound_http {
         };
         // The backend may look at the gateway itself.
         drop(state);
-        if !request.path.starts_with('/') {
-            return Err(OutboundError::InvalidRequest(format!("path `{}` does not start with `/`", request.path)));
-        }
+        check(request).map_err(OutboundError::InvalidRequest)?;
         backend(request)
+    }
+
+    /// What the gateway would refuse of a request.
+    fn check(request: &Request) -> Result<(), String> {
+        let Request { method, path, headers, .. } = request;
+        check_value(":method", method.as_bytes()).map_err(|reason| format!("`{method}` {reason}"))?;
+        check_value(":path", path.as_bytes()).map_err(|reason| format!("`{path}` {reason}"))?;
+        if headers.len() > MOST_HEADERS {
+            return Err(format!("{} headers; {MOST_HEADERS} are allowed", headers.len()));
+        }
+        for header in headers.iter().filter(|header| header.name != "host") {
+            if header.name.starts_with(':') {
+                return Err(format!("`{}` is no header name", header.name));
+            }
+            check_write(&header.name, Direction::Request).map_err(|reason| format!("`{}` {reason}", header.name))?;
+        }
+        for header in headers {
+            check_value(&header.name, &header.value)
+                .map_err(|reason| format!("the value of `{}` {reason}", header.name))?;
+        }
+        if headers.iter().filter(|header| header.name == "host").count() > 1 {
+            return Err("`host` can be given once".to_owned());
+        }
+        Ok(())
     }
 }

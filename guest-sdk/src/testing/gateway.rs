@@ -120,7 +120,9 @@ impl Gateway {
         self.backend_with(name, |_| Err(outbound_http::OutboundError::Timeout))
     }
 
-    fn backend_with(
+    /// Grants a backend of the outbound-http capability that sees the whole request and answers with headers, or not at all.
+    #[must_use]
+    pub fn backend_with(
         self,
         name: &str,
         answer: impl Fn(&outbound_http::Request) -> Result<outbound_http::Response, outbound_http::OutboundError> + 'static,

@@ -5,25 +5,14 @@
 
 mod support;
 
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    pin::Pin,
-    rc::Rc,
-    sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{rc::Rc, sync::Arc, task::Poll, time::Duration};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Response, request};
+use http::request;
 use penstock_core::{
-    backend::{Backend, BackendKey, BackendProtocol},
     plugin::{
-        BodyVerdict, Called, Chunk, Direction, FaultKind, Outbound, OutboundBackend, OutboundClient, OutboundFailure,
-        OutboundGrant, OutboundReference, OutboundRequest, PluginFault, PluginSpec, PolicyCall, PolicyExchange,
-        PolicyWorker, Summary, Verdict,
+        BodyVerdict, Chunk, Direction, FaultKind, OutboundBackend, OutboundFailure, OutboundRequest, PluginFault,
+        PluginSpec, PolicyExchange, Summary, Verdict,
     },
     reason::Reason,
     route::{Failure, Target},
@@ -31,70 +20,10 @@ use penstock_core::{
 use penstock_testing::guests::{self, ASKER, CALLER};
 use support::{
     exchange::{facts, request, response, rule, works},
-    facts::{Host, call, spec},
+    facts::spec,
     guest::Guest,
+    outbound::{Answer, Waiting, World, backend, granted, poll, status, waiting},
 };
-
-type Answer = Result<Response<Bytes>, OutboundFailure>;
-
-/// Keeps what is asked until it is answered.
-#[derive(Clone, Default)]
-struct Client(Arc<Mutex<Asked>>);
-
-#[derive(Default)]
-struct Asked {
-    requests: Vec<OutboundRequest>,
-    answers: VecDeque<Answer>,
-}
-
-impl OutboundClient for Client {
-    fn send(&self, request: OutboundRequest) -> Outbound {
-        let shared = Arc::clone(&self.0);
-        shared.lock().unwrap().requests.push(request);
-        Box::pin(poll_fn(move |_| match shared.lock().unwrap().answers.pop_front() {
-            Some(answer) => Poll::Ready(answer),
-            None => Poll::Pending,
-        }))
-    }
-}
-
-impl Client {
-    fn asked(&self) -> usize {
-        self.0.lock().unwrap().requests.len()
-    }
-
-    /// The next one that looks gets this.
-    fn answer(&self, answer: Answer) {
-        self.0.lock().unwrap().answers.push_back(answer);
-    }
-}
-
-fn status(status: u16) -> Answer {
-    Ok(Response::builder().status(status).body(Bytes::new()).unwrap())
-}
-
-fn granted(name: &str) -> OutboundGrant {
-    let text = |text: &str| Arc::<str>::from(text);
-    let backend = OutboundReference {
-        group: text(""),
-        kind: text("Service"),
-        namespace: text("default"),
-        name: text(name),
-        port: Some(80),
-    };
-    OutboundGrant { name: name.into(), backend, timeout: Duration::from_secs(2), max_response: 1000 }
-}
-
-fn backend(name: &str) -> OutboundBackend {
-    let key =
-        BackendKey { name: format!("default/{name}").into(), port: 80, protocol: BackendProtocol::Http1, tls: None };
-    OutboundBackend {
-        name: name.into(),
-        target: Target::Backend(Arc::new(Backend { key, endpoints: Arc::new(ArcSwap::default()) })),
-        timeout: Duration::from_secs(2),
-        max_response: 1000,
-    }
-}
 
 /// A plugin that asks this backend.
 fn caller(backend: &str) -> PluginSpec {
@@ -104,26 +33,7 @@ fn caller(backend: &str) -> PluginSpec {
     spec
 }
 
-struct World {
-    host: Host,
-    call: PolicyCall,
-    client: Client,
-    worker: Box<dyn PolicyWorker>,
-}
-
-type Waiting<'a, T = Verdict> = Pin<Box<dyn Future<Output = Result<T, PluginFault>> + 'a>>;
-
 impl World {
-    fn new(spec: &PluginSpec) -> Self {
-        let host = Host::start();
-        let active = host.activate(spec);
-        assert_eq!(*active.outbound, *spec.capabilities.outbound);
-        let (client, worker) = (Client::default(), host.host.runtime().worker());
-        worker.connect(Arc::new(client.clone()));
-        let call = PolicyCall { outbound: Arc::new([backend("auth")]), ..call(&active) };
-        Self { host, call, client, worker }
-    }
-
     /// What the guest says of a call that ends with `answer`.
     fn said(&self, answer: Answer) -> String {
         self.client.answer(answer);
@@ -132,13 +42,7 @@ impl World {
 
     fn said_at_once(&self) -> String {
         let mut head = request();
-        let (rule, call) = (rule(), &self.call);
-        let verdict = {
-            let facts = facts(&rule);
-            let mut waiting = waiting(self.worker.on_request(call, &facts, &mut head));
-            let Poll::Ready(verdict) = poll(&mut waiting) else { panic!("it waits") };
-            verdict
-        };
+        let verdict = self.at_once(&mut head);
         assert!(matches!(verdict, Ok(Verdict::Proceed(_))), "{verdict:?}");
         said(&head)
     }
@@ -147,17 +51,6 @@ impl World {
         let labels = format!("{{plugin=\"default/caller\",backend=\"{backend}\",outcome=\"{outcome}\"}}");
         self.host.metric(&format!("penstock_plugin_outbound_calls_total{labels}"))
     }
-}
-
-fn waiting<'a, T: std::fmt::Debug>(called: Called<'a, T>) -> Waiting<'a, T> {
-    match called {
-        Called::Waiting(waiting) => waiting,
-        Called::Answered(answer) => panic!("{answer:?}"),
-    }
-}
-
-fn poll<T>(waiting: &mut Waiting<'_, T>) -> Poll<Result<T, PluginFault>> {
-    waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
 fn said(head: &request::Parts) -> String {
@@ -259,11 +152,11 @@ fn exchanges_that_wait_are_limited_and_make_room_when_they_are_given_up() {
 fn a_request_says_how_long_and_how_much() {
     let world = World::new(&caller("auth"));
     world.said(status(200));
-    let asked = world.client.0.lock().unwrap();
-    let OutboundRequest { request, timeout, max_response, .. } = &asked.requests[0];
-    assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "/"));
-    assert_eq!((request.headers()["host"].to_str().unwrap(), *max_response), ("auth.default", 1000));
-    assert!(*timeout <= Duration::from_secs(2));
+    world.client.last(|OutboundRequest { request, timeout, max_response, .. }| {
+        assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "/"));
+        assert_eq!((request.headers()["host"].to_str().unwrap(), *max_response), ("auth.default", 1000));
+        assert!(*timeout <= Duration::from_secs(2));
+    });
 }
 
 /// A policy on bodies that asks in every hook.

@@ -26,7 +26,7 @@ struct Example {
 
 impl Example {
     async fn start(name: &str) -> Self {
-        let ports: BTreeMap<u16, u16> = [8080, 8443].map(|port| (port, free_port())).into();
+        let ports: BTreeMap<u16, u16> = [8080, 8081, 8443].map(|port| (port, free_port())).into();
         let origins: BTreeMap<u16, Origin> =
             [9000, 9001, 9002].map(|port| (port, Origin::builder().answer(Answer::echo).start())).into();
         let mut builder = Gateway::builder(PENSTOCK);
@@ -36,11 +36,9 @@ impl Example {
             }
         }
         for (file, mut text) in files(name) {
-            for (from, to) in &ports {
-                text = text.replace(&from.to_string(), &to.to_string());
-            }
-            for (from, origin) in &origins {
-                text = text.replace(&format!("port: {from}"), &format!("port: {}", origin.address().port()));
+            let origins = origins.iter().map(|(from, origin)| (*from, origin.address().port()));
+            for (from, to) in ports.iter().map(|(from, to)| (*from, *to)).chain(origins) {
+                text = text.replace(&format!("port: {from}"), &format!("port: {to}"));
             }
             builder = builder.file(&file, text);
         }
@@ -67,6 +65,7 @@ pub(crate) fn files(example: &str) -> Vec<(String, String)> {
 
 fn with_plugins(text: String) -> String {
     let plugins = [
+        ("ext-auth", guests::EXT_AUTH),
         ("grpc-web", guests::GRPC_WEB),
         ("header-rules", guests::HEADER_RULES),
         ("rate-limit", guests::RATE_LIMIT),
@@ -234,6 +233,33 @@ async fn route_by() {
     }
     let after = served();
     assert!((0..3).any(|origin| after[origin] == before[origin] + 6), "{before:?} became {after:?}");
+}
+
+#[tokio::test]
+async fn ext_auth() {
+    let example = Example::start("ext-auth").await;
+    let ask = async |request| fetch(example.at(8080), request).await.unwrap();
+    let asked = || example.origins[&9000].requests();
+    let refused = ask(get("/cart").header("authorization", "Bearer guess")).await;
+    assert_eq!((refused.status, refused.header("location")), (302, "https://login.example/login"));
+    assert!(asked().is_empty(), "what is refused never arrives");
+
+    let known = get("/cart?item=7").header("authorization", "Bearer sesame").header("x-auth-user", "root");
+    assert_eq!(ask(known).await.status, 200);
+    let asked_for = asked();
+    let [question, request] = asked_for.as_slice() else { panic!("{asked_for:?}") };
+    assert_eq!((&*question.path, question.header("x-forwarded-uri")), ("/verify", "/cart?item=7"));
+    assert_eq!((&*request.path, request.header("x-auth-user")), ("/cart?item=7", "anna"));
+
+    let exempt = async || ask(get("/healthz").header("x-auth-user", "root")).await.status;
+    assert_eq!(exempt().await, 200);
+    assert_eq!(asked().last().map(|request| request.header("x-auth-user").to_owned()), Some(String::new()));
+
+    let (_, service) = files("ext-auth").into_iter().find(|(file, _)| file == "auth.yaml").unwrap();
+    assert!(service.contains("kind: Gateway"), "the service is in one file, which can be taken away");
+    example.gateway.remove("auth.yaml");
+    example.gateway.until(example.ports[&8080], "/cart", |response| response.status == 503).await;
+    assert_eq!(exempt().await, 200, "nobody has to be asked");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use penstock_plugin::{
     Pointer, Problems,
     capability::rate_limit::{self, RateLimitError},
+    extract::condition::{Condition, ConditionConfig},
     header::{self, Reads},
     nearest,
 };
@@ -72,6 +73,10 @@ impl Compiler {
     /// As [`Compiler::read`], for a name that the configuration gives.
     fn header(&mut self, name: &str, at: &Pointer) -> usize {
         self.reads.given(name, at, &mut self.problems)
+    }
+
+    fn condition(&mut self, config: &ConditionConfig, at: &Pointer) -> Condition {
+        Condition::compile(config, at, &mut self.reads, &mut self.problems)
     }
 
     fn policies(&mut self, policies: &[PolicyConfig], at: &Pointer) -> Vec<Limit> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use penstock_plugin::extract::condition::ConditionConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -106,32 +107,6 @@ pub struct ClaimConfig {
     pub claim: String,
     /// The request header with the token, with or without `Bearer`. `authorization` if left out.
     pub header: Option<String>,
-}
-
-/// Conditions on the request. All parts that are given must hold.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ConditionConfig {
-    /// The client is in one of these networks, such as `10.0.0.0/8`, `2001:db8::/32` or `192.0.2.7`.
-    pub client_addresses: Vec<String>,
-    /// One of these methods, in upper case.
-    pub methods: Vec<String>,
-    /// The path fits one of these templates, such as `/healthz`, `/users/{id}` or `/static/**`.
-    pub paths: Vec<String>,
-    /// Each of these conditions on headers.
-    pub headers: Vec<HeaderConditionConfig>,
-}
-
-/// Exactly one of `present` and `exact`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HeaderConditionConfig {
-    /// In any case.
-    pub name: String,
-    /// `true`: there is such a header. `false`: there is none.
-    pub present: Option<bool>,
-    /// One of the header's values is this one.
-    pub exact: Option<String>,
 }
 
 /// What happens to requests that lack a part of the key.

@@ -6,10 +6,9 @@ use penstock_plugin::{
         address::{self, Lengths},
         claim::Claim,
         target,
+        template::{self, Template},
     },
 };
-
-use crate::template::{self, Template};
 
 /// The parts of a key, and the name that keeps it apart from the keys of other policies.
 #[derive(Debug)]

@@ -15,7 +15,6 @@
 //! lists of parts, are never equal.
 
 mod compile;
-mod condition;
 pub mod config;
 mod cost;
 mod denial;
@@ -23,7 +22,6 @@ mod fields;
 mod key;
 mod program;
 mod settle;
-mod template;
 mod token;
 
 use penstock_plugin::prelude::*;

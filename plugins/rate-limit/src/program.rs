@@ -6,10 +6,10 @@ use penstock_plugin::{
         metrics::{Counter, InvalidMetric},
         rate_limit::Decision,
     },
+    extract::condition::Condition,
 };
 
 use crate::{
-    condition::Condition,
     config::OnUnavailable,
     cost::Cost,
     denial::Denial,

@@ -95,6 +95,7 @@ fn cookies_that_browsers_refuse_are_refused() {
     rule(sticky(json!({"cookie": "a", "path": "/a; Secure"})), &["/rules/0/to/sticky/path: `/a; Secure` is no path"]);
     rule(sticky(json!({"cookie": "a", "domain": "a\r\nb"})), &["/rules/0/to/sticky/domain: "]);
     rule(sticky(json!({"cookie": "a", "maxAge": "1d"})), &["/rules/0/to/sticky/maxAge: `1d` is no duration"]);
+    rule(sticky(json!({"cookie": "a", "maxAge": "1500ms"})), &["/rules/0/to/sticky/maxAge: `1500ms` is no duration"]);
     rule(sticky(json!({"cookie": "a", "maxAge": "0s"})), &["/rules/0/to/sticky/maxAge: must be longer than nothing"]);
     rule(sticky(json!({"cookie": "a", "maxAge": "9601h"})), &["/rules/0/to/sticky/maxAge: `9601h` is too long"]);
 }

@@ -1,68 +1,23 @@
-//! Conditions, keys and costs.
-
-use std::str::FromStr;
+//! Keys and costs.
 
 use penstock_plugin::{
     Pointer,
-    extract::{address::Lengths, claim::Claim},
+    extract::{
+        address::Lengths,
+        claim::Claim,
+        condition::{check_method, parse_all},
+        template::Template,
+    },
 };
 
 use super::Compiler;
 use crate::{
-    condition::{Condition, HeaderMatcher},
-    config::{ConditionConfig, CostConfig, HeaderConditionConfig, KeyPartConfig, PathTemplateConfig, PrefixLengths},
+    config::{CostConfig, KeyPartConfig, PathTemplateConfig, PrefixLengths},
     cost::{Cost, CostHeader},
     key::Part,
-    template::Template,
 };
 
 impl Compiler {
-    pub(super) fn condition(&mut self, config: &ConditionConfig, at: &Pointer) -> Condition {
-        let ConditionConfig { client_addresses, methods, paths, headers } = config;
-        if client_addresses.is_empty() && methods.is_empty() && paths.is_empty() && headers.is_empty() {
-            self.problem(at, "the condition says nothing: add `clientAddresses`, `methods`, `paths` or `headers`");
-        }
-        for (index, method) in methods.iter().enumerate() {
-            self.check_method(method, &at.at("methods").at(index));
-        }
-        let networks = self.parse(client_addresses, &at.at("clientAddresses"));
-        let templates = self.parse(paths, &at.at("paths"));
-        let at = at.at("headers");
-        Condition {
-            networks: (!client_addresses.is_empty()).then(|| (self.read(":client-address"), networks)),
-            methods: (!methods.is_empty()).then(|| (self.read(":method"), methods.clone())),
-            paths: (!paths.is_empty()).then(|| (self.read(":path"), templates)),
-            headers: headers.iter().enumerate().map(|(index, header)| self.matcher(header, &at.at(index))).collect(),
-        }
-    }
-
-    fn matcher(&mut self, config: &HeaderConditionConfig, at: &Pointer) -> (usize, HeaderMatcher) {
-        let matcher = match (config.present, &config.exact) {
-            (Some(true), None) => HeaderMatcher::Present,
-            (Some(false), None) => HeaderMatcher::Absent,
-            (None, Some(exact)) => HeaderMatcher::Exact(exact.clone().into_bytes()),
-            _ => {
-                self.problem(at, "a condition on a header has exactly one of `present` and `exact`");
-                HeaderMatcher::Present
-            }
-        };
-        (self.header(&config.name, &at.at("name")), matcher)
-    }
-
-    /// Each item as what it means; those that mean nothing are problems.
-    fn parse<T: FromStr<Err = String>>(&mut self, items: &[String], at: &Pointer) -> Vec<T> {
-        let parsed = items.iter().enumerate().filter_map(|(index, item)| {
-            item.parse().map_err(|message: String| self.problem(&at.at(index), message)).ok()
-        });
-        parsed.collect()
-    }
-
-    fn check_method(&mut self, method: &str, at: &Pointer) {
-        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte)) {
-            self.problem(at, format!("`{method}` is no method: write it in upper case, such as GET"));
-        }
-    }
-
     pub(super) fn part(&mut self, config: &KeyPartConfig, at: &Pointer) -> Option<(usize, Part)> {
         let KeyPartConfig {
             client_address,
@@ -133,7 +88,7 @@ impl Compiler {
         if config.templates.is_empty() {
             self.problem(&at.at("templates"), "there is no template: add one, such as /users/{id}");
         }
-        let templates: Vec<Template> = self.parse(&config.templates, &at.at("templates"));
+        let templates: Vec<Template> = parse_all(&config.templates, &at.at("templates"), &mut self.problems);
         for (index, name) in config.keep.iter().enumerate() {
             if !templates.iter().any(|template| template.position(name).is_some()) {
                 let mut names: Vec<_> = templates.iter().flat_map(Template::names).collect();
@@ -148,7 +103,7 @@ impl Compiler {
 
     pub(super) fn cost(&mut self, config: &CostConfig, at: &Pointer) -> Cost {
         for method in config.methods.keys() {
-            self.check_method(method, &at.at("methods").at(method));
+            check_method(method, &at.at("methods").at(method), &mut self.problems);
         }
         let methods = config.methods.iter().map(|(method, cost)| (method.clone(), *cost)).collect();
         let header = config.header.as_ref().map(|header| {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// Fits paths of one shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Template {
+pub struct Template {
     text: String,
     segments: Vec<Segment>,
     /// Ends in `**`: whatever follows fits as well, also nothing.
@@ -19,11 +19,14 @@ enum Segment {
 
 impl Template {
     /// As the configuration has it.
-    pub(crate) fn text(&self) -> &str {
+    #[must_use]
+    pub fn text(&self) -> &str {
         &self.text
     }
 
-    pub(crate) fn fits(&self, path: &[u8]) -> bool {
+    /// Whether the whole path has this shape; without query.
+    #[must_use]
+    pub fn fits(&self, path: &[u8]) -> bool {
         let Some(path) = path.strip_prefix(b"/") else { return false };
         let mut actual = path.split(|byte| *byte == b'/');
         for segment in &self.segments {
@@ -37,12 +40,13 @@ impl Template {
     }
 
     /// Where the segment of this name stands.
-    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
         self.segments.iter().position(|segment| matches!(segment, Segment::Named(known) if known == name))
     }
 
     /// Names of its segments.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Named(name) => Some(name.as_str()),
             Segment::Literal(_) => None,
@@ -50,8 +54,9 @@ impl Template {
     }
 }
 
-/// The segment of a path at this place.
-pub(crate) fn segment(path: &[u8], position: usize) -> &[u8] {
+/// The segment of a path at this place; empty if it has fewer.
+#[must_use]
+pub fn segment(path: &[u8], position: usize) -> &[u8] {
     path.split(|byte| *byte == b'/').nth(position + 1).unwrap_or_default()
 }
 

@@ -1,0 +1,194 @@
+//! What the service is told: headers of the client, what the gateway knows about it, and what it asked for.
+
+use std::borrow::Cow;
+
+use penstock_plugin::{
+    Direction, Request, Values,
+    capability::{exchange, outbound::Call},
+    header::{self, InvalidName},
+};
+
+/// What the gateway tells every backend about the client. It has replaced what strangers said under these names.
+pub(crate) const BY_GATEWAY: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id"];
+
+/// What is asked of the service: the headers that go with every question.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) headers: Headers,
+    pub(crate) constants: Vec<(String, Vec<u8>)>,
+    pub(crate) target: Target,
+    /// Of [`BY_GATEWAY`].
+    pub(crate) by_gateway: [usize; BY_GATEWAY.len()],
+}
+
+/// Which headers of the client.
+#[derive(Debug)]
+pub(crate) enum Headers {
+    /// All for which [`check`] has nothing to say.
+    All,
+    /// These, with their places in the plan's `request_reads`.
+    Named(Vec<(String, usize)>),
+}
+
+/// What the client asked for: places in the plan's `request_reads`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) method: usize,
+    pub(crate) scheme: usize,
+    pub(crate) authority: usize,
+    pub(crate) path: usize,
+}
+
+/// Why a header of the client is not for the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotForService {
+    #[error(transparent)]
+    Invalid(InvalidName),
+    #[error("is what `service.host` says")]
+    Host,
+    #[error("describes the body, which is never sent to the service")]
+    Body,
+    #[error(
+        "makes the answer depend on what the client has cached, and an answer about the request would be taken for one to it"
+    )]
+    Conditional,
+    #[error("is written by the gateway: clients that could send it would choose who they are")]
+    Ours,
+}
+
+/// Whether the service may get the header as the client sent it.
+pub(crate) fn check(name: &str) -> Result<(), NotForService> {
+    // Pseudo-headers are no headers, though edits may write them.
+    if name.starts_with(':') {
+        return Err(NotForService::Invalid(InvalidName::Pseudo));
+    }
+    if name == "host" {
+        return Err(NotForService::Host);
+    }
+    header::check_write(name, Direction::Request).map_err(NotForService::Invalid)?;
+    match name {
+        "expect" => Err(NotForService::Body),
+        "if-match" | "if-none-match" | "if-modified-since" | "if-unmodified-since" | "if-range" | "range" => {
+            Err(NotForService::Conditional)
+        }
+        "x-real-ip" | "x-rewrite-url" => Err(NotForService::Ours),
+        _ if name.starts_with("content-") => Err(NotForService::Body),
+        _ if BY_GATEWAY.contains(&name) => Err(NotForService::Ours),
+        _ if ["x-forwarded-", "x-original-"].iter().any(|prefix| name.starts_with(prefix)) => Err(NotForService::Ours),
+        _ => Ok(()),
+    }
+}
+
+impl Told {
+    /// The question, with its headers.
+    pub(crate) fn tell(&self, call: Call, request: &Request) -> Call {
+        let mut call = self.of_client(call, request);
+        for (name, place) in BY_GATEWAY.iter().zip(self.by_gateway) {
+            call = add(call, name, &request.read(place));
+        }
+        call = self.target.tell(call, request, &self.by_gateway);
+        for (name, value) in &self.constants {
+            call = call.header(name, value);
+        }
+        call
+    }
+
+    fn of_client(&self, call: Call, request: &Request) -> Call {
+        match &self.headers {
+            Headers::Named(names) => {
+                names.iter().fold(call, |call, (name, place)| add(call, name, &request.read(*place)))
+            }
+            Headers::All => {
+                let (cookies, others): (Vec<_>, Vec<_>) = exchange::request_headers()
+                    .into_iter()
+                    .filter(|(name, _)| check(name).is_ok() && !self.is_constant(name))
+                    .partition(|(name, _)| name == "cookie");
+                let cookies: Vec<_> = cookies.into_iter().map(|(_, value)| value).collect();
+                let call = others.into_iter().fold(call, |call, (name, value)| call.header(&name, value));
+                add(call, "cookie", &Values::from(cookies.as_slice()))
+            }
+        }
+    }
+
+    fn is_constant(&self, name: &str) -> bool {
+        self.constants.iter().any(|(known, _)| known == name)
+    }
+}
+
+/// All values of a header. HTTP/2 may split cookies, and HTTP/1.1 knows one field of them (RFC 9113 §8.2.3).
+fn add(call: Call, name: &str, values: &Values<'_>) -> Call {
+    if name == "cookie" && values.len() > 1 {
+        return call.header(name, values.iter().collect::<Vec<_>>().join(&b"; "[..]));
+    }
+    values.iter().fold(call, |call, value| call.header(name, value))
+}
+
+impl Target {
+    /// As Traefik says it, and as ingress-nginx does: services know one or the other.
+    fn tell(self, call: Call, request: &Request, by_gateway: &[usize]) -> Call {
+        let first = |place: usize| request.read(place).first().unwrap_or_default().to_vec();
+        let told = |name: &str, otherwise: usize| {
+            let place = BY_GATEWAY.iter().position(|known| *known == name).map(|index| by_gateway[index]);
+            let told = place.map(first).filter(|told| !told.is_empty());
+            told.unwrap_or_else(|| first(otherwise))
+        };
+        let (method, path) = (first(self.method), first(self.path));
+        let mut url = told("x-forwarded-proto", self.scheme);
+        url.extend_from_slice(b"://");
+        url.extend(told("x-forwarded-host", self.authority));
+        url.extend_from_slice(&path);
+        call.header("x-forwarded-method", &method)
+            .header("x-forwarded-uri", path)
+            .header("x-original-method", method)
+            .header("x-original-url", url)
+    }
+
+    pub(crate) fn path(self, request: &Request) -> Vec<u8> {
+        request.read(self.path).first().unwrap_or_default().to_vec()
+    }
+}
+
+/// The target of a request as another request can ask for it: what no target may hold is percent-encoded.
+pub(crate) fn encoded(target: &[u8]) -> Cow<'_, str> {
+    let plain = |byte: &u8| byte.is_ascii_graphic() && !b"#<>`\"".contains(byte);
+    if target.iter().all(plain) {
+        return String::from_utf8_lossy(target);
+    }
+    let encode = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
+    target.iter().map(encode).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_the_body_of_conditions_and_of_the_gateway_stay() {
+        for (name, expected) in [
+            ("authorization", Ok(())),
+            ("cookie", Ok(())),
+            ("x-user", Ok(())),
+            ("content-type", Err(NotForService::Body)),
+            ("expect", Err(NotForService::Body)),
+            ("range", Err(NotForService::Conditional)),
+            ("if-none-match", Err(NotForService::Conditional)),
+            ("x-forwarded-for", Err(NotForService::Ours)),
+            ("x-forwarded-user", Err(NotForService::Ours)),
+            ("x-original-url", Err(NotForService::Ours)),
+            ("forwarded", Err(NotForService::Ours)),
+            ("te", Err(NotForService::Invalid(InvalidName::Connection))),
+            ("host", Err(NotForService::Host)),
+            ("content-length", Err(NotForService::Invalid(InvalidName::ContentLength))),
+            (":path", Err(NotForService::Invalid(InvalidName::Pseudo))),
+        ] {
+            assert_eq!(check(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn targets_are_encoded() {
+        assert_eq!(encoded(b"/a%20b?c=%2F&d"), "/a%20b?c=%2F&d");
+        assert_eq!(encoded("/?q=é \"x\"".as_bytes()), "/?q=%C3%A9%20%22x%22");
+    }
+}
