@@ -38,6 +38,8 @@ pub struct ClusterSettings {
     pub controller_name: Arc<str>,
     /// What is in other namespaces does not exist; all of them if not given.
     pub namespaces: Option<WatchedNamespaces>,
+    /// How the addresses of Ingresses are signed, which say nothing of who wrote them: another name for each installation.
+    pub signature: Arc<str>,
     /// By which labels the records of this installation are found: [`penstock_translate::record_selector`].
     pub records: Arc<str>,
     /// The Lease by which instances agree who writes: namespace and name. The namespace of the credentials if not given.
@@ -153,6 +155,7 @@ async fn follow(
         metrics: metrics.clone(),
         records: settings.records,
         namespaces: namespaces.clone(),
+        signature: Arc::clone(&settings.signature),
     };
     let (namespace, name) = settings.lease;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
@@ -160,6 +163,7 @@ async fn follow(
         client: client.clone(),
         live: Arc::clone(&live),
         namespaces,
+        signature: settings.signature,
         controller: Arc::clone(&settings.controller_name),
         clock: settings.clock,
         metrics: metrics.clone(),

@@ -1,7 +1,9 @@
-//! Kubernetes Events: what an operator wants to read in `kubectl describe wasmplugin` beside the conditions, which only know the present.
+//! Kubernetes Events: what an operator wants to read in `kubectl describe wasmplugin` beside the conditions, which only know the present; and in
+//! `kubectl describe ingress`, which has no room for conditions.
 //!
-//! Few: a revision serves, was refused, was rolled back. Nothing is told about what was so when this instance began to follow, and a plugin
-//! that flaps is told about every few seconds, with the latest. Losing one is no loss: conditions say what holds.
+//! Few: a revision serves, was refused, was rolled back; an Ingress is refused, served in part, in order again. Nothing is told about what was so when
+//! this instance began to follow, and what flaps is told about every few seconds, with the latest. Losing one is no loss: conditions say what
+//! holds, and what is wrong with an Ingress is in the log too.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,17 +13,21 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use penstock_core::{Kind, ResourceRef};
-use penstock_translate::{Status, Statuses, status::WasmPluginStatus};
+use penstock_translate::{
+    ConditionStatus, Status, Statuses,
+    status::{IngressStatus, WasmPluginStatus},
+};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    health::Health,
     metrics::ClusterMetrics,
     sources::cluster::LiveObjects,
     status::Clock,
     writer::{Desired, FIELD_MANAGER},
 };
 
-/// Events of one plugin are at least so far apart.
+/// Events about one object are at least so far apart.
 const APART: Duration = Duration::from_secs(5);
 
 /// The API server refuses longer notes.
@@ -94,6 +100,10 @@ impl Reporter {
 
     fn event(&self, id: &ResourceRef, uid: String, news: News) -> Event {
         let now = (self.clock)();
+        let (api_version, action) = match id.kind {
+            Kind::Ingress => ("networking.k8s.io/v1", "Serve"),
+            _ => ("penstock.dev/v1alpha1", "Rollout"),
+        };
         Event {
             metadata: ObjectMeta {
                 name: Some(format!("{}.{:x}", id.name, now.as_nanosecond())),
@@ -103,12 +113,12 @@ impl Reporter {
             event_time: Some(MicroTime(now)),
             type_: Some(if news.warns { "Warning" } else { "Normal" }.to_owned()),
             reason: Some(news.reason.to_owned()),
-            action: Some("Rollout".to_owned()),
+            action: Some(action.to_owned()),
             note: Some(news.note),
             reporting_controller: Some(self.controller.to_string()),
             reporting_instance: Some(self.identity.clone()),
             regarding: Some(ObjectReference {
-                api_version: Some("penstock.dev/v1alpha1".to_owned()),
+                api_version: Some(api_version.to_owned()),
                 kind: Some(id.kind.to_string()),
                 name: Some(id.name.to_string()),
                 namespace: Some(id.namespace.to_string()),
@@ -123,14 +133,16 @@ impl Reporter {
 impl Notebook {
     /// Compare with what was seen before. Several things in a row become the last of them.
     fn read(&mut self, statuses: &Statuses) {
-        let plugins = || statuses.iter().filter(|(id, _)| id.kind == Kind::WasmPlugin);
-        for (id, status) in plugins() {
+        for (id, status) in statuses.iter().filter(|(id, _)| matches!(id.kind, Kind::WasmPlugin | Kind::Ingress)) {
             let before = self.seen.insert(id.clone(), Arc::clone(status));
-            if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, status)) || !self.began {
+            if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, status)) {
                 continue;
             }
-            let before = before.as_deref().and_then(plugin);
-            if let Some(news) = plugin(status).and_then(|now| news(before, now)) {
+            let Some(news) = news(before.as_deref(), status) else { continue };
+            if id.kind == Kind::Ingress && news.warns {
+                tracing::warn!(object = %id, reason = news.reason, note = news.note, "an Ingress is not served as it says");
+            }
+            if self.began {
                 self.waiting.insert(id.clone(), news);
             }
         }
@@ -153,15 +165,44 @@ impl Notebook {
     }
 }
 
-fn plugin(status: &Status) -> Option<&WasmPluginStatus> {
-    match status {
-        Status::WasmPlugin(status) => Some(status),
+/// What happened between two statuses of an object, if it is worth telling.
+fn news(before: Option<&Status>, now: &Status) -> Option<News> {
+    match (before, now) {
+        (Some(Status::WasmPlugin(before)), Status::WasmPlugin(now)) => news_of_plugin(Some(before), now),
+        (_, Status::WasmPlugin(now)) => news_of_plugin(None, now),
+        (Some(Status::Ingress(before)), Status::Ingress(now)) => news_of_ingress(Some(before), now),
+        (_, Status::Ingress(now)) => news_of_ingress(None, now),
         _ => None,
     }
 }
 
-/// What happened between two statuses of a plugin, if it is worth telling.
-fn news(before: Option<&WasmPluginStatus>, now: &WasmPluginStatus) -> Option<News> {
+/// What is wrong with it now, if that is something else than before; or that nothing is any more.
+fn news_of_ingress(before: Option<&IngressStatus>, now: &IngressStatus) -> Option<News> {
+    let faults = |status: &IngressStatus| -> Vec<(&'static str, String)> {
+        let bad = status.conditions.iter().filter(|it| Health::of(it.type_, text(it.status), it.reason) == Health::Bad);
+        bad.map(|it| (it.reason, format!("{}: {}", it.type_, it.message))).collect()
+    };
+    let (before, now) = (before.map(faults).unwrap_or_default(), faults(now));
+    if before == now {
+        return None;
+    }
+    let Some((reason, _)) = now.first() else {
+        return Some(News { reason: "Serving", warns: false, note: "everything in it is served".to_owned() });
+    };
+    let notes: Vec<&str> = now.iter().map(|(_, note)| note.as_str()).collect();
+    Some(News { reason, warns: true, note: cut(notes.join("; ")) })
+}
+
+fn text(status: ConditionStatus) -> &'static str {
+    match status {
+        ConditionStatus::True => "True",
+        ConditionStatus::False => "False",
+        ConditionStatus::Unknown => "Unknown",
+    }
+}
+
+/// What happened between two statuses of a plugin.
+fn news_of_plugin(before: Option<&WasmPluginStatus>, now: &WasmPluginStatus) -> Option<News> {
     let served_before = before.and_then(|before| before.active.as_ref());
     let serves = match &now.active {
         Some(active) => format!("{} {} of generation {} serves", active.name, active.version, active.generation),
@@ -206,7 +247,10 @@ async fn sleep_until(instant: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    use penstock_translate::status::{ActiveStatus, CandidateStatus};
+    use penstock_translate::{
+        Condition,
+        status::{ActiveStatus, CandidateStatus, LoadBalancer},
+    };
 
     use super::*;
 
@@ -238,7 +282,7 @@ mod tests {
     fn what_is_worth_telling() {
         #[track_caller]
         fn check(before: Option<&WasmPluginStatus>, now: &WasmPluginStatus, expected: Option<(&str, &str)>) {
-            let found = news(before, now);
+            let found = news_of_plugin(before, now);
             assert_eq!(found.as_ref().map(|news| (news.reason, news.note.as_str())), expected);
         }
         let serves = "headers 1.0.0 of generation 1 serves";
@@ -252,6 +296,35 @@ mod tests {
         check(Some(&status(Some(1), Some((2, "a typo")))), &status(Some(1), None), None);
         let nothing = "generation 1 was refused: a typo; nothing serves";
         check(None, &status(None, Some((1, "a typo"))), Some(("Rejected", nothing)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_ingress() {
+        use ConditionStatus::{False, True};
+        let status = |conditions: &[(&'static str, ConditionStatus, &'static str)]| {
+            let condition = |&(type_, status, reason)| {
+                let message = "a reason".to_owned();
+                Condition { type_, status, reason, message, observed_generation: 1 }
+            };
+            let conditions = conditions.iter().map(condition).collect();
+            IngressStatus { conditions, load_balancer: LoadBalancer::default() }
+        };
+        let good = status(&[("Accepted", True, "Accepted"), ("RulesOverlap", True, "OtherRuleWins")]);
+        let bad = status(&[
+            ("Accepted", True, "Accepted"),
+            ("ResolvedRefs", False, "BackendNotFound"),
+            ("PartiallyInvalid", True, "UnsupportedValue"),
+        ]);
+        let check = |before: Option<&IngressStatus>, now: &IngressStatus, expected: Option<(&str, bool, &str)>| {
+            let found = news_of_ingress(before, now);
+            assert_eq!(found.as_ref().map(|news| (news.reason, news.warns, news.note.as_str())), expected);
+        };
+        let note = "ResolvedRefs: a reason; PartiallyInvalid: a reason";
+        check(None, &good, None);
+        check(None, &bad, Some(("BackendNotFound", true, note)));
+        check(Some(&good), &bad, Some(("BackendNotFound", true, note)));
+        check(Some(&bad), &bad, None);
+        check(Some(&bad), &good, Some(("Serving", false, "everything in it is served")));
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl ClusterMetrics {
         let help =
             "ControllerRevisions with the last good revision of a plugin that were created, or deleted for a newer one";
         registry.register("penstock_plugin_record_writes", help, metrics.records.clone());
-        let help = "Events written about WasmPlugins, by their reason";
+        let help = "Events written about WasmPlugins and Ingresses, by their reason";
         registry.register("penstock_events", help, metrics.events.clone());
         registry.register("penstock_leader", "Whether this instance writes statuses", metrics.leader.clone());
         metrics

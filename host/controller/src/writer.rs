@@ -76,6 +76,8 @@ pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) namespaces: Namespaces,
+    /// Under which the addresses of Ingresses are written.
+    pub(crate) signature: Arc<str>,
     pub(crate) controller: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) metrics: ClusterMetrics,
@@ -112,8 +114,6 @@ struct Desk {
     dirty: BTreeSet<ResourceRef>,
     busy: BTreeSet<ResourceRef>,
     pace: Pace,
-    /// Ingresses that were ours until now, with what was said of them: nothing in such a status tells who wrote it.
-    left: BTreeMap<ResourceRef, Arc<Status>>,
     /// Of these nothing but counts is to be written, and not before.
     counting: BTreeMap<ResourceRef, Instant>,
     /// What was last written for an object: the same again means that somebody undid it.
@@ -162,11 +162,9 @@ impl Writer {
             desk.dirty.remove(&id);
             desk.counting.remove(&id);
             let Some(live) = self.live.get(&id) else {
-                desk.left.remove(&id);
                 continue; // not there: its watch will say when it is
             };
             if !self.namespaces.has(&id) {
-                desk.left.remove(&id);
                 continue; // what is in there does not exist (any more), even where the watches do not know it yet
             }
             let Desired { statuses, reserve } = &desk.desired;
@@ -174,11 +172,8 @@ impl Writer {
                 continue; // it is looked at as soon as that is no more so
             }
             let wanted = statuses.get(&id);
-            let difference = self.difference(&id, &live, wanted, desk.left.get(&id), &reserve.others);
-            let Some(Difference { patch, counts_alone }) = difference else {
-                desk.left.remove(&id);
-                continue;
-            };
+            let difference = self.difference(&id, &live, wanted, &reserve.others);
+            let Some(Difference { patch, counts_alone }) = difference else { continue };
             let undone = desk.last.get(&id).is_some_and(|last| match (last, wanted) {
                 (Some(last), Some(wanted)) => Arc::ptr_eq(last, wanted),
                 (None, None) => true,
@@ -214,7 +209,6 @@ impl Writer {
         id: &ResourceRef,
         live: &LiveObject,
         wanted: Option<&Arc<Status>>,
-        left: Option<&Arc<Status>>,
         others: &BTreeSet<ResourceRef>,
     ) -> Option<Difference> {
         // Whole seconds, as Kubernetes writes times.
@@ -223,8 +217,9 @@ impl Writer {
         let there = live.status();
         let wanted = match wanted {
             Some(status) => Some(status.written()),
-            // Unless somebody else has it by now, and said so.
-            None => left.filter(|left| left.written() == there).map(|_| json!({ "loadBalancer": {} })),
+            // An Ingress that is not ours any more, unless somebody else has it by now, and said so.
+            None if live.signed && there["loadBalancer"]["ingress"].is_array() => Some(json!({ "loadBalancer": {} })),
+            None => None,
         };
         let status = merge.apply(id, &there, wanted.as_ref())?;
         let patch = json!({
@@ -245,10 +240,12 @@ impl Writer {
             "" => Api::all_with(self.client.clone(), &resource),
             namespace => Api::namespaced_with(self.client.clone(), namespace, &resource),
         };
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let manager = if id.kind == Kind::Ingress { &self.signature } else { FIELD_MANAGER };
+        let parameters = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
         let object = api.patch_status(&id.name, &parameters, &Patch::Merge(patch)).await?;
         let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
-        Ok(LiveObject::new(&uid, &version, object.data.get("status")))
+        let live = LiveObject::new(&uid, &version, object.data.get("status"));
+        Ok(live.signed_by(&object.metadata, &self.signature))
     }
 
     fn settle(&self, desk: &mut Desk, written: Written) {
@@ -258,7 +255,6 @@ impl Writer {
             Ok(live) => {
                 self.metrics.written(id.kind, reason);
                 desk.pace.succeeded(&id);
-                desk.left.remove(&id);
                 self.live.insert(id, live);
             }
             Err(WriteFailed::Refused(kube::Error::Api(status))) if status.is_not_found() => {
@@ -307,13 +303,7 @@ impl Desk {
     fn receive(&mut self, desired: Desired) {
         let before = std::mem::replace(&mut self.desired, desired);
         let now = &self.desired.statuses;
-        self.left.retain(|id, _| !now.contains_key(id));
-        for (id, status) in before.statuses.iter().filter(|(id, _)| !now.contains_key(*id)) {
-            self.dirty.insert(id.clone());
-            if id.kind == Kind::Ingress {
-                self.left.insert(id.clone(), Arc::clone(status));
-            }
-        }
+        self.dirty.extend(before.statuses.keys().filter(|id| !now.contains_key(*id)).cloned());
         let differs = |(id, status): &(&ResourceRef, &Arc<Status>)| {
             before.statuses.get(*id).is_none_or(|before| !Arc::ptr_eq(before, status))
         };

@@ -16,6 +16,7 @@ mod audit;
 mod backend_tls;
 mod cluster;
 mod hot_load;
+mod ingress;
 mod install;
 mod isolation;
 mod namespaces;

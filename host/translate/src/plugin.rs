@@ -23,7 +23,7 @@ use penstock_core::{
 };
 
 use self::record::Recorded;
-pub use self::record::record_selector;
+pub use self::record::{installation, record_selector};
 pub(crate) use self::{
     record::upkeep as record_upkeep,
     rollout::{name_unspecified, named_group},

@@ -74,6 +74,8 @@ pub(crate) struct Context {
     /// The labels of this installation's records.
     pub(crate) records: Arc<str>,
     pub(crate) namespaces: Namespaces,
+    /// How this installation signs the addresses of Ingresses.
+    pub(crate) signature: Arc<str>,
 }
 
 impl Context {

@@ -15,6 +15,7 @@ fn writer() -> Writer {
         client: Client::try_from(nobody).unwrap(),
         live: Arc::default(),
         namespaces: Namespaces::new(None),
+        signature: "penstock-test".into(),
         controller: "example.com/gateway".into(),
         clock: || jiff::Timestamp::UNIX_EPOCH,
         metrics: ClusterMetrics::new(&mut Registry::default()),
@@ -118,4 +119,24 @@ async fn the_last_count_is_written_when_nothing_follows() {
     assert!(due > start && rig.writes(due));
     assert_eq!(rig.there["listeners"][0]["attachedRoutes"], 2);
     assert_eq!(rig.desk.due_at(), None);
+}
+
+#[tokio::test]
+async fn an_ingress_that_is_not_ours_loses_the_addresses_that_we_wrote() {
+    let (writer, mut desk) = (writer(), Desk::default());
+    let id = |name: &str| ResourceRef::new(Kind::Ingress, "default", name);
+    let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    let live = |signed: bool, status: &Value| {
+        let mut live = LiveObject::new("uid", "1", Some(status));
+        live.signed = signed;
+        live
+    };
+    writer.live.insert(id("ours-before-the-restart"), live(true, &status));
+    writer.live.insert(id("theirs"), live(false, &status));
+    writer.live.insert(id("emptied"), live(true, &json!({ "loadBalancer": {} })));
+    desk.dirty.extend(writer.live.ids());
+    let (found, patch, reason) = writer.next(&mut desk, Instant::now()).unwrap();
+    assert_eq!((found, reason), (id("ours-before-the-restart"), WriteReason::withdrawn));
+    assert_eq!(patch["status"], json!({ "loadBalancer": { "ingress": null } }));
+    assert!(writer.next(&mut desk, Instant::now()).is_none());
 }

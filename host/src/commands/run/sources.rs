@@ -13,7 +13,8 @@ use penstock_controller::{
 };
 use penstock_core::{Kind, ResourceRef};
 use penstock_translate::{
-    AddressRange, GatewayAddresses, GatewayServices, LabelSelector, ServiceType, Settings, record_selector,
+    AddressRange, GatewayAddresses, GatewayServices, LabelSelector, ServiceType, Settings, installation,
+    record_selector,
 };
 use prometheus_client::registry::Registry;
 
@@ -140,6 +141,7 @@ impl Sources {
             access,
             controller_name: self.controller_name.as_str().into(),
             namespaces: self.namespaces(),
+            signature: format!("penstock-{}", installation(&self.settings())).into(),
             records: record_selector(&self.settings()).into(),
             lease: (self.lease_namespace.clone(), self.lease_name()),
             identity: self.identity.clone().unwrap_or_else(identity),

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{InvalidSha256, RecordedRevision, Sha256},
+    plugin::{ActiveRevision, InvalidSha256, RecordedRevision, Sha256},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use crate::{
     Resources, Settings,
     resources::{
         ControllerRevision, WasmPlugin,
-        wasm_plugin::{PluginSource, WasmPluginSpec},
+        wasm_plugin::{OciSource, WasmPluginSpec},
     },
     upkeep::{Action, CONTROLLER, MANAGED_BY, Upkeep, fnv, label_value},
     view::View,
@@ -65,6 +65,8 @@ enum InvalidRecord {
 pub(crate) struct Recorded {
     /// The newest record that can be read.
     record: Option<Record>,
+    /// The resource still says what that one does.
+    is_wanted: bool,
     /// What to run of it.
     pub(crate) revision: Option<Arc<RecordedRevision>>,
     /// Why there is nothing to run, although something is on record.
@@ -83,7 +85,8 @@ pub fn record_selector(settings: &Settings) -> String {
     format!("{}={},{CONTROLLER}={}", MANAGED_BY.0, MANAGED_BY.1, installation(settings))
 }
 
-fn installation(settings: &Settings) -> String {
+/// What tells the installations on one cluster apart, in the letters of a label.
+pub fn installation(settings: &Settings) -> String {
     let selector = settings.class_selector.as_ref().map(|selector| format!(" {selector}"));
     label_value(&format!("{}{}", settings.controller_name, selector.unwrap_or_default()))
 }
@@ -147,7 +150,8 @@ pub(super) fn evaluate(
         recorded.stale.clear(); // until something takes their place
         return recorded;
     };
-    match record.revision(view, id, object) {
+    recorded.is_wanted = record.is_wanted(&object.spec);
+    match record.revision(view, id, object, recorded.is_wanted) {
         Ok(revision) => (recorded.revision, recorded.problem) = (Some(Arc::new(revision)), None),
         Err(problem) => recorded.problem = Some(problem),
     }
@@ -163,22 +167,21 @@ impl Record {
     }
 
     /// Of a plugin whose good revision is the one that its resource asks for.
-    fn of(resources: &Resources, id: &ResourceRef, object: &WasmPlugin, evaluation: &PluginEvaluation) -> Option<Self> {
-        let state = resources.facts.plugins.get(id)?;
-        let active = state.active.as_ref().filter(|active| Some(active.generation) == object.metadata.generation)?;
-        let settled = state.candidate.is_none() && state.probation.is_none() && state.last_good.restored.is_none();
-        if !settled || evaluation.spec.is_none() {
-            return None;
-        }
+    fn of(object: &WasmPlugin, good: &ActiveRevision) -> Self {
         let mut spec = essence(&object.spec);
-        let artifact = active.artifact.as_ref().and_then(|artifact| artifact.rsplit_once('@'));
-        if let (Some(oci), Some((_, digest))) = (&mut spec.source.oci, artifact) {
+        if let (Some(oci), Some(digest)) = (&mut spec.source.oci, artifact(good)) {
             oci.digest = Some(digest.to_owned());
         }
-        Some(Self { generation: active.generation, digest: active.digest.to_string(), spec })
+        Self { generation: good.generation, digest: good.digest.to_string(), spec }
     }
 
-    fn revision(&self, view: &View<'_>, id: &ResourceRef, object: &WasmPlugin) -> Result<RecordedRevision, String> {
+    fn revision(
+        &self,
+        view: &View<'_>,
+        id: &ResourceRef,
+        object: &WasmPlugin,
+        is_wanted: bool,
+    ) -> Result<RecordedRevision, String> {
         let metadata = ObjectMeta { generation: Some(self.generation), ..object.metadata.clone() };
         let then = WasmPlugin { metadata, spec: self.spec.clone() };
         let evaluation = spec::evaluate(view, id, &then, None);
@@ -187,7 +190,7 @@ impl Record {
             .spec
             .ok_or_else(|| format!("generation {}: {}", self.generation, problem.unwrap_or_default()))?;
         let digest = self.digest.parse().map_err(|error: InvalidSha256| error.to_string())?;
-        Ok(RecordedRevision { spec, digest, is_wanted: self.is_wanted(&object.spec) })
+        Ok(RecordedRevision { spec, digest, is_wanted })
     }
 
     /// Whether the resource still says this. What its tag means is another question.
@@ -199,20 +202,39 @@ impl Record {
         wanted == *record
     }
 
-    /// Whether both make the same revision, of whatever generation.
-    fn is_same(&self, other: &Self) -> bool {
-        self.digest == other.digest && self.spec == other.spec
+    /// Whether it is of this module, and of the artifact that it came from.
+    fn has(&self, good: &ActiveRevision) -> bool {
+        let pinned = |oci: &OciSource| artifact(good).is_none_or(|digest| oci.digest.as_deref() == Some(digest));
+        *self.digest == *good.digest && self.spec.source.oci.as_ref().is_none_or(pinned)
     }
+}
+
+/// The digest of the artifact in a registry that the module of a revision came from.
+fn artifact(revision: &ActiveRevision) -> Option<&str> {
+    revision.artifact.as_ref()?.rsplit_once('@').map(|(_, digest)| digest)
+}
+
+/// What is good of a plugin, if that is what its resource asks for.
+fn good<'a>(
+    resources: &'a Resources,
+    id: &ResourceRef,
+    object: &WasmPlugin,
+    evaluation: &PluginEvaluation,
+) -> Option<&'a ActiveRevision> {
+    let state = resources.facts.plugins.get(id)?;
+    let settled = state.candidate.is_none() && state.probation.is_none() && state.last_good.restored.is_none();
+    let is_current = |active: &&ActiveRevision| Some(active.generation) == object.metadata.generation;
+    state.active.as_ref().filter(is_current).filter(|_| settled && evaluation.spec.is_some())
 }
 
 /// The part of a spec that makes a revision.
 fn essence(spec: &WasmPluginSpec) -> WasmPluginSpec {
-    let PluginSource { mut oci, .. } = spec.source.clone();
-    if let Some(oci) = &mut oci {
+    let mut source = spec.source.clone();
+    if let Some(oci) = &mut source.oci {
         oci.poll_interval = None; // a digest does not change
     }
     WasmPluginSpec {
-        source: PluginSource { oci, ..spec.source.clone() },
+        source,
         config: spec.config.clone(),
         secret_refs: spec.secret_refs.clone(),
         capabilities: spec.capabilities.clone(),
@@ -233,11 +255,12 @@ pub(crate) fn upkeep(
     }
     let recorded = &evaluation.recorded;
     upkeep.extend(recorded.stale.iter().map(|(id, uid)| (id.clone(), Action::Delete(uid.clone()))));
-    let good = Record::of(resources, id, object, evaluation);
-    let known = |good: &Record| recorded.record.as_ref().is_some_and(|record| record.is_same(good));
-    let Some((good, uid)) = good.filter(|good| !known(good)).zip(object.metadata.uid.as_deref()) else { return };
+    let good = good(resources, id, object, evaluation);
+    let is_known =
+        |good: &ActiveRevision| recorded.is_wanted && recorded.record.as_ref().is_some_and(|it| it.has(good));
+    let Some((good, uid)) = good.filter(|good| !is_known(good)).zip(object.metadata.uid.as_deref()) else { return };
     let installation = installation(settings);
-    let data = serde_json::to_value(&good).unwrap_or_default(); // maps of texts and numbers, which are always JSON
+    let data = serde_json::to_value(Record::of(object, good)).unwrap_or_default(); // maps of texts and numbers, which are always JSON
     let mark = fnv(format!("{installation}\n{uid}\n{data}").as_bytes());
     let name: String = id.name.chars().take(LONGEST_NAME).collect();
     let name = format!("{}-{mark:016x}", name.trim_end_matches(['.', '-']));

@@ -11,7 +11,7 @@ use kube::{
 use penstock_core::{Kind, ResourceRef};
 use penstock_translate::{Change, resources::Object};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
@@ -51,7 +51,7 @@ pub(super) async fn fetch(
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, resource);
     let Some(object) = api.get_opt(&id.name).await? else { return Ok(None) };
     let version = object.resource_version().unwrap_or_default().into();
-    Ok(parse(id.kind, resource, object).map(|(object, _)| (version, object)))
+    Ok(parse(id.kind, resource, object).map(|object| (version, object)))
 }
 
 /// Follows all objects of a kind.
@@ -198,14 +198,14 @@ impl Follower {
             return None;
         }
         let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
-        let Some((object, status)) = parse(self.kind, &self.resource, object) else {
+        let live = LiveObject::new(&uid, &version, object.data.get("status"));
+        let live = live.signed_by(&object.metadata, &self.context.signature);
+        let Some(object) = parse(self.kind, &self.resource, object) else {
             // Its last good version stays in effect.
             self.context.metrics.object_unreadable(self.kind);
             return Some(id);
         };
-        if is_written(self.kind)
-            && self.context.live.insert(id.clone(), LiveObject::new(&uid, &version, status.as_ref()))
-        {
+        if is_written(self.kind) && self.context.live.insert(id.clone(), live) {
             self.context.dirty(&id);
         }
         self.known.insert(id.clone());
@@ -269,17 +269,17 @@ fn is_forbidden(error: &watcher::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_forbidden())
 }
 
-/// The object and its status; none if it is not what its kind should be, which the log says.
-fn parse(kind: Kind, resource: &ApiResource, object: DynamicObject) -> Option<(Object, Option<Value>)> {
+/// The object; none if it is not what its kind should be, which the log says.
+fn parse(kind: Kind, resource: &ApiResource, object: DynamicObject) -> Option<Object> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let mut data = object.data;
     let fields = data.as_object_mut().filter(|_| kind != Kind::Service); // whose status says where it can be reached
-    let status = fields.and_then(|fields| fields.remove("status"));
+    fields.and_then(|fields| fields.remove("status"));
     if let Some(fields) = data.as_object_mut() {
         fields.insert("metadata".to_owned(), serde_json::to_value(&object.metadata).unwrap_or_default());
     }
     match Object::parse(&resource.api_version, &resource.kind, data) {
-        Ok(object) => Some((object, status)),
+        Ok(object) => Some(object),
         Err(error) => {
             tracing::error!(%kind, namespace, name, %error, "cannot read an object; an earlier version of it stays in effect");
             None
