@@ -249,6 +249,29 @@ fn an_exchange_has_so_much_time_for_all_its_hooks() {
     assert_eq!(host.metric(ended), 1.0, "nor is it told of the end");
 }
 
+/// Whoever keeps all instances of a worker busy is told so; others in other plugins are not concerned, and the next one in this gets the room of
+/// one that ended.
+#[test]
+fn a_worker_has_so_many_instances_of_a_plugin() {
+    const INSTANCES: usize = 64;
+    const EXCHANGES: usize = 256;
+    let host = Host::start();
+    let specs = ["a", "b"].map(|name| bodies(name, json!({"request": {"mode": "stream"}})));
+    host.apply(&[&specs[0], &specs[1]]);
+    let [active, neighbour] = specs.each_ref().map(|spec| host.active(spec));
+    let worker = host.host.runtime().worker();
+    let mut open: Vec<_> = (0..INSTANCES * EXCHANGES).map(|_| begin(&*worker, &active)).collect();
+    let fault = worker.begin(&call(&active), &facts(&rule())).err().expect("there is no room left");
+    assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+    assert!(fault.message.contains("as many exchanges open as its instances can keep"), "{fault}");
+    let refused = r#"penstock_plugin_faults_total{plugin="default/a",hook="begin",kind="unavailable"}"#;
+    assert_eq!(host.metric(refused), 1.0);
+    assert!(sees(&begin(&*worker, &neighbour), "x").is_ok());
+    assert!(sees(&open[0], "x").is_ok(), "those that are open go on");
+    drop(open.pop());
+    assert!(sees(&begin(&*worker, &active), "x").is_ok());
+}
+
 #[test]
 fn an_instance_takes_so_many_exchanges_and_goes_with_its_last_one() {
     let host = Host::start();

@@ -9,6 +9,7 @@ mod examples;
 mod grpc_web;
 mod ingress;
 mod life;
+mod outbound;
 mod plugin_tools;
 mod plugins;
 mod problems;

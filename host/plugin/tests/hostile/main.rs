@@ -9,6 +9,7 @@
 //! | `checks.rs` | candidates that fail `spec.checks`, and checks that cost too much |
 //! | `traffic.rs` | plugins that pass validation, and fault on traffic |
 //! | `streams.rs` | policies on bodies that misbehave in chunks, trailers and at the end |
+//! | `outbound.rs` | plugins that call backends where, how and as often as they may not; backends that misbehave: `host/tests/end_to_end/outbound.rs` |
 //!
 //! After each of them the same is asserted: the gateway's host is alive, the last good revision of the plugin serves, a neighbour answers properly, and
 //! the status, which `check` says as well, is the expected one.
@@ -21,6 +22,7 @@ mod bytes;
 mod checks;
 mod code;
 mod contract;
+mod outbound;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,10 +3,10 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use penstock_core::plugin::{
     ActiveRevision, BodyVerdict, Capabilities, Chunk, Direction, FaultKind, HeldHead, Message, PluginFault,
-    PluginLimits, PluginSpec, PolicyExchange, PolicyWorker, Summary,
+    PluginLimits, PluginSpec, PolicyExchange, PolicyWorker, Summary, TrailersVerdict,
 };
 use penstock_testing::guests::{self, BODIES};
 use serde_json::json;
@@ -89,28 +89,38 @@ fn hook(direction: Direction, of: &str) -> String {
     format!("{direction}_{of}")
 }
 
-#[test]
-fn in_a_body() {
+/// Each fate, in both directions, is a fault of this hook and kind, and is counted; after it all goes on.
+#[track_caller]
+fn meets(
+    of: &str,
+    fates: &[(&'static str, FaultKind, &str)],
+    call: impl Fn(&World, Direction, &'static str) -> Option<PluginFault>,
+) {
     let world = World::new();
     let mut invalid = 0;
-    for (fate, kind, part) in [
+    for &(fate, kind, part) in fates {
+        invalid += u32::from(kind == FaultKind::InvalidAnswer);
+        for direction in BOTH {
+            let fault = call(&world, direction, fate).unwrap_or_else(|| panic!("{fate} is no fault"));
+            assert_eq!(fault.kind, kind, "{fate}: {fault}");
+            assert!(fault.message.contains(part), "{fate}: {fault}");
+            let times = if kind == FaultKind::InvalidAnswer { invalid } else { 1 };
+            world.faulted(&hook(direction, of), kind, times);
+        }
+    }
+}
+
+#[test]
+fn in_a_body() {
+    let fates = [
         ("!trap", FaultKind::Trap, "unreachable"),
         ("!spin", FaultKind::Deadline, "it used more than 200ms of CPU time"),
         ("!grow", FaultKind::Memory, "limits.memory allows"),
         ("!hold$", FaultKind::InvalidAnswer, "the last chunk of a body cannot be held"),
         ("!release", FaultKind::InvalidAnswer, "`release` answers for headers that are not held"),
         ("!huge", FaultKind::InvalidAnswer, "hostcall"),
-    ] {
-        invalid += u32::from(kind == FaultKind::InvalidAnswer);
-        for direction in BOTH {
-            let exchange = world.begin();
-            let fault = body(&exchange, direction, fate, None).unwrap_err();
-            assert_eq!(fault.kind, kind, "{fate}: {fault}");
-            assert!(fault.message.contains(part), "{fate}: {fault}");
-            let times = if kind == FaultKind::InvalidAnswer { invalid } else { 1 };
-            world.faulted(&hook(direction, "body"), kind, times);
-        }
-    }
+    ];
+    meets("body", &fates, |world, direction, fate| body(&world.begin(), direction, fate, None).err());
 }
 
 #[test]
@@ -140,26 +150,20 @@ fn a_held_head_stays_as_it_is() {
 
 #[test]
 fn in_trailers() {
-    let world = World::new();
-    let mut invalid = 0;
-    for (fate, kind, part) in [
+    let fates = [
         ("!trap", FaultKind::Trap, "unreachable"),
         ("!spin", FaultKind::Deadline, "it used more than 200ms of CPU time"),
         ("!grow", FaultKind::Memory, "limits.memory allows"),
         ("!edit", FaultKind::InvalidAnswer, "undeclared-write: `undeclared`"),
         ("!line", FaultKind::InvalidAnswer, "x-a"),
-    ] {
-        invalid += u32::from(kind == FaultKind::InvalidAnswer);
-        for direction in BOTH {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("x-fate", HeaderValue::from_static(fate));
-            let fault = world.begin().on_trailers(&facts(&rule()), direction, trailers).at_once().unwrap_err();
-            assert_eq!(fault.kind, kind, "{fate}: {fault}");
-            assert!(fault.message.contains(part), "{fate}: {fault}");
-            let times = if kind == FaultKind::InvalidAnswer { invalid } else { 1 };
-            world.faulted(&hook(direction, "trailers"), kind, times);
-        }
-    }
+    ];
+    meets("trailers", &fates, |world, direction, fate| trailers(world, direction, fate).err());
+}
+
+/// Trailers that ask for a fate.
+fn trailers(world: &World, direction: Direction, fate: &'static str) -> Result<TrailersVerdict, PluginFault> {
+    let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-fate"), HeaderValue::from_static(fate))]);
+    world.begin().on_trailers(&facts(&rule()), direction, trailers).at_once()
 }
 
 #[test]
@@ -167,9 +171,7 @@ fn trailers_with_a_huge_body() {
     // Room for the copies that the guest itself makes: it is the host that has enough.
     let world = World::with_memory(64 << 20);
     for direction in BOTH {
-        let mut trailers = HeaderMap::new();
-        trailers.insert("x-fate", HeaderValue::from_static("!huge"));
-        let fault = world.begin().on_trailers(&facts(&rule()), direction, trailers).at_once().unwrap_err();
+        let fault = trailers(&world, direction, "!huge").unwrap_err();
         assert_eq!(fault.kind, FaultKind::InvalidAnswer, "{fault}");
         assert!(fault.message.contains("hostcall"), "{fault}");
         world.faulted(&hook(direction, "trailers"), FaultKind::InvalidAnswer, 1);
