@@ -2,9 +2,8 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
 use penstock_testing::{
@@ -16,7 +15,10 @@ use penstock_testing::{
     port::free_port,
 };
 
-use crate::world::{PENSTOCK, backend, gateway};
+use crate::{
+    greeter::Greeter,
+    world::{PENSTOCK, backend, gateway},
+};
 
 /// A message of five bytes, as gRPC frames it.
 const HELLO: &[u8] = b"\0\0\0\0\x05hello";
@@ -181,31 +183,11 @@ fn packages() -> Option<PathBuf> {
     None
 }
 
-/// A program of Node that ends when its input does.
-struct Node(Child);
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts the gRPC server of the test, and answers its port.
-fn server(folder: &Path) -> (Node, u16) {
-    let mut command = Command::new("node");
-    command.arg("server.js").current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    (Node(child), line.trim().parse().unwrap_or_else(|_| panic!("the server says {line:?}")))
-}
-
 #[tokio::test]
 async fn the_official_client_calls_a_grpc_server() {
     let Some(folder) = packages() else { return };
-    let (_server, port) = server(&folder);
-    let web = Web::start(port).await;
+    let greeter = Greeter::start().await;
+    let web = Web::start(greeter.port).await;
     let host = format!("http://{}", web.gateway.at(web.port));
     let run = move || Command::new("node").arg("client.js").arg(host).current_dir(folder).output();
     let output = tokio::task::spawn_blocking(run).await.unwrap().unwrap();

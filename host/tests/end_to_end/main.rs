@@ -6,6 +6,7 @@ mod changes;
 mod command_line;
 mod echo;
 mod examples;
+mod greeter;
 mod grpc_web;
 mod ingress;
 mod life;

@@ -1,4 +1,4 @@
-// The messages of a service, in the shape in which protoc generates them:
+// The message of a service, in the shape in which protoc generates it; the server has its own (`end_to_end/greeter.rs`):
 //
 //   message Greeting { string text = 1; int32 times = 2; }
 //   service Greeter {
