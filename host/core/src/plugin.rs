@@ -287,6 +287,9 @@ pub struct Capabilities {
     /// `key-value`.
     #[serde(skip_serializing_if = "Not::not")]
     pub key_value: bool,
+    /// An empty slice of WASI.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub wasi: bool,
     /// The buckets of `rate-limit`, which is granted when there is one. Their names differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<RateLimit>,

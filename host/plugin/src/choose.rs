@@ -9,11 +9,11 @@ use penstock_core::{
 };
 
 use crate::{
-    contract::types::{self as wit, Field},
+    contract::types as wit,
     edits::Edits,
     fields::{ClientAddress, RequestHead, Values},
     hooks::{self, HookContext, invalid},
-    instance::{ExchangeView, Instance, RequestView, at_once},
+    instance::{ExchangeView, Instance, RequestView},
     reply,
 };
 
@@ -26,32 +26,18 @@ pub(crate) struct Choosing<'a> {
 }
 
 /// Run the hook. `head` is as it was, whatever comes of it.
-pub(crate) fn choose(
+pub(crate) async fn choose(
     instance: &mut Instance,
     hook: HookContext<'_>,
     exchange: &ExchangeFacts<'_>,
     choosing: Choosing<'_>,
     head: &mut request::Parts,
-) -> Result<Choice, PluginFault> {
-    let limit = hook.limits.hook_time;
-    let ask = async |instance: &mut Instance, rule, fields: &[Field<'_>]| instance.choose(rule, fields, limit);
-    at_once(choose_waiting(instance, hook, exchange, choosing, head, ask))
-}
-
-/// [`choose`] of a guest that may wait.
-pub(crate) async fn choose_waiting(
-    instance: &mut Instance,
-    hook: HookContext<'_>,
-    exchange: &ExchangeFacts<'_>,
-    choosing: Choosing<'_>,
-    head: &mut request::Parts,
-    ask: impl AsyncFnOnce(&mut Instance, u64, &[Field<'_>]) -> Result<wit::Choice, PluginFault>,
 ) -> Result<Choice, PluginFault> {
     let ask = async |instance: &mut Instance, head: RequestHead<'_>| {
         let client = ClientAddress::if_read(&hook.plan.request.reads, exchange.client.ip());
         let mut values = Values::default();
         values.read_request(&hook.plan.request.reads, head, &client);
-        ask(instance, choosing.number, &values.fields()).await
+        instance.choose(choosing.number, &values.fields(), hook.limits.hook_time).await
     };
     hooks::begin(instance, hook, exchange);
     let answer = if hook.imports.exchange_info {

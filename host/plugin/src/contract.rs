@@ -24,6 +24,9 @@ pub(crate) const COUNTERS: &str = "penstock:plugin/counters@0.1.0";
 pub(crate) const KEY_VALUE: &str = "penstock:plugin/key-value@0.1.0";
 pub(crate) const OUTBOUND_HTTP: &str = "penstock:plugin/outbound-http@0.1.0";
 
+/// How names of WASI begin, which a plugin may be granted too.
+pub(crate) const WASI: &str = "wasi:";
+
 /// A semantic version without pre-release parts: what interfaces carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {

@@ -200,7 +200,7 @@ fn is_out_of_memory(error: &wasmtime::Error) -> bool {
 
 fn instantiate(template: &Template, spec: &PluginSpec) -> Result<Instance, Rejection> {
     let plugin = spec.plugin.full_name();
-    let state = InstanceState::new(plugin.into(), &spec.limits, Arc::new(Stores::scratch(spec)));
+    let state = InstanceState::new(plugin.into(), &spec.capabilities, &spec.limits, Arc::new(Stores::scratch(spec)));
     template.instantiate(state, spec.limits.configure_time).map_err(|error| match error {
         InstantiateError::Fault(fault) => faulted(Step::Start, &fault),
         InstantiateError::Export(error) => {

@@ -17,12 +17,14 @@ use penstock_core::plugin::{
     Carried, Direction, ExchangeFacts, FaultKind, PluginFault, PluginLimits, Proceed, Skip, Verdict,
 };
 
-pub(crate) use self::streaming::{Behind, BodyCall, Known, end_exchange, on_body, on_trailers};
+pub(crate) use self::streaming::{
+    Behind, BodyCall, Known, end_exchange, on_body, on_exchange_request, on_exchange_response, on_trailers,
+};
 use crate::{
     contract::types::{self as wit, Field},
     edits::Edits,
     fields::{ClientAddress, RequestHead, Values},
-    instance::{ExchangeView, Instance, LentRequest, RequestView, at_once},
+    instance::{ExchangeView, Instance, LentRequest, RequestView},
     plan::Plan,
     reply,
     static_check::Imports,
@@ -36,19 +38,35 @@ pub(crate) struct HookContext<'a> {
     pub(crate) limits: &'a PluginLimits,
 }
 
-/// Run the request hook: `ask` the guest, then apply what it answered. After an `Err`, `head` is as it was.
-pub(crate) fn on_request(
+/// Run the request hook of a policy on headers. After an `Err`, `head` is as it was.
+pub(crate) async fn on_request(
     instance: &mut Instance,
     hook: HookContext<'_>,
     exchange: &ExchangeFacts<'_>,
     head: &mut http::request::Parts,
-    ask: impl FnOnce(&mut Instance, &[Field<'_>]) -> Result<wit::Verdict, PluginFault>,
 ) -> Result<Verdict, PluginFault> {
-    at_once(on_request_waiting(instance, hook, exchange, head, async |instance, fields| ask(instance, fields)))
+    let limit = hook.limits.hook_time;
+    let ask = async |instance: &mut Instance, fields: &[Field<'_>]| instance.on_request(fields, limit).await;
+    ask_on_request(instance, hook, exchange, head, ask).await.and_then(refuse_hold)
 }
 
-/// [`on_request`] of a guest that may wait.
-pub(crate) async fn on_request_waiting(
+/// Run the response hook of a policy on headers. After an `Err`, `head` is as it was.
+pub(crate) async fn on_response(
+    instance: &mut Instance,
+    hook: HookContext<'_>,
+    kept: &Proceed,
+    exchange: &ExchangeFacts<'_>,
+    head: &mut http::response::Parts,
+) -> Result<Verdict, PluginFault> {
+    let limit = hook.limits.hook_time;
+    let ask = async |instance: &mut Instance, status, fields: &[Field<'_>]| {
+        instance.on_response(kept.token, status, fields, limit).await
+    };
+    ask_on_response(instance, hook, &kept.carried, exchange, head, ask).await.and_then(refuse_hold)
+}
+
+/// `ask` the guest about a request, then apply what it answered. After an `Err`, `head` is as it was.
+async fn ask_on_request(
     instance: &mut Instance,
     hook: HookContext<'_>,
     exchange: &ExchangeFacts<'_>,
@@ -85,21 +103,8 @@ pub(crate) async fn on_request_waiting(
     }
 }
 
-/// Run the response hook. After an `Err`, `head` is as it was.
-pub(crate) fn on_response(
-    instance: &mut Instance,
-    hook: HookContext<'_>,
-    carried: &Carried,
-    exchange: &ExchangeFacts<'_>,
-    head: &mut http::response::Parts,
-    ask: impl FnOnce(&mut Instance, u16, &[Field<'_>]) -> Result<wit::Verdict, PluginFault>,
-) -> Result<Verdict, PluginFault> {
-    let ask = async |instance: &mut Instance, status, fields: &[Field<'_>]| ask(instance, status, fields);
-    at_once(on_response_waiting(instance, hook, carried, exchange, head, ask))
-}
-
-/// [`on_response`] of a guest that may wait.
-pub(crate) async fn on_response_waiting(
+/// [`ask_on_request`] about a response.
+async fn ask_on_response(
     instance: &mut Instance,
     hook: HookContext<'_>,
     carried: &Carried,
@@ -161,7 +166,7 @@ fn skip(hooks: wit::Hooks) -> Skip {
 }
 
 /// A policy on headers cannot hold them back.
-pub(crate) fn refuse_hold(verdict: Verdict) -> Result<Verdict, PluginFault> {
+fn refuse_hold(verdict: Verdict) -> Result<Verdict, PluginFault> {
     match verdict {
         Verdict::Hold => Err(invalid_hold("a policy on headers cannot hold them back")),
         other => Ok(other),

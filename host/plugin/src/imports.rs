@@ -11,6 +11,7 @@ mod metrics;
 pub(crate) mod outbound;
 pub(crate) mod random;
 mod rate_limit;
+pub(crate) mod wasi;
 
 use penstock_core::plugin::Capabilities;
 use wasmtime::{Engine, component::Linker};
@@ -54,6 +55,9 @@ pub(crate) fn linker(
     }
     if !granted.rate_limits.is_empty() {
         rate_limit::link(&mut linker)?;
+    }
+    if granted.wasi {
+        wasi::link(&mut linker)?;
     }
     match purpose {
         _ if granted.outbound.is_empty() => {}

@@ -17,7 +17,7 @@
 //! * Nothing here blocks a worker but the hook itself, and that has a limit of CPU time.
 //! * A hook that does not answer properly leaves the message as it was. Its instance is dropped; no other exchange notices.
 //! * A candidate that is refused changes nothing but status: what was active stays active.
-//! * No WASI, no interface that the resource does not grant, no machine code that this host did not have compiled and sign.
+//! * No interface that the resource does not grant, and behind WASI neither files nor sockets, no machine code that this host did not have compiled and sign.
 //! * No compiler in the gateway's process: what strangers wrote is compiled and first run in a process that can do nothing else.
 
 mod artifact;

@@ -203,9 +203,10 @@ impl Loaded {
     }
 
     fn make(&self, limit: Duration) -> Result<Warm, PluginFault> {
-        let limits = &self.key.limits;
+        let RevisionKey { capabilities, limits, .. } = &self.key;
         let limit = limit.min(limits.configure_time);
-        let state = InstanceState::new(Arc::clone(self.metrics.label()), limits, Arc::clone(&self.stores));
+        let label = Arc::clone(self.metrics.label());
+        let state = InstanceState::new(label, capabilities, limits, Arc::clone(&self.stores));
         let mut instance = self.template.instantiate(state, limit).map_err(|error| match error {
             InstantiateError::Fault(fault) => unavailable(&fault.message),
             InstantiateError::Export(error) => unavailable(&error.to_string()),

@@ -7,17 +7,16 @@ use std::{net::SocketAddr, sync::Arc};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{ExchangeFacts, PluginFault, Verdict},
+    plugin::{ExchangeFacts, PluginFault, Proceed, Verdict},
     reason::Reason,
     route::{Action, Failure, Rule, RuleId, Target, WeightedBackend, WeightedBackends},
 };
 
 use crate::{
     choose::{self, Choosing},
-    contract::types::Field,
     fields::Read,
     hooks::{self, HookContext},
-    instance::Instance,
+    instance::{Instance, at_once},
     reason::Step,
 };
 
@@ -132,7 +131,8 @@ fn exchange(instance: &mut Instance, hook: HookContext<'_>, sample: &Sample) -> 
     if hook.plan.hooks().choose {
         let rule = Arc::new(with_backends(rule.clone()));
         // An index out of range is judged on live traffic only: what a sample's rule has, nobody can know.
-        return choose::choose(instance, hook, &facts, Choosing { number: 1, rule: &rule }, &mut request).map(drop);
+        let choosing = Choosing { number: 1, rule: &rule };
+        return at_once(choose::choose(instance, hook, &facts, choosing, &mut request)).map(drop);
     }
     let (mut response, ()) = Response::new(()).into_parts();
     response.headers = sample.response.clone();
@@ -151,20 +151,16 @@ fn headers(
     facts: &ExchangeFacts<'_>,
     (request, response): Heads<'_>,
 ) -> Result<(), PluginFault> {
-    let (hooks, limit) = (hook.plan.hooks(), hook.limits.hook_time);
-    let carried = hooks::carry(hook.plan, facts, request);
-    let mut token = 0;
+    let hooks = hook.plan.hooks();
+    let mut kept = Proceed { carried: hooks::carry(hook.plan, facts, request), ..Proceed::default() };
     if hooks.request {
-        let ask = |instance: &mut Instance, fields: &[Field<'_>]| instance.on_request(fields, limit);
-        match hooks::on_request(instance, hook, facts, request, ask).and_then(hooks::refuse_hold)? {
-            Verdict::Proceed(proceed) => token = proceed.token,
+        match at_once(hooks::on_request(instance, hook, facts, request))? {
+            Verdict::Proceed(proceed) => kept.token = proceed.token,
             Verdict::Reply(_) | Verdict::Hold => return Ok(()),
         }
     }
     if hooks.response {
-        let ask =
-            |instance: &mut Instance, status, fields: &[Field<'_>]| instance.on_response(token, status, fields, limit);
-        hooks::on_response(instance, hook, &carried, facts, response, ask).and_then(hooks::refuse_hold)?;
+        at_once(hooks::on_response(instance, hook, &kept, facts, response))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::Engine;
 
 use crate::{
-    contract::{self, InterfaceName, VERSION, Version},
+    contract::{self, InterfaceName, VERSION, Version, WASI},
     reason::{self, rejection},
 };
 
@@ -94,15 +94,21 @@ impl<'a> Outline<'a> {
 
     fn check_imports(&self, granted: &Capabilities) -> Result<Imports, Rejection> {
         let mut imports = Imports::default();
-        let mut refused = Vec::new();
+        let (mut refused, mut wasi) = (Vec::new(), Vec::new());
         for name in &self.imports {
             match judge(name, granted)? {
                 Import::Fine => {}
                 Import::ExchangeInfo => imports.exchange_info = true,
                 Import::Log => imports.log = true,
                 Import::Outbound => imports.outbound = true,
+                Import::Wasi => wasi.push(*name),
                 Import::NotGranted(field) => refused.push(format!("`{name}` (granted by `{field}`)")),
             }
+        }
+        // What it prints is logged.
+        imports.log |= granted.log && !wasi.is_empty();
+        if let ([first, others @ ..], false) = (wasi.as_slice(), granted.wasi) {
+            refused.push(wasi_not_granted(first, others.len()));
         }
         if refused.is_empty() {
             return Ok(imports);
@@ -117,10 +123,15 @@ enum Import {
     ExchangeInfo,
     Log,
     Outbound,
+    /// A part of the slice that there is.
+    Wasi,
     NotGranted(&'static str),
 }
 
 fn judge(name: &str, granted: &Capabilities) -> Result<Import, Rejection> {
+    if name.starts_with(WASI) {
+        return if is_in_slice(name) { Ok(Import::Wasi) } else { Err(not_in_slice(name)) };
+    }
     let Some(interface) = ours(name) else { return Err(foreign(name)) };
     check_version(name)?;
     let grant = |granted: bool, import, field| if granted { import } else { Import::NotGranted(field) };
@@ -154,13 +165,35 @@ fn ours(name: &str) -> Option<InterfaceName<'_>> {
 }
 
 fn foreign(name: &str) -> Rejection {
-    let hint = if name.starts_with("wasi:") {
-        ": plugins have no WASI. Build for the target wasm32-unknown-unknown, and leave out what needs files, sockets, \
-         clocks or environment"
-    } else {
-        ": plugins may import interfaces of the package penstock:plugin only"
-    };
-    rejection(reason::UNKNOWN_IMPORT, format!("the component imports `{name}`{hint}"))
+    let message =
+        format!("the component imports `{name}`: plugins may import interfaces of the package {} only", contract::PACKAGE);
+    rejection(reason::UNKNOWN_IMPORT, message)
+}
+
+/// Packages of WASI that a plugin may be granted.
+const SLICE: [&str; 6] = ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
+
+/// Patch levels of WASI 0.2 are compatible with each other.
+fn is_in_slice(name: &str) -> bool {
+    let parts = InterfaceName::parse(name).and_then(|name| Some((name.package, Version::parse(name.version?)?)));
+    parts.is_some_and(|(package, version)| SLICE.contains(&package) && (version.major, version.minor) == (0, 2))
+}
+
+fn not_in_slice(name: &str) -> Rejection {
+    let message = format!(
+        "the component imports `{name}`: of WASI a plugin can have {} in version 0.2, and nothing behind them but clocks, random \
+         numbers and its log; for HTTP there is `penstock:plugin/outbound-http`",
+        SLICE.join(", ")
+    );
+    rejection(reason::UNKNOWN_IMPORT, message)
+}
+
+fn wasi_not_granted(first: &str, others: usize) -> String {
+    let others = if others == 0 { String::new() } else { format!(" and {others} more of WASI") };
+    format!(
+        "`{first}`{others} (granted by `spec.capabilities.wasi: true`; plugins in Rust need none of it, built for the target \
+         wasm32-unknown-unknown)"
+    )
 }
 
 /// Refuse names of the contract from a version that this host does not implement.

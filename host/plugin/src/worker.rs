@@ -41,10 +41,9 @@ use self::{
 };
 use crate::{
     choose::{self, Choosing},
-    contract::types::Field,
     hooks::{self, HookContext},
     host::Message,
-    instance::Instance,
+    instance::{Instance, at_once},
     metrics::{Hook, TIMED},
     revision::{Loaded, Warm},
 };
@@ -297,9 +296,7 @@ impl Worker {
             return Ok(Verdict::Proceed(Proceed { carried, ..Proceed::default() }));
         }
         let verdict = self.0.call(&call.revision, Hook::Request, |instance, hook| {
-            let limit = hook.limits.hook_time;
-            let ask = |instance: &mut Instance, fields: &[Field<'_>]| instance.on_request(fields, limit);
-            hooks::on_request(instance, hook, exchange, head, ask).and_then(hooks::refuse_hold)
+            at_once(hooks::on_request(instance, hook, exchange, head))
         })?;
         Ok(match verdict {
             Verdict::Proceed(proceed) => Verdict::Proceed(Proceed { carried, ..proceed }),
@@ -320,10 +317,7 @@ impl Worker {
         let carried = hooks::carry(&revision.plan, exchange, head);
         let allowance = Allowance { backends: &call.outbound, used: 0 };
         let run = async |instance: &mut Instance, hook: HookContext<'_>| {
-            let limit = hook.limits.hook_time;
-            let ask =
-                async |instance: &mut Instance, fields: &[Field<'_>]| instance.on_request_waiting(fields, limit).await;
-            hooks::on_request_waiting(instance, hook, exchange, head, ask).await.and_then(hooks::refuse_hold)
+            hooks::on_request(instance, hook, exchange, head).await
         };
         let (verdict, outbound_calls) = self.0.wait(&revision, Hook::Request, allowance, run).await?;
         Ok(match verdict {
@@ -342,12 +336,7 @@ impl Worker {
     ) -> Result<Verdict, PluginFault> {
         let allowance = Allowance { backends: &call.outbound, used: kept.outbound_calls };
         let run = async |instance: &mut Instance, hook: HookContext<'_>| {
-            let limit = hook.limits.hook_time;
-            let ask = async |instance: &mut Instance, status, fields: &[Field<'_>]| {
-                instance.on_response_waiting(kept.token, status, fields, limit).await
-            };
-            let answered = hooks::on_response_waiting(instance, hook, &kept.carried, exchange, head, ask).await;
-            answered.and_then(hooks::refuse_hold)
+            hooks::on_response(instance, hook, kept, exchange, head).await
         };
         self.0.wait(&revision, Hook::Response, allowance, run).await.map(|(verdict, _)| verdict)
     }
@@ -362,11 +351,7 @@ impl Worker {
     ) -> Result<Choice, PluginFault> {
         let allowance = Allowance { backends: &call.outbound, used: 0 };
         let run = async |instance: &mut Instance, hook: HookContext<'_>| {
-            let limit = hook.limits.hook_time;
-            let ask = async |instance: &mut Instance, rule, fields: &[Field<'_>]| {
-                instance.choose_waiting(rule, fields, limit).await
-            };
-            choose::choose_waiting(instance, hook, exchange, choosing, head, ask).await
+            choose::choose(instance, hook, exchange, choosing, head).await
         };
         let choice = self.0.wait(&revision, Hook::Choose, allowance, run).await.map(|(choice, _)| choice);
         if let Ok(Choice::Misfit(fault)) = &choice {
@@ -402,11 +387,7 @@ impl PolicyWorker for Worker {
             return Called::Waiting(Box::pin(self.response_waiting(revision, call, kept, exchange, head)));
         }
         let verdict = self.0.call(&call.revision, Hook::Response, |instance, hook| {
-            let limit = hook.limits.hook_time;
-            let ask = |instance: &mut Instance, status, fields: &[Field<'_>]| {
-                instance.on_response(kept.token, status, fields, limit)
-            };
-            hooks::on_response(instance, hook, &kept.carried, exchange, head, ask).and_then(hooks::refuse_hold)
+            at_once(hooks::on_response(instance, hook, kept, exchange, head))
         });
         verdict.into()
     }
@@ -433,7 +414,7 @@ impl PolicyWorker for Worker {
             return Called::Waiting(Box::pin(self.choose_waiting(revision, call, exchange, choosing, head)));
         }
         let choice = self.0.call(&call.revision, Hook::Choose, |instance, hook| {
-            choose::choose(instance, hook, exchange, choosing, head)
+            at_once(choose::choose(instance, hook, exchange, choosing, head))
         });
         if let (Ok(Choice::Misfit(fault)), Ok(revision)) = (&choice, loaded(&call.revision)) {
             self.0.faulted(revision, Hook::Choose, fault.kind);

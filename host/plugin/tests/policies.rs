@@ -4,10 +4,7 @@
 
 mod support;
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use http::Response;
 use penstock_core::plugin::{Capabilities, FaultKind, PluginSpec, Proceed, Verdict};
@@ -15,6 +12,7 @@ use support::{
     exchange::{facts, on_request, on_response, request, rule, token},
     facts::{Host, call, spec},
     guest::{Answer, Edit, Guest, REQUEST_HEADERS, set},
+    log::logged,
 };
 
 #[test]
@@ -304,26 +302,8 @@ fn random_bytes_are_bounded() {
     assert!(fault.message.contains("4097 random bytes"), "{fault}");
 }
 
-/// A log that a test can read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn lines_of_plugins_are_tagged_and_bounded() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     let host = Host::start();
     let guest = Guest {
         imports: r#"(import "penstock:plugin/log@0.1.0" "write" (func $write (param i32 i32 i32 i32 i32)))"#.into(),
@@ -339,12 +319,11 @@ fn lines_of_plugins_are_tagged_and_bounded() {
     spec.limits.log_lines = 3;
     let active = host.activate(&spec);
     let worker = host.host.runtime().worker();
-    tracing::subscriber::with_default(subscriber, || {
+    let text = logged(|| {
         for _ in 0..5 {
             on_request(&*worker, &active).unwrap();
         }
     });
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     // More than three only if the test took longer than a second.
     assert!((3..=5).contains(&lines.len()), "{text}");

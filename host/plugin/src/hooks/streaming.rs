@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use penstock_core::plugin::{
     BodyVerdict, Carried, Chunk, Direction, ExchangeFacts, FaultKind, HeldHead, Message, PluginFault, Summary,
-    TrailersVerdict,
+    TrailersVerdict, Verdict,
 };
 use smallvec::SmallVec;
 
-use super::{HookContext, begin, end, invalid, invalid_hold};
+use super::{HookContext, ask_on_request, ask_on_response, begin, end, invalid, invalid_hold};
 use crate::{
-    contract::types::{self as wit, HeaderRef},
+    contract::types::{self as wit, Field, HeaderRef},
     edits::Edits,
     instance::{ExchangeHandle, ExchangeView, Instance},
     reply,
@@ -41,6 +41,33 @@ pub(crate) struct BodyCall<'a> {
     pub(crate) chunk: &'a Chunk,
     /// The head of the message while this plugin keeps it back; a release edits it.
     pub(crate) held: Option<&'a HeldHead>,
+}
+
+/// Run the request hook.
+pub(crate) async fn on_exchange_request(
+    instance: &mut Instance,
+    hook: HookContext<'_>,
+    handle: ExchangeHandle,
+    facts: &ExchangeFacts<'_>,
+    head: &mut http::request::Parts,
+) -> Result<Verdict, PluginFault> {
+    let ask = async |instance: &mut Instance, fields: &[Field<'_>]| {
+        instance.exchange_on_request(handle, fields, hook.limits.hook_time).await
+    };
+    ask_on_request(instance, hook, facts, head, ask).await
+}
+
+/// Run the response hook.
+pub(crate) async fn on_exchange_response(
+    instance: &mut Instance,
+    hook: HookContext<'_>,
+    known: Known<'_>,
+    head: &mut http::response::Parts,
+) -> Result<Verdict, PluginFault> {
+    let ask = async |instance: &mut Instance, status, fields: &[Field<'_>]| {
+        instance.exchange_on_response(known.handle, status, fields, hook.limits.hook_time).await
+    };
+    ask_on_response(instance, hook, known.carried, known.facts, head, ask).await
 }
 
 /// Run a body hook.

@@ -57,7 +57,7 @@ impl LogGate {
         }
     }
 
-    fn write(&mut self, level: Level, message: &str, fields: &[(String, String)]) {
+    pub(crate) fn write(&mut self, level: Level, message: &str, fields: &[(String, String)]) {
         let Some(dropped) = self.admit(Instant::now()) else { return };
         let (plugin, request_id) = (&*self.plugin, &*self.request_id);
         if dropped > 0 {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use penstock_core::{
-    plugin::{ExchangeFacts, PluginLimits},
+    plugin::{Capabilities, ExchangeFacts, PluginLimits},
     route::{Rule, RuleId},
 };
 use smallvec::SmallVec;
@@ -13,7 +13,7 @@ use super::limits::{CpuBudget, MemoryLimit};
 use crate::{
     capability::{Stores, metrics::Metric},
     fields::{Read, RequestHead},
-    imports::{clock::Reading, log::LogGate, outbound::Network},
+    imports::{clock::Reading, log::LogGate, outbound::Network, wasi::Wasi},
 };
 
 /// The data of a store.
@@ -30,6 +30,10 @@ pub(crate) struct InstanceState {
     pub(crate) clock: Option<Reading>,
     /// Only during a hook that may wait.
     pub(crate) network: Option<Network>,
+    /// Only if it is granted.
+    pub(crate) wasi: Option<Box<Wasi>>,
+    /// Whether what it prints goes to the log.
+    logs: bool,
     /// Shared by all instances of the plugin.
     pub(crate) stores: Arc<Stores>,
     /// Those that this instance registered; handles are indices.
@@ -45,7 +49,7 @@ impl InstanceState {
     }
 
     /// State for an instance of `plugin` (`namespace/name`).
-    pub(crate) fn new(plugin: Arc<str>, limits: &PluginLimits, stores: Arc<Stores>) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, granted: &Capabilities, limits: &PluginLimits, stores: Arc<Stores>) -> Self {
         Self {
             memory: MemoryLimit::new(limits.memory),
             cpu: CpuBudget::default(),
@@ -54,6 +58,8 @@ impl InstanceState {
             log: LogGate::new(plugin, limits.log_lines),
             clock: None,
             network: None,
+            wasi: granted.wasi.then(|| Box::new(Wasi::new())),
+            logs: granted.log,
             stores,
             metrics: Vec::new(),
             configuring: false,
@@ -63,6 +69,13 @@ impl InstanceState {
     /// CPU time of the last call, to a tick.
     pub(crate) fn cpu_time(&self) -> Duration {
         self.cpu.spent()
+    }
+
+    /// The call at hand has ended: what it printed goes to the log, if that is granted too.
+    pub(super) fn call_ended(&mut self) {
+        if let Some(wasi) = &self.wasi {
+            wasi.drain(self.logs.then_some(&mut self.log));
+        }
     }
 
     /// The call at hand begins to wait.

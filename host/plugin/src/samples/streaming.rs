@@ -9,7 +9,6 @@ use penstock_core::plugin::{
 };
 
 use crate::{
-    contract::types::Field,
     hooks::{self, Behind, BodyCall, HookContext, Known},
     instance::{ExchangeHandle, Instance, at_once},
 };
@@ -46,14 +45,16 @@ struct Sample<'a> {
 /// Whether the exchange goes on, or the plugin has ended it.
 type Flow = std::ops::ControlFlow<()>;
 
+/// Nobody asks for the response's headers after its head.
+fn known<'a>(handle: ExchangeHandle, facts: &'a ExchangeFacts<'a>, carried: &'a Carried) -> Known<'a> {
+    Known { handle, facts, carried, response: None }
+}
+
 impl Sample<'_> {
     fn request(&mut self, mut head: request::Parts, body: &[u8]) -> Result<Flow, PluginFault> {
         let verdict = if self.hook.plan.hooks().request {
-            let (handle, limit) = (self.handle, self.hook.limits.hook_time);
-            let ask = |instance: &mut Instance, fields: &[Field<'_>]| {
-                at_once(instance.exchange_on_request(handle, fields, limit))
-            };
-            hooks::on_request(self.instance, self.hook, self.facts, &mut head, ask)?
+            let (hook, handle, facts) = (self.hook, self.handle, self.facts);
+            at_once(hooks::on_exchange_request(self.instance, hook, handle, facts, &mut head))?
         } else {
             Verdict::Proceed(Default::default())
         };
@@ -62,11 +63,8 @@ impl Sample<'_> {
 
     fn response(&mut self, mut head: response::Parts, body: &[u8]) -> Result<Flow, PluginFault> {
         let verdict = if self.hook.plan.hooks().response {
-            let (handle, limit) = (self.handle, self.hook.limits.hook_time);
-            let ask = |instance: &mut Instance, status, fields: &[Field<'_>]| {
-                at_once(instance.exchange_on_response(handle, status, fields, limit))
-            };
-            hooks::on_response(self.instance, self.hook, &self.carried, self.facts, &mut head, ask)?
+            let known = known(self.handle, self.facts, &self.carried);
+            at_once(hooks::on_exchange_response(self.instance, self.hook, known, &mut head))?
         } else {
             Verdict::Proceed(Default::default())
         };
@@ -95,7 +93,7 @@ impl Sample<'_> {
             Direction::Response => hooks.response_trailers,
         };
         if sees_trailers {
-            let known = Known { handle: self.handle, facts: self.facts, carried: &self.carried, response: None };
+            let known = known(self.handle, self.facts, &self.carried);
             at_once(hooks::on_trailers(self.instance, self.hook, known, direction, HeaderMap::new()))?;
         }
         Ok(Flow::Continue(()))
@@ -115,7 +113,7 @@ impl Sample<'_> {
             kept.extend_from_slice(piece);
             let end = rest.is_empty() || size != CHUNK;
             let chunk = Chunk { bytes: Bytes::from(std::mem::take(&mut kept)), end };
-            let known = Known { handle: self.handle, facts: self.facts, carried: &self.carried, response: None };
+            let known = known(self.handle, self.facts, &self.carried);
             let call = BodyCall { direction, chunk: &chunk, held: held.as_ref() };
             match at_once(hooks::on_body(self.instance, self.hook, known, call, &mut behind))? {
                 BodyVerdict::Hold => kept = chunk.bytes.to_vec(),

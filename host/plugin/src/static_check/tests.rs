@@ -103,18 +103,35 @@ fn imports_that_nobody_can_grant() {
         "the component imports `penstock:plugin/teleport@0.1.0`, which no plugin can have",
     );
     refused(
-        &component(&["wasi:filesystem/types@0.2.0"], &POLICY),
-        &all(),
-        "UnknownImport",
-        "the component imports `wasi:filesystem/types@0.2.0`: plugins have no WASI. Build for the target \
-         wasm32-unknown-unknown, and leave out what needs files, sockets, clocks or environment",
-    );
-    refused(
         &component(&["acme:log/log"], &POLICY),
         &all(),
         "UnknownImport",
         "the component imports `acme:log/log`: plugins may import interfaces of the package penstock:plugin only",
     );
+}
+
+#[test]
+fn wasi_is_granted_as_a_whole() {
+    let imports = ["wasi:cli/environment@0.2.3", "wasi:sockets/tcp@0.2.0"];
+    let bytes = component(&imports, &POLICY);
+    refused(
+        &bytes,
+        &all(),
+        "ImportNotGranted",
+        "the component imports what the resource does not grant: `wasi:cli/environment@0.2.3` and 1 more of WASI (granted by \
+         `spec.capabilities.wasi: true`; plugins in Rust need none of it, built for the target wasm32-unknown-unknown)",
+    );
+    let granted = Capabilities { wasi: true, ..Capabilities::default() };
+    assert_eq!(check(&bytes, &granted), Ok(Imports::default()));
+    assert_eq!(check(&bytes, &Capabilities { wasi: true, ..all() }), Ok(Imports { log: true, ..Imports::default() }));
+    for name in ["wasi:http/outgoing-handler@0.2.3", "wasi:cli/environment@0.3.0", "wasi:cli/environment", "wasi:nn/tensor@0.2.0"] {
+        let message = format!(
+            "the component imports `{name}`: of WASI a plugin can have wasi:cli, wasi:clocks, wasi:filesystem, wasi:io, \
+             wasi:random, wasi:sockets in version 0.2, and nothing behind them but clocks, random numbers and its log; for HTTP \
+             there is `penstock:plugin/outbound-http`"
+        );
+        refused(&component(&[name], &POLICY), &granted, "UnknownImport", &message);
+    }
 }
 
 #[test]

@@ -28,7 +28,6 @@ use super::{
     waiting::{Allowance, Lent},
 };
 use crate::{
-    contract::types::Field,
     hooks::{self, Behind, BodyCall, HookContext, Known},
     instance::{ExchangeHandle, Instance, at_once},
     metrics::Hook,
@@ -164,11 +163,7 @@ impl OpenExchange {
             return Ok(Verdict::Proceed(Proceed::default()));
         }
         let verdict = self.run(Hook::Request, async |instance, hook, handle| {
-            let limit = hook.limits.hook_time;
-            let ask = async |instance: &mut Instance, fields: &[Field<'_>]| {
-                instance.exchange_on_request(handle, fields, limit).await
-            };
-            hooks::on_request_waiting(instance, hook, exchange, head, ask).await
+            hooks::on_exchange_request(instance, hook, handle, exchange, head).await
         });
         self.settle(verdict.await?, Direction::Request)
     }
@@ -179,11 +174,7 @@ impl OpenExchange {
             return Ok(Verdict::Proceed(Proceed::default()));
         }
         let verdict = self.run(Hook::Response, async |instance, hook, handle| {
-            let limit = hook.limits.hook_time;
-            let ask = async |instance: &mut Instance, status, fields: &[Field<'_>]| {
-                instance.exchange_on_response(handle, status, fields, limit).await
-            };
-            hooks::on_response_waiting(instance, hook, self.carried(), exchange, head, ask).await
+            hooks::on_exchange_response(instance, hook, self.known(handle, exchange), head).await
         });
         self.settle(verdict.await?, Direction::Response)
     }

@@ -6,4 +6,5 @@
 pub mod exchange;
 pub mod facts;
 pub mod guest;
+pub mod log;
 pub mod outbound;

@@ -21,7 +21,7 @@ pub(super) struct Capability {
 }
 
 /// All of them.
-const ALL: [Capability; 9] = [
+const ALL: [Capability; 10] = [
     Capability {
         interface: "exchange-info",
         grant: None,
@@ -63,6 +63,11 @@ const ALL: [Capability; 9] = [
         cost: "memory of the gateway: up to limits.keyValueBytes (4Mi)",
     },
     Capability {
+        interface: "wasi",
+        grant: Some("wasi: true"),
+        cost: "more code around the plugin, and about 2 µs a hook; clocks, random numbers and its log, but no files, sockets or environment",
+    },
+    Capability {
         interface: "outbound-http",
         grant: Some("outbound: [{name: auth, backendRef: {name: auth, port: 80}}]"),
         cost: "requests to the backends that are named; the exchange waits for them",
@@ -71,7 +76,10 @@ const ALL: [Capability; 9] = [
 
 /// The capability behind an import such as `penstock:plugin/log@0.1.0`.
 pub(super) fn of_import(import: &str) -> Option<&'static Capability> {
-    let interface = import.strip_prefix(PACKAGE)?.split('@').next()?;
+    let interface = match import.strip_prefix(PACKAGE) {
+        Some(rest) => rest.split('@').next()?,
+        None => import.split_once(':')?.0,
+    };
     ALL.iter().find(|capability| capability.interface == interface)
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Configuration {
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
 
-    /// Grant a capability: log, clock, random, metrics, counters, key-value, rate-limit=NAME:LIMIT/WINDOW, outbound=NAME, or
+    /// Grant a capability: log, clock, random, metrics, counters, key-value, wasi, rate-limit=NAME:LIMIT/WINDOW, outbound=NAME, or
     /// all; repeat it or separate several with commas
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     grant: Vec<Grant>,

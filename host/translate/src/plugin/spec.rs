@@ -118,10 +118,11 @@ fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
 
 fn capabilities(id: &ResourceRef, spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Capabilities {
     let Some(given) = &spec.capabilities else { return Capabilities::default() };
-    let PluginCapabilities { log, clock, random, metrics, counters, key_value, ref rate_limits, ref outbound } = *given;
+    let PluginCapabilities { log, clock, random, metrics, counters, key_value, wasi, ref rate_limits, ref outbound } =
+        *given;
     let rate_limits = rate_limits::evaluate(rate_limits, refused);
     let outbound = outbound::evaluate(id, outbound, refused);
-    Capabilities { log, clock, random, metrics, counters, key_value, rate_limits, outbound }
+    Capabilities { log, clock, random, metrics, counters, key_value, wasi, rate_limits, outbound }
 }
 
 /// `spec.config` with the values of `spec.secretRefs` in their places.

@@ -189,6 +189,9 @@ pub struct PluginCapabilities {
     /// Keep small values that all workers share.
     #[serde(default)]
     pub key_value: bool,
+    /// Import WASI 0.2, as languages other than Rust do: clocks, random numbers, and printing to the log; no files, sockets or environment.
+    #[serde(default)]
+    pub wasi: bool,
     /// Buckets to limit rates with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<PluginRateLimit>,
