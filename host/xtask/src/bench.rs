@@ -146,13 +146,15 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// All in one command: built alone, crates have other features, and their dependencies are compiled once more.
 fn criterion(workspace: &Workspace) -> Result<()> {
-    let benches =
-        workspace.packages().iter().filter(|package| package.targets.iter().any(cargo_metadata::Target::is_bench));
-    for package in benches {
-        let status = workspace.cargo().args(["bench", "--benches", "--package", &package.name]).status()?;
-        ensure!(status.success(), "the benches of {} failed", package.name);
+    let targets = workspace.packages().iter().flat_map(|package| &package.targets);
+    let mut cargo = workspace.cargo();
+    cargo.args(["bench", "--workspace"]);
+    for bench in targets.filter(|target| target.is_bench()) {
+        cargo.args(["--bench", &bench.name]);
     }
+    ensure!(cargo.status()?.success(), "the benches failed");
     Ok(())
 }
 

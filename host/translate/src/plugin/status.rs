@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
-use k8s_openapi::jiff::{Timestamp, Unit};
+use jiff::{Timestamp, Unit};
 use penstock_core::{
     Kind, ResourceRef,
     plugin::{
