@@ -165,8 +165,10 @@ fn ours(name: &str) -> Option<InterfaceName<'_>> {
 }
 
 fn foreign(name: &str) -> Rejection {
-    let message =
-        format!("the component imports `{name}`: plugins may import interfaces of the package {} only", contract::PACKAGE);
+    let message = format!(
+        "the component imports `{name}`: plugins may import interfaces of the package {} only",
+        contract::PACKAGE
+    );
     rejection(reason::UNKNOWN_IMPORT, message)
 }
 

@@ -14,7 +14,8 @@ use wasmtime_wasi::{
     WasiCtx, WasiCtxView, WasiView, async_trait,
     cli::{IsTerminal, StdoutStream},
     p2::{
-        DynPollable, OutputStream, Pollable, StreamResult, bindings::clocks::monotonic_clock, pipe::MemoryInputPipe, subscribe,
+        DynPollable, OutputStream, Pollable, StreamResult, bindings::clocks::monotonic_clock, pipe::MemoryInputPipe,
+        subscribe,
     },
 };
 

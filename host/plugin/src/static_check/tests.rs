@@ -124,7 +124,12 @@ fn wasi_is_granted_as_a_whole() {
     let granted = Capabilities { wasi: true, ..Capabilities::default() };
     assert_eq!(check(&bytes, &granted), Ok(Imports::default()));
     assert_eq!(check(&bytes, &Capabilities { wasi: true, ..all() }), Ok(Imports { log: true, ..Imports::default() }));
-    for name in ["wasi:http/outgoing-handler@0.2.3", "wasi:cli/environment@0.3.0", "wasi:cli/environment", "wasi:nn/tensor@0.2.0"] {
+    for name in [
+        "wasi:http/outgoing-handler@0.2.3",
+        "wasi:cli/environment@0.3.0",
+        "wasi:cli/environment",
+        "wasi:nn/tensor@0.2.0",
+    ] {
         let message = format!(
             "the component imports `{name}`: of WASI a plugin can have wasi:cli, wasi:clocks, wasi:filesystem, wasi:io, \
              wasi:random, wasi:sockets in version 0.2, and nothing behind them but clocks, random numbers and its log; for HTTP \

@@ -33,7 +33,12 @@ fn imports_that_nobody_has() {
     };
     refuses(vec![
         import("files", "\"wasi:filesystem/types@0.2.0\" (instance)", "ImportNotGranted", "capabilities.wasi"),
-        import("sockets", "\"wasi:http/outgoing-handler@0.2.0\" (instance)", "UnknownImport", "of WASI a plugin can have"),
+        import(
+            "sockets",
+            "\"wasi:http/outgoing-handler@0.2.0\" (instance)",
+            "UnknownImport",
+            "of WASI a plugin can have",
+        ),
         import("a stranger's interface", "\"evil:corp/everything@1.0.0\" (instance)", "UnknownImport", "evil:corp"),
         import("a function", "\"system\" (func)", "UnknownImport", "`system`"),
         import(
