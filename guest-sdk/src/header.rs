@@ -35,6 +35,11 @@ pub enum InvalidName {
     /// No such pseudo-header in this direction.
     #[error("is a pseudo-header that plugins cannot write")]
     Pseudo,
+    /// There is nothing of that name to read.
+    #[error(
+        "is no pseudo-header that can be read: there are `:method`, `:scheme`, `:authority`, `:path` and `:client-address`"
+    )]
+    UnknownPseudo,
 }
 
 /// Why a header cannot have a value.
@@ -59,7 +64,7 @@ const CONNECTION: [&str; 7] =
 pub fn check_read(name: &str) -> Result<(), InvalidName> {
     match name {
         ":method" | ":scheme" | ":authority" | ":path" | ":client-address" => Ok(()),
-        _ if name.starts_with(':') => Err(InvalidName::Pseudo),
+        _ if name.starts_with(':') => Err(InvalidName::UnknownPseudo),
         _ => check_token(name),
     }
 }

@@ -97,7 +97,7 @@ impl Compiler {
         if pseudo {
             self.problem(&at.at("name"), format!("`{name}` is no header of a response; for the status use `status`"));
         } else if let Err(reason) = valid {
-            self.problem(&at.at("name"), format!("`{name}` {}", readable(reason)));
+            self.problem(&at.at("name"), format!("`{name}` {reason}"));
         }
         let matcher = match (&condition.present, &condition.exact, &condition.regex) {
             (Some(true), None, None) => ValueMatcher::Present,
@@ -140,14 +140,4 @@ fn status(pattern: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = pattern.split_once('-').unwrap_or((pattern, pattern));
     let range = code(first)?..=code(last)?;
     (!range.is_empty()).then_some(range)
-}
-
-fn readable(reason: InvalidName) -> String {
-    match reason {
-        InvalidName::Pseudo => {
-            "is no pseudo-header that can be read: there are `:method`, `:scheme`, `:authority`, `:path` and `:client-address`"
-                .to_owned()
-        }
-        reason => reason.to_string(),
-    }
 }
