@@ -159,7 +159,7 @@ async fn an_instance_with_an_empty_disk_serves_what_was_good() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_was_replaced_where_it_was_cannot_be_restored_and_status_says_so() {
-    let (world, process) = World::start("replaced").await;
+    let (world, process) = World::start("module-replaced").await;
     world.namespace.apply(&rules("one"));
     world.is_programmed().await;
     world.recorded(1).await;
