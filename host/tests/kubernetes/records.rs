@@ -124,12 +124,10 @@ async fn an_instance_with_an_empty_disk_serves_what_was_good() {
     process.terminate().await;
     let process = world.install.start().await;
     world.serves("one").await;
-    let status = world.is_refused().await["status"].clone();
-    assert_eq!(
-        (&status["active"]["generation"], &status["active"]["restored"]),
-        (&1.into(), &true.into()),
-        "{status:#}"
-    );
+    let restored = |plugin: &Value| plugin["status"]["active"]["restored"] == true;
+    let status = world.namespace.until("wasmplugin/rules", restored).await["status"].clone();
+    let generations = (&status["active"]["generation"], &status["candidate"]["generation"]);
+    assert_eq!(generations, (&1.into(), &2.into()), "{status:#}");
     let degraded = condition(&status["conditions"], "Degraded")["message"].as_str().unwrap().to_owned();
     assert!(degraded.contains("generation 1 serves") && degraded.contains("the record in the cluster"), "{degraded}");
     assert_eq!(world.recorded(1).await["metadata"], record["metadata"]);

@@ -66,7 +66,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const PULSE: Duration = Duration::from_millis(100);
 
 /// Nothing was written for so long: everything is. Longer than counts of routes wait.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Measure.
 ///
@@ -134,7 +134,7 @@ fn figures(arguments: &Arguments, program: &Path, world: &World) -> Result<Repor
     eprintln!("  starting anew");
     let (gateway, ready) = Gateway::start(program)?;
     report.restart = ready;
-    process::pause(10 * QUIET);
+    process::pause(4 * QUIET);
     report.restart_writes = gateway.writes()?;
     report.restart_resident = usage::resident(gateway.id());
     gateway.stop()?;

@@ -99,7 +99,7 @@ async fn counts_wait_for_more_and_nothing_else_does() {
             writes.push(tenth);
         }
     }
-    assert_eq!(writes, [0, 1, 11, 31, 51, 71, 91], "something new, then counts");
+    assert_eq!(writes, [0, 1, 11, 31, 71], "something new, then counts");
     // Something else goes with the count that was waiting.
     rig.want(gateway(100, ConditionStatus::False));
     assert!(rig.writes(at(100)));
