@@ -26,6 +26,7 @@ pub(crate) use self::{
     status::{listener_set_status, status},
 };
 use crate::{
+    Settings,
     ingress::{Demand, Place},
     ownership::{ClassState, Ownership},
     problem::Problem,
@@ -199,7 +200,7 @@ fn assign(
 
 /// Where each Gateway has a Service, each has ports of its own behind it.
 fn assign_ports(ownership: Ownership<'_>, states: &mut [GatewayState<'_>]) {
-    if ownership.settings.services.is_none() {
+    if ownership.settings.services.of_each().is_none() {
         return;
     }
     let mut by_age: Vec<usize> = (0..states.len()).filter(|at| states[*at].set.is_none()).collect();
@@ -226,15 +227,15 @@ fn one<'a>(
         set: None,
         model: GatewayModel { id: id.clone(), gateway: id.clone(), listeners: models },
         listeners,
-        addresses: match &ownership.settings.services {
-            None => Addresses::of(Wish::of(id, gateway), &ownership.settings.addresses, assignments),
-            Some(_) => {
-                Addresses::of(Wish::of(id, gateway), &ownership.settings.addresses, assignments).behind_service()
-            }
-        },
+        addresses: addresses(ownership.settings, assignments, Wish::of(id, gateway)),
         refused: refusal(ownership, gateway, class),
         notes,
     }
+}
+
+fn addresses(settings: &Settings, assignments: &Assignments, wish: Wish<'_>) -> Addresses {
+    let addresses = Addresses::of(wish, &settings.addresses, assignments);
+    if settings.services.of_each().is_some() { addresses.behind_service() } else { addresses }
 }
 
 /// The listeners by themselves, and a note for each whose name is taken.

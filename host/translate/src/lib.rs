@@ -17,6 +17,7 @@ mod backend_tls;
 mod class;
 pub mod crd;
 mod endpoints;
+mod front;
 mod gateway;
 mod grants;
 mod ingress;

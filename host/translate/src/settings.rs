@@ -27,8 +27,8 @@ pub struct Settings {
     pub addresses: GatewayAddresses,
     /// Where Ingresses are served, on these addresses too.
     pub ingress: IngressPorts,
-    /// A Service for each Gateway; none unless it is asked for.
-    pub services: Option<GatewayServices>,
+    /// What stands before the instances in a cluster, if anything does.
+    pub services: GatewayServices,
 }
 
 /// The ports of Ingress, which unlike a Gateway has none of its own.
@@ -58,7 +58,7 @@ impl Settings {
             implied_class: Some("penstock".into()),
             addresses: GatewayAddresses::Shared(vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
             ingress: IngressPorts::default(),
-            services: None,
+            services: GatewayServices::Absent,
         }
     }
 }

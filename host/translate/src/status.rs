@@ -176,7 +176,7 @@ pub struct ListenerSetStatus {
 /// An address of a Gateway.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct GatewayStatusAddress {
-    /// `IPAddress`.
+    /// `IPAddress` or `Hostname`.
     #[serde(rename = "type")]
     pub type_: &'static str,
     /// The address.
@@ -241,16 +241,28 @@ pub struct IngressStatus {
 /// Where an Ingress is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LoadBalancer {
-    /// In order. None if nothing of it works, or if the gateway listens on all addresses and cannot know which of them clients see.
+    /// In order. None if nothing of it works, or if the gateway listens on all addresses of a machine and cannot know which of them clients see.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<LoadBalancerAddress>,
 }
 
-/// One address of an Ingress.
+/// One address of an Ingress, as Services have them too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LoadBalancerAddress {
-    /// The address.
-    pub ip: String,
+#[serde(rename_all = "camelCase")]
+pub enum LoadBalancerAddress {
+    /// An IP address.
+    Ip(String),
+    /// A name, from those who give no certain address.
+    Hostname(String),
+}
+
+impl From<LoadBalancerAddress> for GatewayStatusAddress {
+    fn from(address: LoadBalancerAddress) -> Self {
+        match address {
+            LoadBalancerAddress::Ip(value) => Self { type_: "IPAddress", value },
+            LoadBalancerAddress::Hostname(value) => Self { type_: "Hostname", value },
+        }
+    }
 }
 
 /// Status of a WasmPlugin.

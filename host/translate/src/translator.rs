@@ -17,6 +17,7 @@ use crate::{
     backend_tls::{self, PolicyCache, ServiceGateways, StatusInputs, TlsTargets},
     class,
     endpoints::BackendRegistry,
+    front,
     gateway::{self, GatewayModel, GatewayState, certificates::CertificateCache},
     ingress::{self, IngressCache, IngressTls, Place, PlaceModel},
     ownership::Ownership,
@@ -128,7 +129,8 @@ impl Translator {
         let classes = self.ingress.demand().into_iter().flat_map(|demand| demand.models(port));
         self.derived.gateways.replace(models.chain(classes));
         self.derived.ingress_tls.replace(self.ingress.tls(place));
-        let place = place.map(|place| (ingress::place_id(), place.model(&ownership.resources.facts)));
+        let facts = &ownership.resources.facts;
+        let place = place.map(|place| (ingress::place_id(), place.model(facts, front::shared(ownership))));
         self.derived.ingress_place.replace(place);
     }
 
@@ -201,7 +203,7 @@ impl Translator {
             let counts = self.derived.gateways.get(&state.id).map(|model| attached.counts(model)).unwrap_or_default();
             let sets = || gateways.iter().filter(|set| set.is_attached_to(&state.id)).count();
             let status = match state.set {
-                Some(_) => Status::ListenerSet(gateway::listener_set_status(state, &resources.facts, counts)),
+                Some(_) => Status::ListenerSet(gateway::listener_set_status(ownership, state, counts)),
                 None => Status::Gateway(gateway::status(ownership, state, counts, sets())),
             };
             statuses.insert(state.id.clone(), Arc::new(status));

@@ -24,13 +24,7 @@ pub(crate) use self::{
     manifest::{fnv, label_value},
     ports::assign,
 };
-use crate::{
-    Resources,
-    gateway::GatewayState,
-    ownership::Ownership,
-    resources::{Gateway, Service},
-    settings::GatewayServices,
-};
+use crate::{Resources, gateway::GatewayState, ownership::Ownership, resources::Gateway, settings::GatewayServices};
 
 /// What is to be done in the cluster, by object.
 pub type Upkeep = BTreeMap<ResourceRef, Action>;
@@ -61,32 +55,10 @@ pub(crate) fn service_of(id: &ResourceRef, gateway: &Gateway) -> ResourceRef {
     ResourceRef::new(Kind::Service, id.namespace.clone(), name)
 }
 
-/// Addresses at which a Service can be reached, with their types; none until it has one.
-pub(crate) fn addresses(service: &Service, services: &GatewayServices) -> Vec<(&'static str, String)> {
-    use crate::ServiceType::{ClusterIP, LoadBalancer, NodePort};
-    let spec = service.spec.as_ref();
-    match services.type_ {
-        LoadBalancer => {
-            let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-            let entries = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
-            let address = |ip: &Option<String>, host: &Option<String>| {
-                let ip = ip.clone().map(|ip| ("IPAddress", ip));
-                ip.or_else(|| host.clone().map(|host| ("Hostname", host)))
-            };
-            entries.iter().filter_map(|entry| address(&entry.ip, &entry.hostname)).collect()
-        }
-        ClusterIP | NodePort => {
-            let several = spec.and_then(|spec| spec.cluster_ips.clone()).filter(|ips| !ips.is_empty());
-            let ips = several.or_else(|| spec.and_then(|spec| spec.cluster_ip.clone()).map(|ip| vec![ip]));
-            ips.into_iter().flatten().filter(|ip| *ip != "None").map(|ip| ("IPAddress", ip)).collect()
-        }
-    }
-}
-
 /// What is to be done for all Gateways.
 pub(crate) fn upkeep(ownership: Ownership<'_>, gateways: &[GatewayState<'_>]) -> Upkeep {
-    let Some(services) = &ownership.settings.services else { return Upkeep::new() };
     let Ownership { resources, settings } = ownership;
+    let GatewayServices::Each { type_, instances } = &settings.services else { return Upkeep::new() };
     let controller = label_value(&settings.controller_name);
     let mut wanted = BTreeMap::new();
     let mut kept = Vec::new();
@@ -99,8 +71,8 @@ pub(crate) fn upkeep(ownership: Ownership<'_>, gateways: &[GatewayState<'_>]) ->
             continue;
         }
         let maker = Maker { state, service: &service, controller: &controller, ports: &ports };
-        wanted.insert(service.clone(), (service.clone(), maker.service(services.type_)));
-        let instances = resources.endpoint_slices.get(&services.instances);
+        wanted.insert(service.clone(), (service.clone(), maker.service(*type_)));
+        let instances = resources.endpoint_slices.get(instances);
         for slice in instances.iter().flat_map(|slices| slices.values()) {
             let (id, slice) = maker.slice(slice);
             wanted.insert(id, (service.clone(), slice));

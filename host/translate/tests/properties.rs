@@ -15,7 +15,9 @@ use penstock_core::{
     fact::{Fact, SocketState},
     plugin::{ActiveRevision, Candidate, Hooks, Phase, PluginState, Rejection, Revision},
 };
-use penstock_translate::{Change, Resources, Settings, Translation, Translator, resources::Object, translate};
+use penstock_translate::{
+    Change, GatewayServices, Resources, Settings, Translation, Translator, resources::Object, translate,
+};
 use serde_json::{Value, json};
 
 /// Every document of every golden world.
@@ -35,7 +37,8 @@ fn parse(document: Value) -> Option<Object> {
 }
 
 fn cluster() -> Settings {
-    Settings { implied_class: None, ..Settings::standalone() }
+    let services = GatewayServices::Shared(GatewayServices::named("penstock-system/penstock").unwrap());
+    Settings { implied_class: None, services, ..Settings::standalone() }
 }
 
 /// A step that may happen to any world.

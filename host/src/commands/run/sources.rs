@@ -77,9 +77,15 @@ pub(super) struct Sources {
     #[arg(long, value_name = "TYPE", conflicts_with_all = ["filename", "address_pool"], help_heading = "Kubernetes")]
     gateway_service: Option<ServiceType>,
 
-    /// The Service before the instances of this installation, for --gateway-service: its endpoints become those of all Gateways; `penstock`
-    /// in the namespace of the Lease unless said otherwise
-    #[arg(long, value_name = "NAMESPACE/NAME", requires = "gateway_service", value_parser = GatewayServices::instances, help_heading = "Kubernetes")]
+    /// The Service before the instances: its addresses are those of all Gateways and Ingresses; with --gateway-service, its endpoints become
+    /// those of all Gateways. `penstock` in the namespace of the Lease unless said otherwise, for instances in the cluster
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        conflicts_with_all = ["filename", "address_pool"],
+        value_parser = GatewayServices::named,
+        help_heading = "Kubernetes"
+    )]
     instances_service: Option<ResourceRef>,
 
     /// Namespace of the Lease by which instances agree who writes statuses; that of the credentials unless said otherwise
@@ -122,11 +128,16 @@ impl Sources {
         }
     }
 
-    fn services(&self) -> Option<GatewayServices> {
+    fn services(&self) -> GatewayServices {
         let namespace = self.lease_namespace.as_deref().unwrap_or("penstock-system");
-        let instances = || ResourceRef::new(Kind::Service, namespace, "penstock");
-        let type_ = self.gateway_service?;
-        Some(GatewayServices { type_, instances: self.instances_service.clone().unwrap_or_else(instances) })
+        let usual = || ResourceRef::new(Kind::Service, namespace, "penstock");
+        match (self.gateway_service, self.instances_service.clone()) {
+            (Some(type_), given) => GatewayServices::Each { type_, instances: given.unwrap_or_else(usual) },
+            (None, Some(given)) => GatewayServices::Shared(given),
+            (None, None) if self.in_cluster && self.address_pool.is_empty() => GatewayServices::Shared(usual()),
+            // The Service of a process beside the cluster, if it has one, is not that of the pods.
+            (None, None) => GatewayServices::Absent,
+        }
     }
 
     /// The source to wait for.
@@ -235,28 +246,36 @@ mod tests {
     }
 
     #[test]
-    fn services_of_gateways() {
-        let services = |arguments: &[&str]| {
-            let arguments = [&["--in-cluster", "--lease-namespace=gateways"], arguments].concat();
-            sources(&arguments).map(|sources| sources.settings().services)
-        };
-        assert_eq!(services(&[]).unwrap(), None);
-        let found = services(&["--gateway-service=NodePort"]).unwrap().unwrap();
-        assert_eq!(
-            (found.type_, found.instances.to_string()),
-            (ServiceType::NodePort, "Service/gateways/penstock".to_owned())
-        );
-        let found = services(&["--gateway-service=ClusterIP", "--instances-service=a/b"]).unwrap().unwrap();
-        assert_eq!(found.instances.to_string(), "Service/a/b");
-        for wrong in [
-            &["--gateway-service=nodeport"][..],
-            &["--instances-service=a/b"],
-            &["--gateway-service=ClusterIP", "--instances-service=b"],
-            &["--gateway-service=ClusterIP", "--address-pool=10.0.0.0/24"],
-        ] {
-            assert!(services(wrong).is_err(), "{wrong:?}");
+    fn services_before_the_instances() {
+        #[track_caller]
+        fn check(arguments: &[&str], expected: &GatewayServices) {
+            let found = sources(arguments).map(|sources| sources.settings().services);
+            assert_eq!(found.as_ref().ok(), Some(expected), "{arguments:?}");
         }
-        assert!(sources(&["-f", "a", "--gateway-service=ClusterIP"]).is_err());
+        let named = |namespace: &str, name: &str| ResourceRef::new(Kind::Service, namespace, name);
+        let shared = |namespace: &str, name: &str| GatewayServices::Shared(named(namespace, name));
+        let each = |type_, instances| GatewayServices::Each { type_, instances };
+        check(&["--in-cluster"], &shared("penstock-system", "penstock"));
+        check(&["--in-cluster", "--lease-namespace=gateways"], &shared("gateways", "penstock"));
+        check(&["--in-cluster", "--instances-service=a/b"], &shared("a", "b"));
+        check(&["--in-cluster", "--address-pool=10.0.0.0/24"], &GatewayServices::Absent);
+        check(&["--kubeconfig=a"], &GatewayServices::Absent);
+        check(&["--kubeconfig=a", "--instances-service=a/b"], &shared("a", "b"));
+        check(&["-f", "a"], &GatewayServices::Absent);
+        let node_ports = ["--in-cluster", "--lease-namespace=gateways", "--gateway-service=NodePort"];
+        check(&node_ports, &each(ServiceType::NodePort, named("gateways", "penstock")));
+        let cluster_ips = ["--in-cluster", "--gateway-service=ClusterIP", "--instances-service=a/b"];
+        check(&cluster_ips, &each(ServiceType::ClusterIP, named("a", "b")));
+        for wrong in [
+            &["--in-cluster", "--gateway-service=nodeport"][..],
+            &["--in-cluster", "--instances-service=b"],
+            &["--in-cluster", "--instances-service=a/b", "--address-pool=10.0.0.0/24"],
+            &["--in-cluster", "--gateway-service=ClusterIP", "--address-pool=10.0.0.0/24"],
+            &["-f", "a", "--gateway-service=ClusterIP"],
+            &["-f", "a", "--instances-service=a/b"],
+        ] {
+            assert!(sources(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

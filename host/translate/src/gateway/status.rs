@@ -1,18 +1,21 @@
 //! The status of a Gateway: its evaluation, the facts about its sockets, the routes that attached.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use penstock_core::{ResourceRef, fact::SocketState};
 
 use super::{GatewayState, ListenerState};
 use crate::{
-    Condition, ConditionStatus, Facts,
+    Condition, ConditionStatus, Facts, GatewayServices, ServiceType, front,
     nearest::list,
     ownership::Ownership,
     problem::{Conditions, Problem},
-    status::{GatewayStatus, GatewayStatusAddress, ListenerSetStatus, ListenerStatus},
+    status::{GatewayStatus, GatewayStatusAddress, ListenerSetStatus, ListenerStatus, LoadBalancerAddress},
     upkeep,
 };
+
+/// So many the resource has room for.
+const MAX_ADDRESSES: usize = 16;
 
 /// The status of a Gateway, with the number of accepted routes by listener and the number of accepted ListenerSets.
 pub(crate) fn status(
@@ -22,7 +25,7 @@ pub(crate) fn status(
     sets: usize,
 ) -> GatewayStatus {
     let facts = &ownership.resources.facts;
-    let places = places(gateway, facts);
+    let places = places(ownership, gateway);
     let addresses = reached(ownership, gateway);
     GatewayStatus {
         conditions: gateway_conditions(gateway, &places, facts, &addresses),
@@ -32,25 +35,40 @@ pub(crate) fn status(
     }
 }
 
-/// Where clients reach the Gateway: at the addresses that it listens on, or at those of its Service.
+/// Where clients reach the Gateway: at the addresses that it listens on, or at those of a Service before them.
 fn reached(ownership: Ownership<'_>, gateway: &GatewayState<'_>) -> Result<Vec<GatewayStatusAddress>, Problem> {
-    let Some(services) = &ownership.settings.services else {
-        let address = |ip: &IpAddr| GatewayStatusAddress { type_: "IPAddress", value: ip.to_string() };
-        return Ok(gateway.addresses.ips.iter().map(address).collect());
+    let addresses = match &ownership.settings.services {
+        GatewayServices::Each { type_, .. } => Some(own_service(ownership, gateway, *type_)?),
+        // Nobody but the instances themselves can be at an address that was asked for.
+        GatewayServices::Shared(_) if !gateway.addresses.explicit => front::shared(ownership).transpose()?,
+        GatewayServices::Shared(_) | GatewayServices::Absent => None,
     };
+    let listening = || gateway.addresses.ips.iter().map(|ip| LoadBalancerAddress::Ip(ip.to_string())).collect();
+    Ok(addresses.unwrap_or_else(listening).into_iter().take(MAX_ADDRESSES).map(GatewayStatusAddress::from).collect())
+}
+
+fn own_service(
+    ownership: Ownership<'_>,
+    gateway: &GatewayState<'_>,
+    type_: ServiceType,
+) -> Result<Vec<LoadBalancerAddress>, Problem> {
     let id = upkeep::service_of(&gateway.id, gateway.gateway);
-    let service = ownership.resources.services.get(&id);
-    let found = service.map(|service| upkeep::addresses(service, services)).unwrap_or_default();
-    if found.is_empty() {
-        let what = if service.is_some() { "has no address yet" } else { "is about to be created" };
-        return Err(Problem::new("AddressNotAssigned", format!("Service `{}` {what}", id.name)));
+    match ownership.resources.services.get(&id) {
+        Some(service) => front::of(&id, service, type_),
+        None => {
+            let message = format!("Service `{}` is about to be created", id.full_name());
+            Err(Problem::new("AddressNotAssigned", message))
+        }
     }
-    Ok(found.into_iter().map(|(type_, value)| GatewayStatusAddress { type_, value }).collect())
 }
 
 /// The status of a ListenerSet, with the number of accepted routes by listener.
-pub(crate) fn listener_set_status(set: &GatewayState<'_>, facts: &Facts, attached: &[i32]) -> ListenerSetStatus {
-    let places = places(set, facts);
+pub(crate) fn listener_set_status(
+    ownership: Ownership<'_>,
+    set: &GatewayState<'_>,
+    attached: &[i32],
+) -> ListenerSetStatus {
+    let places = places(ownership, set);
     let mut conditions = Conditions::new(set.generation());
     let broken = names(set, |at| !set.listeners[at].serves());
     let notes = set.notes.iter().map(|note| format!("; {note}")).collect::<String>();
@@ -103,8 +121,17 @@ impl GatewayState<'_> {
     }
 }
 
-fn places(gateway: &GatewayState<'_>, facts: &Facts) -> Vec<Place> {
-    gateway.listeners.iter().map(|listener| Place::of(gateway, listener, facts)).collect()
+fn places(ownership: Ownership<'_>, gateway: &GatewayState<'_>) -> Vec<Place> {
+    let facts = &ownership.resources.facts;
+    let unreached = |listener: &ListenerState| {
+        let is_behind = !gateway.addresses.explicit;
+        is_behind.then(|| front::unreached(ownership, listener.port)).flatten()
+    };
+    let place = |listener| match (Place::of(gateway, listener, facts), unreached(listener)) {
+        (Place::Bound(message), Some(but)) => Place::Bound(format!("{message}, but {but}")),
+        (place, _) => place,
+    };
+    gateway.listeners.iter().map(place).collect()
 }
 
 fn listeners(gateway: &GatewayState<'_>, places: &[Place], attached: &[i32]) -> Vec<ListenerStatus> {

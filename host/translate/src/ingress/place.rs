@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     Facts, IngressPorts,
     gateway::{Claims, addresses::Addresses},
     problem::Problem,
+    status::LoadBalancerAddress,
 };
 
 /// The place in one state of the world.
@@ -56,7 +57,7 @@ pub(crate) struct PlaceListener<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PlaceModel {
     /// Where clients find it.
-    pub(super) addresses: Vec<IpAddr>,
+    pub(super) addresses: Result<Vec<LoadBalancerAddress>, Problem>,
     pub(super) http: Result<(), Problem>,
     pub(super) https: Result<(), Problem>,
     /// Hosts that go to Gateways in clear, and to whom.
@@ -156,20 +157,25 @@ impl Place {
         })
     }
 
-    /// The place as Ingresses see it.
-    pub(crate) fn model(&self, facts: &Facts) -> PlaceModel {
+    /// The place as Ingresses see it, behind a Service with such addresses, if there is one.
+    pub(crate) fn model(&self, facts: &Facts, front: Option<Result<Vec<LoadBalancerAddress>, Problem>>) -> PlaceModel {
         let certified = self.demand.hosts.values().any(|host| host.certificate.is_some());
         let https = match certified {
             true => self.takes_connections(&self.https, facts),
             false => Err(Problem::new("Invalid", "there is no certificate to serve with")),
         };
         PlaceModel {
-            // Who listens on all addresses has none to tell.
-            addresses: self.addresses.ips.iter().filter(|ip| !ip.is_unspecified()).copied().collect(),
+            addresses: front.unwrap_or_else(|| Ok(self.listening())),
             http: self.takes_connections(&self.http, facts),
             https,
             elsewhere: self.elsewhere.clone(),
         }
+    }
+
+    /// Who listens on all addresses has none to tell.
+    fn listening(&self) -> Vec<LoadBalancerAddress> {
+        let certain = self.addresses.ips.iter().filter(|ip| !ip.is_unspecified());
+        certain.map(|ip| LoadBalancerAddress::Ip(ip.to_string())).collect()
     }
 
     fn takes_connections(&self, entrance: &Entrance, facts: &Facts) -> Result<(), Problem> {

@@ -5,7 +5,7 @@ use penstock_core::hostname::HostPattern;
 use super::{IngressDraft, IngressTls, PlaceModel, place_id};
 use crate::{
     problem::{Conditions, Problem, sentences},
-    status::{IngressStatus, LoadBalancer, LoadBalancerAddress},
+    status::{IngressStatus, LoadBalancer},
     view::View,
 };
 
@@ -53,13 +53,9 @@ impl Evaluation<'_> {
             conditions.yes("PartiallyInvalid", problems[0].reason, sentences(problems));
         }
         let reachable = place.filter(|place| self.works && (place.http.is_ok() || place.https.is_ok()));
-        let addresses = reachable.into_iter().flat_map(|place| &place.addresses);
-        IngressStatus {
-            conditions: conditions.finish(),
-            load_balancer: LoadBalancer {
-                ingress: addresses.map(|ip| LoadBalancerAddress { ip: ip.to_string() }).collect(),
-            },
-        }
+        let addresses = reachable.and_then(|place| place.addresses.as_ref().ok());
+        let load_balancer = LoadBalancer { ingress: addresses.cloned().unwrap_or_default() };
+        IngressStatus { conditions: conditions.finish(), load_balancer }
     }
 
     /// What is wrong with the Ingress itself, and with its plugins.
@@ -90,7 +86,10 @@ impl Evaluation<'_> {
             return Err(Problem::new("Invalid", "no rule can take requests"));
         }
         place.http.clone()?;
-        if self.draft.tls { place.https.clone() } else { Ok(()) }
+        if self.draft.tls {
+            place.https.clone()?;
+        }
+        place.addresses.as_ref().map(drop).map_err(Clone::clone)
     }
 
     /// Hosts whose requests in clear go to a Gateway with a more specific hostname than that of the place.

@@ -1,16 +1,24 @@
-//! One Service for each Gateway: of which type, and before which instances.
+//! Services through which clients come: one before all instances, or one for each Gateway.
 
 use std::{fmt, str::FromStr};
 
 use penstock_core::{Kind, ResourceRef};
 
-/// Each Gateway has a Service of its own, with its ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GatewayServices {
-    /// What is asked of the cluster.
-    pub type_: ServiceType,
-    /// The Service whose endpoints are the instances of this installation. Those of all Gateways get the same.
-    pub instances: ResourceRef,
+/// Through which Services clients come to Gateways.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum GatewayServices {
+    /// Through none: they come to where the instances listen.
+    #[default]
+    Absent,
+    /// All through the one before the instances, if it is there.
+    Shared(ResourceRef),
+    /// Through one for each Gateway, with its ports.
+    Each {
+        /// What is asked of the cluster.
+        type_: ServiceType,
+        /// The Service whose endpoints are the instances of this installation. Those of all Gateways get the same.
+        instances: ResourceRef,
+    },
 }
 
 /// From where a Service can be reached.
@@ -35,11 +43,27 @@ pub struct InvalidServiceType(String);
 pub struct InvalidServiceName(String);
 
 impl GatewayServices {
+    /// The Service before the instances.
+    pub fn instances(&self) -> Option<&ResourceRef> {
+        match self {
+            Self::Absent => None,
+            Self::Shared(instances) | Self::Each { instances, .. } => Some(instances),
+        }
+    }
+
+    /// The type of the Services, if each Gateway has its own.
+    pub fn of_each(&self) -> Option<ServiceType> {
+        match self {
+            Self::Absent | Self::Shared(_) => None,
+            Self::Each { type_, .. } => Some(*type_),
+        }
+    }
+
     /// A Service by `NAMESPACE/NAME`.
     ///
     /// # Errors
     /// When the text is something else.
-    pub fn instances(text: &str) -> Result<ResourceRef, InvalidServiceName> {
+    pub fn named(text: &str) -> Result<ResourceRef, InvalidServiceName> {
         let plain = |part: &&str| !part.is_empty() && !part.contains('/');
         let parts = text.split_once('/').filter(|(namespace, name)| plain(namespace) && plain(name));
         let (namespace, name) = parts.ok_or_else(|| InvalidServiceName(text.to_owned()))?;
@@ -80,9 +104,9 @@ mod tests {
             error,
             "`nodeport` is no type for the Service of a Gateway; use `ClusterIP`, `NodePort` or `LoadBalancer`"
         );
-        assert_eq!(GatewayServices::instances("a/b"), Ok(ResourceRef::new(Kind::Service, "a", "b")));
+        assert_eq!(GatewayServices::named("a/b"), Ok(ResourceRef::new(Kind::Service, "a", "b")));
         for text in ["penstock", "/b", "a/", "a/b/c"] {
-            assert!(GatewayServices::instances(text).is_err(), "{text}");
+            assert!(GatewayServices::named(text).is_err(), "{text}");
         }
     }
 }

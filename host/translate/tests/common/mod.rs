@@ -52,7 +52,7 @@ struct WorldSettings {
     implied_class: Option<String>,
     addresses: Vec<IpAddr>,
     pool: Vec<String>,
-    /// `TYPE NAMESPACE/NAME`.
+    /// `Shared NAMESPACE/NAME`, or `TYPE NAMESPACE/NAME` for one each.
     services: Option<String>,
     class_selector: Option<String>,
     /// HTTP and HTTPS.
@@ -208,9 +208,13 @@ pub(crate) fn load_all(paths: &[PathBuf]) -> Loaded {
         controller_name: world.settings.controller_name.into(),
         implied_class: world.settings.implied_class.map(Into::into),
         class_selector: world.settings.class_selector.map(|text| text.parse().unwrap()),
-        services: world.settings.services.map(|text| {
+        services: world.settings.services.map_or(GatewayServices::Absent, |text| {
             let (type_, instances) = text.split_once(' ').expect("TYPE NAMESPACE/NAME");
-            GatewayServices { type_: type_.parse().unwrap(), instances: GatewayServices::instances(instances).unwrap() }
+            let instances = GatewayServices::named(instances).unwrap();
+            match type_ {
+                "Shared" => GatewayServices::Shared(instances),
+                type_ => GatewayServices::Each { type_: type_.parse().unwrap(), instances },
+            }
         }),
         addresses: match world.settings.pool.as_slice() {
             [] => GatewayAddresses::Shared(world.settings.addresses),
