@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::cluster::trial;
 use crate::process::{self, Outcome};
-use crate::workspace::Workspace;
+use crate::workspace::{GATEWAY_OF_TESTS, Workspace};
 use crate::{guests, packages, tidy};
 
 /// Options of `cargo xtask test`.
@@ -44,6 +44,8 @@ enum Step {
     Examples,
     /// The gateway beside a real Kubernetes, where one can be started: with root, in namespaces of its own
     Kubernetes,
+    /// The image and the manifests in such clusters, as users install them
+    Deploy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +90,9 @@ impl Step {
     /// Without this step the other one could only fail for the same reason.
     fn needs(self) -> Option<Self> {
         match self {
-            Self::Clippy | Self::Test | Self::Doctest | Self::Examples | Self::Kubernetes => Some(Self::Guests),
+            Self::Clippy | Self::Test | Self::Doctest | Self::Examples | Self::Kubernetes | Self::Deploy => {
+                Some(Self::Guests)
+            }
             _ => None,
         }
     }
@@ -98,7 +102,7 @@ impl Step {
         let minutes = match self {
             Self::Fmt | Self::Tidy | Self::Deny => 3,
             Self::Guests | Self::Doctest | Self::Docs | Self::Examples => 15,
-            Self::Kubernetes => 30,
+            Self::Kubernetes | Self::Deploy => 30,
             Self::Clippy | Self::Test => 45,
         };
         Duration::from_secs(minutes * 60)
@@ -125,26 +129,31 @@ impl Step {
                 self.wait(&mut cargo)
             }
             Self::Examples => self.examples(workspace),
-            Self::Kubernetes => self.kubernetes(workspace),
+            Self::Kubernetes => self.with_clusters(workspace, "kubernetes", trial::run),
+            Self::Deploy => {
+                install_registry();
+                self.with_clusters(workspace, "deploy", trial::run_with_own)
+            }
         }
     }
 
-    fn kubernetes(self, workspace: &Workspace) -> Result<Verdict> {
+    /// Run tests that are no part of `cargo test`, because they need clusters.
+    fn with_clusters(self, workspace: &Workspace, test: &str, run: trial::Run) -> Result<Verdict> {
         if let Err(why) = trial::is_possible(workspace) {
             return Ok(Verdict::NotRun(format!("{why:#}")));
         }
         let mut cargo = workspace.cargo();
-        cargo.args(["test", "--workspace", "--test", "kubernetes", "--no-run"]);
+        cargo.args(["test", "--workspace", "--test", test, "--no-run"]);
         let output = cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit()).output()?;
         let Some(program) = Message::parse_stream(&*output.stdout).flatten().find_map(|message| match message {
-            // The gateway itself is built with it, and is an executable too.
-            Message::CompilerArtifact(artifact) if artifact.target.name == "kubernetes" => artifact.executable,
+            // Programs that the tests start are built with them, and are executables too.
+            Message::CompilerArtifact(artifact) if artifact.target.name == test => artifact.executable,
             _ => None,
         }) else {
             return Ok(Verdict::Failed("the tests do not compile".into()));
         };
-        // One at a time: some stop what all of them use.
-        let outcome = trial::run(workspace, program.as_std_path(), &["--test-threads=1"], self.deadline())?;
+        // One at a time: some stop what all of them use, and a cluster alone has enough to do with two cores.
+        let outcome = run(workspace, program.as_std_path(), &["--test-threads=1"], self.deadline())?;
         Ok(self.verdict(&outcome))
     }
 
@@ -179,8 +188,7 @@ impl Step {
     }
 
     fn examples(self, workspace: &Workspace) -> Result<Verdict> {
-        // The gateway that the tests use. Built alone, its dependencies have fewer features, and all of them would be compiled again.
-        let built = self.cargo(workspace, &["test", "--workspace", "--test", "end_to_end", "--no-run"])?;
+        let built = self.cargo(workspace, &GATEWAY_OF_TESTS)?;
         if built != Verdict::Passed {
             return Ok(built);
         }

@@ -1,8 +1,9 @@
 //! `cargo xtask image`: the gateway as a container image, without Docker.
 //!
 //! ```text
-//! cargo rustc (static) ─► penstock ─┐
-//! CA certificates, names by DNS ────┴─► one layer ─► an OCI layout in a tar file ─► `cluster load-image`, skopeo, ctr, podman
+//! cargo rustc (static) ──────────────► penstock ─┐
+//! or with --debug, what tests use, and libraries ─┤
+//! CA certificates, names by DNS ──────────────────┴─► one layer ─► an OCI layout in a tar file ─► `cluster load-image`, skopeo, ctr, podman
 //! ```
 //!
 //! The program is linked statically with glibc, and not compiled for musl, for three reasons: only its last step differs from the program
@@ -12,17 +13,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cluster::archive::Image;
 use crate::packages;
-use crate::workspace::Workspace;
+use crate::workspace::{GATEWAY_OF_TESTS, Workspace};
 
 /// Options of `cargo xtask image`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
-    /// Build without optimisations: quick to build and slow to run, for tests
+    /// Take the gateway that tests use, with the shared libraries of this machine: soon built and slow to run
     #[arg(long)]
     debug: bool,
 
@@ -68,8 +70,11 @@ pub fn default_name() -> String {
 /// # Errors
 /// When the gateway does not compile, or the archive cannot be written.
 pub fn build(workspace: &Workspace, debug: bool, names: &[String], output: &Path) -> Result<()> {
-    let program = compile(workspace, if debug { "dev" } else { "release" })?;
-    let image = Image::of(&program)?
+    let image = match debug {
+        true => of_tests(workspace)?,
+        false => Image::of(&compile(workspace)?)?,
+    };
+    let image = image
         .with_file(AUTHORITIES.trim_start_matches('/'), &authorities()?)
         .with_file("etc/nsswitch.conf", b"hosts: files dns\n")
         .with_label("org.opencontainers.image.title", "penstock")
@@ -82,19 +87,39 @@ pub fn build(workspace: &Workspace, debug: bool, names: &[String], output: &Path
 }
 
 /// The gateway as a static program, in a place of its own: the usual one belongs to `cargo build`.
-fn compile(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
+fn compile(workspace: &Workspace) -> Result<PathBuf> {
     eprintln!("Building the gateway. The first time this compiles some 300 crates and takes minutes.");
     let mut cargo = workspace.cargo();
-    cargo.args(["rustc", "--package", "penstock", "--bin", "penstock", "--profile", profile, "--"]);
+    cargo.args(["rustc", "--package", "penstock", "--bin", "penstock", "--release", "--"]);
     // What debuggers need is half of the size.
     cargo.args(["-Ctarget-feature=+crt-static", "-Cstrip=debuginfo"]);
     ensure!(cargo.status()?.success(), "the gateway does not compile: cargo's messages are above");
-    let folder = workspace.target().join("image").join(profile);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let program = folder.join("penstock");
-    fs::copy(workspace.gateway(profile), &program).context("cannot copy the gateway")?;
+    let program = place(workspace, "release")?;
+    fs::copy(workspace.gateway("release"), &program).context("cannot copy the gateway")?;
     ensure!(is_static(&fs::read(&program)?), "the gateway needs shared libraries, and an image has none");
     Ok(program)
+}
+
+/// The gateway of the tests: linked as usual it is there already, where a static one would have all of its dependencies compiled once more.
+fn of_tests(workspace: &Workspace) -> Result<Image> {
+    ensure!(
+        workspace.cargo().args(GATEWAY_OF_TESTS).status()?.success(),
+        "the gateway does not compile: cargo's messages are above"
+    );
+    let (built, program) = (workspace.gateway("dev"), place(workspace, "dev")?);
+    // What debuggers need is most of it. Linkers come with `strip`; where there is none the image is bigger.
+    let stripped = Command::new("strip").args(["--strip-debug", "-o"]).arg(&program).arg(&built).status();
+    if !stripped.is_ok_and(|status| status.success()) {
+        fs::copy(&built, &program).context("cannot copy the gateway")?;
+    }
+    Image::of(&program)?.with_libraries_of(&program)
+}
+
+/// Where the program of an image is kept.
+fn place(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
+    let folder = workspace.target().join("image").join(profile);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder.join("penstock"))
 }
 
 fn authorities() -> Result<Vec<u8>> {

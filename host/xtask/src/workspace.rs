@@ -1,10 +1,16 @@
 //! What Cargo knows about this workspace, and how commands start Cargo again.
 
+use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
+
+/// Arguments for Cargo that build the gateway as tests use it. Built alone, its dependencies have fewer features, and all of them would be
+/// compiled again.
+pub(crate) const GATEWAY_OF_TESTS: [&str; 5] = ["test", "--workspace", "--test", "end_to_end", "--no-run"];
 
 /// The workspace that this crate belongs to.
 #[derive(Debug)]
@@ -80,9 +86,14 @@ impl Workspace {
     /// building them, and flags for the host would reach WebAssembly.
     #[must_use]
     pub fn cargo(&self) -> Command {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(self.root());
         for name in OUTER_BUILD {
+            command.env_remove(name);
+        }
+        // Build scripts of dependencies look at these too, and would run again whenever a build begins elsewhere.
+        let of_package = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_"));
+        for name in env::vars_os().map(|(name, _)| name).filter(of_package) {
             command.env_remove(name);
         }
         command

@@ -1,6 +1,6 @@
 //! The gateway's image and manifests, installed into a real cluster as users install them.
 //!
-//! Not a part of `cargo test`: it needs root, and builds Kubernetes the first time. `cargo test --package xtask --test deploy`
+//! Not a part of `cargo test`: it needs root, and builds Kubernetes the first time. `cargo xtask test --only deploy`
 
 #![cfg(target_os = "linux")]
 
@@ -18,8 +18,11 @@ use serde_json::Value;
 use xtask::cluster::archive::Image;
 use xtask::workspace::Workspace;
 
-/// How long anything may take on a machine that compiles something else at the same time.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take on a machine that does other things at the same time.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The same for kubectl.
+const TIMEOUT: &str = "--timeout=300s";
 
 /// A cluster with the gateway as the manifests install it.
 struct Installed {
@@ -84,12 +87,18 @@ impl Installed {
 
     fn rollout(&self, namespace: &str, deployment: &str) {
         let deployment = format!("deployment/{deployment}");
-        self.kubectl(&["--namespace", namespace, "rollout", "status", &deployment, "--timeout=120s"]);
+        self.kubectl(&["--namespace", namespace, "rollout", "status", &deployment, TIMEOUT]);
     }
 
     /// Wait for a condition (`condition=Type`) or for a value (`jsonpath={.path}=value`).
     fn wait(&self, object: &str, what: &str) {
-        self.kubectl(&["wait", object, &format!("--for={what}"), "--timeout=120s"]);
+        self.kubectl(&["wait", object, &format!("--for={what}"), TIMEOUT]);
+    }
+
+    /// Where a Gateway is reached, as soon as it is.
+    fn address(&self, gateway: &str) -> String {
+        self.wait(gateway, "condition=Programmed");
+        self.get(gateway, "{.status.addresses[0].value}")
     }
 
     fn get(&self, object: &str, path: &str) -> String {
@@ -125,14 +134,9 @@ fn has_revision(answer: &str, revision: &str) -> bool {
 fn registry_image(archive: &Path) {
     let program = Path::new("/usr/bin/docker-registry");
     assert!(program.exists(), "apt-get install docker-registry");
-    let needs = Command::new("ldd").arg(program).output().unwrap();
-    let mut image = Image::of(program).unwrap().with_program("bin/registry", &fs::read(program).unwrap()).with_file(
-        "etc/docker/registry/config.yml",
-        b"version: 0.1\nstorage: {inmemory: {}}\nhttp: {addr: \":5000\"}\n",
-    );
-    for library in text(&needs.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
-        image = image.with_program(&library[1..], &fs::read(library).unwrap());
-    }
+    let config = b"version: 0.1\nstorage: {inmemory: {}}\nhttp: {addr: \":5000\"}\n";
+    let image = Image::of(program).unwrap().with_program("bin/registry", &fs::read(program).unwrap());
+    let image = image.with_file("etc/docker/registry/config.yml", config).with_libraries_of(program).unwrap();
     image.write(&["docker.io/library/registry:2"], archive).unwrap();
 }
 
@@ -142,20 +146,7 @@ fn the_tutorial_can_be_walked() {
     let installed = Installed::up("tutorial", &[]);
     installed.apply("host/deploy/tutorial/shop.yaml");
     installed.rollout("default", "shop");
-    let ingress = "{.status.loadBalancer.ingress[0].ip}";
-    installed.kubectl(&[
-        "--namespace=penstock-system",
-        "wait",
-        "service/penstock",
-        &format!("--for=jsonpath={ingress}"),
-        "--timeout=120s",
-    ]);
-    let address = installed.kubectl(&[
-        "--namespace=penstock-system",
-        "get",
-        "service/penstock",
-        &format!("--output=jsonpath={ingress}"),
-    ]);
+    let address = installed.address("gateway/web");
     let ask = || installed.ask(&address);
     installed.until("an answer", ask, |answer| answer.contains("\"name\": \"shop\""));
 
@@ -185,14 +176,15 @@ fn the_tutorial_can_be_walked() {
     // A crash of every instance, with the faulty revision in place: what was good is on the disk of the pod.
     let crash = "kill -KILL $(pgrep -f -- '^/penstock run')";
     installed.cluster.xtask(&["exec", "--", "sh", "-c", crash]);
-    for pod in installed.kubectl(&["--namespace=penstock-system", "get", "pods", "--output=name"]).lines() {
-        let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
-        installed.kubectl(&["--namespace=penstock-system", "wait", pod, restarted, "--timeout=120s"]);
-    }
+    let restarts = "--output=jsonpath={.items[*].status.containerStatuses[0].restartCount}";
+    let restarts = ["kubectl", "--namespace=penstock-system", "get", "pods", restarts];
+    let all =
+        |counts: &str| counts.split(' ').count() == 2 && counts.split(' ').all(|count| !matches!(count, "" | "0"));
+    installed.until("restarted instances", || run(&installed.cluster, &restarts), all);
     installed.ready();
     installed.until("the last good revision after a crash", ask, |answer| has_revision(answer, "1"));
 
-    let archive = std::env::temp_dir().join(format!("registry-{}.tar", std::process::id()));
+    let archive = std::env::temp_dir().join(format!("{}-registry.tar", installed.cluster.name));
     registry_image(&archive);
     installed.cluster.load_image(&archive);
     fs::remove_file(&archive).unwrap();
@@ -225,11 +217,7 @@ fn every_gateway_has_a_service_of_its_own() {
     installed.apply("host/deploy/tutorial/shop.yaml");
     installed.apply("host/xtask/tests/deploy/second-gateway.yaml");
     installed.rollout("default", "shop");
-    for gateway in ["gateway/web", "gateway/second"] {
-        installed.wait(gateway, "condition=Programmed");
-    }
-    let address = |gateway: &str| installed.get(gateway, "{.status.addresses[0].value}");
-    let (web, second) = (address("gateway/web"), address("gateway/second"));
+    let (web, second) = (installed.address("gateway/web"), installed.address("gateway/second"));
     assert_eq!(installed.get("service/web-penstock", "{.status.loadBalancer.ingress[0].ip}"), web);
     assert_ne!(web, second);
     assert_eq!(installed.get("service/second-penstock", "{.metadata.labels.team}"), "shop");
@@ -262,13 +250,14 @@ fn every_gateway_has_a_service_of_its_own() {
         || run(&installed.cluster, &["kubectl", "get", "service", "web-penstock", "--output=jsonpath={.metadata.uid}"]);
     installed.until("the Service again", now, |now| !now.is_empty() && now != uid);
     installed.kubectl(&["delete", "gateway", "second"]);
-    installed.kubectl(&["wait", "--for=delete", "service/second-penstock", "--timeout=120s"]);
+    installed.kubectl(&["wait", "--for=delete", "service/second-penstock", TIMEOUT]);
 }
 
-/// What an operator grants is what the gateway uses, no more and no less.
+/// What an operator grants is what the gateway uses, no more and no less, of the API server and of the system.
 #[test]
 fn every_permission_is_used_and_none_is_missing() {
     let installed = Installed::up("permissions", &["--crds=experimental"]);
+    an_instance_can_do_little(&installed);
     let certificate = |kind: &str| installed.file(&format!("host/translate/tests/golden/pki/a.{kind}"));
     let (key, chain) = (format!("--key={}", certificate("key")), format!("--cert={}", certificate("crt")));
     installed.kubectl(&["create", "secret", "tls", "web", &key, &chain]);
@@ -281,15 +270,14 @@ fn every_permission_is_used_and_none_is_missing() {
     // The record of another good revision takes the place of the first one's.
     let another = r#"{"spec": {"limits": {"logLines": 99}, "probation": {"for": "0s"}}}"#;
     installed.kubectl(&["patch", "wasmplugin", "headers", "--type=merge", "--patch", another]);
-    // Instances behind a Service have no address of an Ingress to tell, but take away the one that another controller left.
-    let left = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}"#;
-    installed.kubectl(&["patch", "ingress", "shop", "--subresource=status", "--type=merge", "--patch", left]);
+    let address = installed.address("gateway/secure");
+    installed.wait("ingress/shop", &format!("jsonpath={{.status.loadBalancer.ingress[0].ip}}={address}"));
 
     let mut granted = grants(&installed.kubectl(&["get", "clusterrole/penstock", "--output=json"]));
     let role = ["--namespace=penstock-system", "get", "role/penstock", "--output=json"];
     granted.extend(grants(&installed.kubectl(&role)));
     assert!(granted.len() > 30, "{granted:?}");
-    let log = Workspace::load().unwrap().target().join("cluster").join(&installed.cluster.name).join("logs/audit.log");
+    let log = installed.cluster.folder().join("logs/audit.log");
     let deadline = Instant::now() + PATIENCE;
     loop {
         let (used, forbidden) = requests(&fs::read_to_string(&log).unwrap());
@@ -346,9 +334,7 @@ fn requests(log: &str) -> (BTreeSet<Permission>, BTreeSet<Permission>) {
 }
 
 /// What the manifests ask for is what the process gets.
-#[test]
-fn an_instance_can_do_little() {
-    let installed = Installed::up("confined", &[]);
+fn an_instance_can_do_little(installed: &Installed) {
     let status = "cat /proc/$(pgrep -o -f -- '^/penstock run')/status";
     let status = installed.cluster.xtask(&["exec", "--", "sh", "-c", status]);
     let value = |name: &str| {
@@ -362,7 +348,7 @@ fn an_instance_can_do_little() {
 
     // One at a time may go.
     let budget = "--for=jsonpath={.status.disruptionsAllowed}=1";
-    installed.kubectl(&["--namespace=penstock-system", "wait", "pdb/penstock", budget, "--timeout=120s"]);
+    installed.kubectl(&["--namespace=penstock-system", "wait", "pdb/penstock", budget, TIMEOUT]);
     // A pod that asks for more is not let in beside it.
     let refused = ["kubectl", "--namespace=penstock-system", "run", "more", "--image=penstock:0.1.0", "--privileged"];
     let refused = run(&installed.cluster, &refused).unwrap_err();

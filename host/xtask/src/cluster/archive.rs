@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -60,6 +61,20 @@ impl Image {
         self
     }
 
+    /// Add the shared libraries that a program needs and what loads them, each at the path where it is found on this machine.
+    ///
+    /// # Errors
+    /// When the program is no dynamic one of this machine, or one of its libraries is missing.
+    pub fn with_libraries_of(mut self, program: &Path) -> Result<Self> {
+        let needed = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
+        ensure!(needed.status.success(), "ldd {}: {}", program.display(), String::from_utf8_lossy(&needed.stderr));
+        for library in libraries(&String::from_utf8(needed.stdout)?)? {
+            let content = fs::read(library).with_context(|| format!("cannot read {library}"))?;
+            self = self.with_program(library.trim_start_matches('/'), &content);
+        }
+        Ok(self)
+    }
+
     /// Add a label.
     #[must_use]
     pub fn with_label(mut self, key: &str, value: &str) -> Self {
@@ -108,6 +123,14 @@ impl Image {
         }
         archive.finish()
     }
+}
+
+/// The paths that ldd prints: `name => /path (address)` for a library, `/path (address)` for what loads them.
+fn libraries(printed: &str) -> Result<Vec<&str>> {
+    if let Some(line) = printed.lines().find(|line| line.contains("not found")) {
+        bail!("a shared library is missing: {}", line.trim());
+    }
+    Ok(printed.split_whitespace().filter(|word| word.starts_with('/')).collect())
 }
 
 fn descriptor(media_type: &str, blob: &[u8]) -> Value {
@@ -172,6 +195,19 @@ mod tests {
         writer.join().unwrap().unwrap();
         assert!(output.status.success());
         output.stdout
+    }
+
+    #[test]
+    fn libraries_are_where_ldd_finds_them() {
+        let printed =
+            "\tlinux-vdso.so.1 (0x7ffc)\n\tlibc.so.6 => /lib/libc.so.6 (0x7f06)\n\t/lib64/ld-linux.so.2 (0x7f07)\n";
+        assert_eq!(libraries(printed).unwrap(), ["/lib/libc.so.6", "/lib64/ld-linux.so.2"]);
+        assert!(libraries("\tlibz.so.1 => not found\n").unwrap_err().to_string().contains("libz.so.1"));
+        // This test is a dynamic program itself.
+        let test = std::env::current_exe().unwrap();
+        let layer = Image::holding("test", b"").with_libraries_of(&test).unwrap().layer.finish();
+        let names = String::from_utf8(tar(&layer, &["-tf-"])).unwrap();
+        assert!(names.lines().any(|name| name.contains("ld-") || name.contains("ld64")), "{names}");
     }
 
     #[test]

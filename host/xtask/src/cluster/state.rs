@@ -31,7 +31,17 @@ impl Cluster {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         ensure!(!name.is_empty() && name.chars().all(plain), "a cluster's name is lower-case letters, digits and `-`");
         let target = workspace.target().to_owned();
-        Ok(Self { name: name.to_owned(), folder: target.join("cluster").join(name), target })
+        Ok(Self { name: name.to_owned(), folder: folder_of_all(workspace).join(name), target })
+    }
+
+    /// All that left anything here, running or not.
+    pub(super) fn names(workspace: &Workspace) -> Result<Vec<String>> {
+        let folder = folder_of_all(workspace);
+        if !folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let entries = folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -170,6 +180,10 @@ impl Cluster {
         let hierarchies = entries.into_iter().flatten().filter(is_hierarchy);
         hierarchies.map(|hierarchy| hierarchy.join(self.control_group())).collect()
     }
+}
+
+fn folder_of_all(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("cluster")
 }
 
 /// Whether the process is there. A zombie is not: it holds nothing.

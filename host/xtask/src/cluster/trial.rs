@@ -1,4 +1,4 @@
-//! A cluster for as long as one program runs in it.
+//! Clusters for as long as one program runs.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,6 +25,25 @@ pub(crate) fn is_possible(workspace: &Workspace) -> Result<()> {
     let allowed = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     ensure!(allowed.is_ok_and(|status| status.success()), "no network, mount and process namespaces may be made here");
     Programs::new(workspace)?.ensure_cluster().context("the cluster's programs cannot be built here")
+}
+
+/// A way to run a program.
+pub(crate) type Run = fn(&Workspace, &Path, &[&str], Duration) -> Result<Outcome>;
+
+/// Run a program that starts clusters by itself, and end those that it leaves behind. Their names end with its process id.
+pub(crate) fn run_with_own(
+    workspace: &Workspace,
+    program: &Path,
+    arguments: &[&str],
+    deadline: Duration,
+) -> Result<Outcome> {
+    let running = process::start(Command::new(program).args(arguments))?;
+    let mark = format!("-{}", running.id());
+    let outcome = running.wait(deadline);
+    for name in Cluster::names(workspace)?.iter().filter(|name| name.ends_with(&mark)) {
+        Cluster::new(workspace, name)?.down()?;
+    }
+    outcome
 }
 
 /// Start a cluster, run the program in its namespaces, and end the cluster whatever comes of it.

@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use xtask::workspace::Workspace;
 
 /// A cluster of this test's own, beside whatever else runs.
 pub(crate) struct Cluster {
@@ -21,6 +23,11 @@ impl Cluster {
         let cluster = Self { name: format!("{name}-{}", std::process::id()) };
         cluster.xtask(&[&["up"], options].concat());
         cluster
+    }
+
+    /// Where it keeps its files.
+    pub(crate) fn folder(&self) -> PathBuf {
+        Workspace::load().unwrap().target().join("cluster").join(&self.name)
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -69,7 +76,11 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let ended = self.command(&["down"]).status();
-        assert!(std::thread::panicking() || ended.is_ok_and(|status| status.success()));
+        if !std::thread::panicking() {
+            assert!(ended.is_ok_and(|status| status.success()));
+            // Logs are for those who look for what went wrong.
+            fs::remove_dir_all(self.folder()).unwrap();
+        }
     }
 }
 
