@@ -20,6 +20,7 @@ const SUPPORTED_FEATURES: &[&str] = &[
     "Gateway",
     "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
+    "GatewayInfrastructure",
     "GatewayPort8080",
     "GatewayRouteHostnameIntersectionPrecedence",
     "GatewayStaticAddresses",
@@ -49,6 +50,9 @@ const SUPPORTED_FEATURES: &[&str] = &[
 /// Of these, what holds only where Gateways get addresses out of a pool: elsewhere the machine or the cluster decides on them.
 const WITH_A_POOL: &[&str] = &["GatewayStaticAddresses"];
 
+/// And what holds only where something is made for each Gateway, which can carry its labels and annotations.
+const WITH_SERVICES: &[&str] = &["GatewayInfrastructure"];
+
 /// Statuses of the classes that are ours.
 pub(crate) fn translate(ownership: Ownership<'_>, statuses: &mut Statuses) {
     for (key, class) in ownership.resources.gateway_classes.iter() {
@@ -71,7 +75,9 @@ fn status(key: &ResourceRef, class: &GatewayClass, settings: &Settings) -> Gatew
     conditions.holds_unless("Accepted", refused.as_ref(), format!("Gateways of class `{}` are served", key.name));
     conditions.yes("SupportedVersion", "SupportedVersion", "Gateway API v1.7");
     let has_pool = matches!(settings.addresses, GatewayAddresses::Pool(_));
-    let holds = |name: &&&str| has_pool || !WITH_A_POOL.contains(name);
+    let has_services = settings.services.of_each().is_some();
+    let holds =
+        |name: &&&str| (has_pool || !WITH_A_POOL.contains(name)) && (has_services || !WITH_SERVICES.contains(name));
     let supported_features = SUPPORTED_FEATURES.iter().filter(holds).map(|name| SupportedFeature { name }).collect();
     GatewayClassStatus { conditions: conditions.finish(), supported_features }
 }
