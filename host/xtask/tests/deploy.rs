@@ -85,6 +85,12 @@ impl Installed {
         self.rollout("penstock-system", "penstock");
     }
 
+    /// By pods with empty disks.
+    fn replace_instances(&self) {
+        self.kubectl(&["--namespace=penstock-system", "delete", "pods", "--all"]);
+        self.ready();
+    }
+
     fn rollout(&self, namespace: &str, deployment: &str) {
         let deployment = format!("deployment/{deployment}");
         self.kubectl(&["--namespace", namespace, "rollout", "status", &deployment, TIMEOUT]);
@@ -184,6 +190,13 @@ fn the_tutorial_can_be_walked() {
     installed.ready();
     installed.until("the last good revision after a crash", ask, |answer| has_revision(answer, "1"));
 
+    // New pods have empty disks, and find in the cluster what was good.
+    let records = ["kubectl", "get", "controllerrevisions", "--output=name"];
+    installed.until("a record", || run(&installed.cluster, &records), |records| records.contains("/headers-"));
+    installed.replace_instances();
+    installed.until("the last good revision in new pods", ask, |answer| has_revision(answer, "1"));
+    installed.wait("wasmplugin/headers", "jsonpath={.status.candidate.phase}=Rejected");
+
     let archive = std::env::temp_dir().join(format!("{}-registry.tar", installed.cluster.name));
     registry_image(&archive);
     installed.cluster.load_image(&archive);
@@ -199,9 +212,7 @@ fn the_tutorial_can_be_walked() {
     installed.wait("wasmplugin/headers", "jsonpath={.status.active.generation}=3");
     installed.until("the revision from the registry", ask, |answer| has_revision(answer, "3"));
 
-    // Pods with empty disks.
-    installed.kubectl(&["--namespace=penstock-system", "delete", "pods", "--all"]);
-    installed.ready();
+    installed.replace_instances();
     installed.until("an answer of new pods", ask, |answer| has_revision(answer, "3"));
 }
 

@@ -151,7 +151,7 @@ impl Sources {
         let settings = ClusterSettings {
             access,
             controller_name: self.controller_name.as_str().into(),
-            namespaces: self.namespaces(),
+            namespaces: self.watched(),
             signature: format!("penstock-{}", installation(&self.settings())).into(),
             records: record_selector(&self.settings()).into(),
             lease: (self.lease_namespace.clone(), self.lease_name()),
@@ -190,6 +190,13 @@ impl Sources {
         let names: BTreeSet<String> = self.watch_namespaces.iter().cloned().collect();
         let labels = self.namespace_selector.clone();
         (!names.is_empty() || labels.is_some()).then_some(WatchedNamespaces { names, labels })
+    }
+
+    /// With them the namespace of the Service before the instances, which is read whatever is served.
+    fn watched(&self) -> Option<WatchedNamespaces> {
+        let mut watched = self.namespaces()?;
+        watched.names.extend(self.services().instances().map(|service| service.namespace.to_string()));
+        Some(watched)
     }
 
     /// Installations that own different classes, or see different namespaces, must not wait for each other's Lease.
@@ -297,6 +304,8 @@ mod tests {
         let found = namespaces(&["--watch-namespaces=a,b", "--namespace-selector=team"]).unwrap().unwrap();
         assert_eq!(found.names, BTreeSet::from(["a".to_owned(), "b".to_owned()]));
         assert_eq!(found.labels, Some("team".parse().unwrap()));
+        let watched = sources(&["--in-cluster", "--watch-namespaces=a"]).unwrap().watched().unwrap();
+        assert_eq!(watched.names, BTreeSet::from(["a".to_owned(), "penstock-system".to_owned()]));
         assert!(namespaces(&["--namespace-selector=a b"]).is_err());
         assert!(sources(&["-f", "a", "--watch-namespaces=a"]).is_err());
     }
