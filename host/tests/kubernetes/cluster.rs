@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Once,
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use penstock_testing::{
@@ -21,6 +24,7 @@ pub(crate) const HINT: &str = "these tests run inside the test cluster: cargo xt
 pub(crate) const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 240, 0, 1));
 
 static PREPARED: Once = Once::new();
+static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
 /// A namespace, deleted when it is dropped.
 pub(crate) struct Namespace {
@@ -37,7 +41,9 @@ impl Namespace {
             }
             kubectl(&["wait", "crd/wasmplugins.penstock.dev", "--for=condition=Established", "--timeout=60s"]);
         });
-        let name = format!("{name}-{}", std::process::id());
+        // What belongs to no namespace is named after it and stays behind, so no two tests may have the same, whatever they call theirs.
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{name}-{}-{number}", std::process::id());
         kubectl(&["create", "namespace", &name]);
         Self { name }
     }
