@@ -132,10 +132,7 @@ impl References {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
         let stale: Vec<_> =
             self.read.keys().filter(|id| !wanted.contains(*id) || !self.versions.contains_key(*id)).cloned().collect();
-        for id in stale {
-            self.read.remove(&id);
-            context.inbox.send([Event::Changed(vec![Change::Delete(id)])]);
-        }
+        self.forget(stale, |id| context.inbox.send([Event::Changed(vec![Change::Delete(id)])]));
         for id in wanted.iter() {
             let due = self.versions.get(id).is_some_and(|version| self.read.get(id) != Some(version));
             if due && self.reading.len() < MAX_READS && self.busy.insert(id.clone()) {
@@ -159,6 +156,19 @@ impl References {
         }
     }
 
+    /// Whoever asks for one of these meanwhile must not be told that it is at hand, and then find it missing: it is not at hand any more
+    /// before it is gone.
+    fn forget(&mut self, stale: Vec<ResourceRef>, mut tell: impl FnMut(ResourceRef)) {
+        if stale.is_empty() {
+            return;
+        }
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !stale.contains(id));
+        for id in stale {
+            self.read.remove(&id);
+            tell(id);
+        }
+    }
+
     fn begin(&mut self, context: &Context, id: ResourceRef) {
         let Some(resource) = context.live.served(id.kind) else { return };
         let client = context.client.clone();
@@ -166,5 +176,22 @@ impl References {
             let outcome = fetch(&client, &id, &resource).await;
             (id, outcome)
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_to_go_is_not_at_hand() {
+        let (wanted, mut references) = References::new();
+        let id = ResourceRef::new(Kind::ConfigMap, "default", "ca");
+        let objects = Arc::new(BTreeSet::from([id.clone()]));
+        references.answered.lock().unwrap().insert(id.clone());
+        assert!(wanted.ask(&objects));
+        let mut told = Vec::new();
+        references.forget(vec![id.clone()], |id| told.push((id, wanted.ask(&objects))));
+        assert_eq!(told, [(id, false)]);
     }
 }
