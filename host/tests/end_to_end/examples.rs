@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, process::Command, sync::Arc};
 
 use penstock_testing::{
     client::{Connection, fetch, get, post},
+    eventually::eventually,
     gateway::Gateway,
     guests,
     origin::{Answer, Origin},
@@ -43,7 +44,15 @@ impl Example {
             // Nothing here depends on how fast a busy machine answers.
             builder = builder.file(&file, text.replace("timeout: 500ms", "timeout: 60s"));
         }
-        Self { gateway: builder.start().await, ports, origins }
+        let gateway = builder.start().await;
+        // A gateway is ready without plugins that take long, as they do on a busy machine.
+        eventually("every plugin serves", async || {
+            let status = gateway.admin("/status").await.json();
+            let mut plugins = status["resources"].as_array()?.iter().filter(|it| it["kind"] == "WasmPlugin");
+            plugins.all(|plugin| !plugin["status"]["active"].is_null()).then_some(())
+        })
+        .await;
+        Self { gateway, ports, origins }
     }
 
     fn at(&self, port: u16) -> std::net::SocketAddr {

@@ -120,6 +120,10 @@ async fn world(callers: &[(&str, u16, String)]) -> (World, Pressure) {
         builder = builder.file(&format!("{name}.yaml"), format!("{resources}---\n{}", backend(name, *port)));
     }
     let world = World { gateway: builder.start().await, origin, port };
+    // A gateway is ready without plugins that take long, as they do on a busy machine.
+    for (name, ..) in callers {
+        world.until_status("WasmPlugin", name, |status| !status["active"].is_null()).await;
+    }
     let greeted = |response: &Response| response.status == 200 && response.header("x-greeting") == "hello";
     world.gateway.until(port, "/greeted", greeted).await;
     let pressure = Pressure::start(world.gateway.at(port), Protocol::H1, 2, || get("/greeted"), greeted);

@@ -155,12 +155,11 @@ impl Compiler {
             authority: self.reads.place(":authority"),
             path: self.reads.place(":path"),
         };
-        let by_gateway = BY_GATEWAY.map(|name| self.reads.place(name));
         let headers = match &config.headers {
             None => Headers::All,
             Some(names) => self.named(names, &constants, &at.at("headers")),
         };
-        Told { headers, constants, target, by_gateway }
+        Told { headers, constants, target }
     }
 
     fn constants(&mut self, config: &RequestConfig, at: &Pointer) -> Vec<(String, Vec<u8>)> {
@@ -184,7 +183,7 @@ impl Compiler {
 
     fn named(&mut self, names: &[String], constants: &[(String, Vec<u8>)], at: &Pointer) -> Headers {
         self.at_most(MOST_TOLD, names.len(), at);
-        let mut named: Vec<(String, usize)> = Vec::new();
+        let mut named: Vec<_> = BY_GATEWAY.map(|name| (name.to_owned(), self.reads.place(name))).into();
         for (index, name) in names.iter().enumerate().take(MOST_TOLD) {
             let known = name.to_ascii_lowercase();
             if let Err(reason) = told::check(&known) {

@@ -18,16 +18,14 @@ pub(crate) struct Told {
     pub(crate) headers: Headers,
     pub(crate) constants: Vec<(String, Vec<u8>)>,
     pub(crate) target: Target,
-    /// Of [`BY_GATEWAY`].
-    pub(crate) by_gateway: [usize; BY_GATEWAY.len()],
 }
 
 /// Which headers of the client.
 #[derive(Debug)]
 pub(crate) enum Headers {
-    /// All for which [`check`] has nothing to say.
+    /// All for which [`check`] has nothing to say. They come in one call, and [`BY_GATEWAY`] with them.
     All,
-    /// These, with their places in the plan's `request_reads`.
+    /// These and [`BY_GATEWAY`], with their places in the plan's `request_reads`.
     Named(Vec<(String, usize)>),
 }
 
@@ -83,36 +81,61 @@ pub(crate) fn check(name: &str) -> Result<(), NotForService> {
 impl Told {
     /// The question, with its headers.
     pub(crate) fn tell(&self, call: Call, request: &Request) -> Call {
-        let mut call = self.of_client(call, request);
-        for (name, place) in BY_GATEWAY.iter().zip(self.by_gateway) {
-            call = add(call, name, &request.read(place));
-        }
-        call = self.target.tell(call, request, &self.by_gateway);
+        let (mut call, origin) = match &self.headers {
+            Headers::Named(names) => named(call, names, request),
+            Headers::All => self.all(call),
+        };
+        call = self.target.tell(call, request, &origin);
         for (name, value) in &self.constants {
             call = call.header(name, value);
         }
         call
     }
 
-    fn of_client(&self, call: Call, request: &Request) -> Call {
-        match &self.headers {
-            Headers::Named(names) => {
-                names.iter().fold(call, |call, (name, place)| add(call, name, &request.read(*place)))
-            }
-            Headers::All => {
-                let (cookies, others): (Vec<_>, Vec<_>) = exchange::request_headers()
-                    .into_iter()
-                    .filter(|(name, _)| check(name).is_ok() && !self.is_constant(name))
-                    .partition(|(name, _)| name == "cookie");
-                let cookies: Vec<_> = cookies.into_iter().map(|(_, value)| value).collect();
-                let call = others.into_iter().fold(call, |call, (name, value)| call.header(&name, value));
-                add(call, "cookie", &Values::from(cookies.as_slice()))
+    fn all(&self, mut call: Call) -> (Call, Origin) {
+        let (mut cookies, mut origin) = (Vec::new(), Origin::default());
+        for (name, value) in exchange::request_headers() {
+            origin.note(&name, &value);
+            if name == "cookie" && !self.is_constant(&name) {
+                cookies.push(value);
+            } else if BY_GATEWAY.contains(&name.as_str()) || check(&name).is_ok() && !self.is_constant(&name) {
+                call = call.header(&name, value);
             }
         }
+        (add(call, "cookie", &Values::from(cookies.as_slice())), origin)
     }
 
     fn is_constant(&self, name: &str) -> bool {
         self.constants.iter().any(|(known, _)| known == name)
+    }
+}
+
+fn named(mut call: Call, names: &[(String, usize)], request: &Request) -> (Call, Origin) {
+    let mut origin = Origin::default();
+    for (name, place) in names {
+        let values = request.read(*place);
+        if let Some(value) = values.first() {
+            origin.note(name, value);
+        }
+        call = add(call, name, &values);
+    }
+    (call, origin)
+}
+
+/// Where the client asked, as far as the gateway has said it: a trusted proxy may know better than the request.
+#[derive(Debug, Default)]
+struct Origin {
+    scheme: Option<Vec<u8>>,
+    authority: Option<Vec<u8>>,
+}
+
+impl Origin {
+    fn note(&mut self, name: &str, value: &[u8]) {
+        match name {
+            "x-forwarded-proto" => self.scheme = Some(value.to_vec()),
+            "x-forwarded-host" => self.authority = Some(value.to_vec()),
+            _ => {}
+        }
     }
 }
 
@@ -126,17 +149,12 @@ fn add(call: Call, name: &str, values: &Values<'_>) -> Call {
 
 impl Target {
     /// As Traefik says it, and as ingress-nginx does: services know one or the other.
-    fn tell(self, call: Call, request: &Request, by_gateway: &[usize]) -> Call {
+    fn tell(self, call: Call, request: &Request, origin: &Origin) -> Call {
         let first = |place: usize| request.read(place).first().unwrap_or_default().to_vec();
-        let told = |name: &str, otherwise: usize| {
-            let place = BY_GATEWAY.iter().position(|known| *known == name).map(|index| by_gateway[index]);
-            let told = place.map(first).filter(|told| !told.is_empty());
-            told.unwrap_or_else(|| first(otherwise))
-        };
         let (method, path) = (first(self.method), first(self.path));
-        let mut url = told("x-forwarded-proto", self.scheme);
+        let mut url = origin.scheme.clone().unwrap_or_else(|| first(self.scheme));
         url.extend_from_slice(b"://");
-        url.extend(told("x-forwarded-host", self.authority));
+        url.extend(origin.authority.clone().unwrap_or_else(|| first(self.authority)));
         url.extend_from_slice(&path);
         call.header("x-forwarded-method", &method)
             .header("x-forwarded-uri", path)
