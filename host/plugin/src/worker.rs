@@ -16,6 +16,7 @@ mod waiting;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::hash_map::Entry,
+    pin::pin,
     rc::Rc,
     sync::{
         Arc, Weak,
@@ -296,7 +297,7 @@ impl Worker {
             return Ok(Verdict::Proceed(Proceed { carried, ..Proceed::default() }));
         }
         let verdict = self.0.call(&call.revision, Hook::Request, |instance, hook| {
-            at_once(hooks::on_request(instance, hook, exchange, head))
+            at_once(pin!(hooks::on_request(instance, hook, exchange, head)))
         })?;
         Ok(match verdict {
             Verdict::Proceed(proceed) => Verdict::Proceed(Proceed { carried, ..proceed }),
@@ -387,7 +388,7 @@ impl PolicyWorker for Worker {
             return Called::Waiting(Box::pin(self.response_waiting(revision, call, kept, exchange, head)));
         }
         let verdict = self.0.call(&call.revision, Hook::Response, |instance, hook| {
-            at_once(hooks::on_response(instance, hook, kept, exchange, head))
+            at_once(pin!(hooks::on_response(instance, hook, kept, exchange, head)))
         });
         verdict.into()
     }
@@ -414,7 +415,7 @@ impl PolicyWorker for Worker {
             return Called::Waiting(Box::pin(self.choose_waiting(revision, call, exchange, choosing, head)));
         }
         let choice = self.0.call(&call.revision, Hook::Choose, |instance, hook| {
-            at_once(choose::choose(instance, hook, exchange, choosing, head))
+            at_once(pin!(choose::choose(instance, hook, exchange, choosing, head)))
         });
         if let (Ok(Choice::Misfit(fault)), Ok(revision)) = (&choice, loaded(&call.revision)) {
             self.0.faulted(revision, Hook::Choose, fault.kind);

@@ -85,7 +85,8 @@ impl Caller {
         limit: Duration,
     ) -> Result<R::Value, PluginFault> {
         let results = if self.on_fibers {
-            self.run_on_fiber(limit, async |store| function.call_async(store, params).await).await
+            // Apart, so that calls which are none of this do not carry its state about.
+            Box::pin(self.run_on_fiber(limit, async |store| function.call_async(store, params).await)).await
         } else {
             self.run(limit, |store| function.call(store, params))
         };
