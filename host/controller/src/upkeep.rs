@@ -49,13 +49,14 @@ impl Keeper {
         let mut attempts = Attempts::default();
         loop {
             let wanted = Arc::clone(&upkeep.borrow_and_update());
-            if *leading.borrow_and_update() {
+            let leads = *leading.borrow_and_update();
+            if leads {
                 for (id, action) in attempts.due(&wanted, Instant::now()) {
                     self.act(id, action).await;
                     attempts.tried(id, action, Instant::now());
                 }
             }
-            let pause = attempts.next(&wanted);
+            let pause = attempts.next(&wanted, leads);
             tokio::select! {
                 changed = upkeep.changed() => if changed.is_err() { return },
                 Ok(()) = leading.changed() => {}
@@ -125,9 +126,10 @@ impl Attempts {
         self.0.insert(id.clone(), attempt);
     }
 
-    /// When the first of what is still asked for may be done again.
-    fn next(&self, wanted: &Upkeep) -> Option<Instant> {
-        wanted.keys().filter_map(|id| Some(self.0.get(id)?.again)).min()
+    /// When the first of what is still asked for may be done again. Who does not lead is not woken for what he may not do: he would be at once, again
+    /// and again.
+    fn next(&self, wanted: &Upkeep, leads: bool) -> Option<Instant> {
+        wanted.keys().filter(|_| leads).filter_map(|id| Some(self.0.get(id)?.again)).min()
     }
 }
 
@@ -160,7 +162,8 @@ mod tests {
             assert!(attempts.due(&Upkeep::new(), now).is_empty());
         }
         assert_eq!(times, [0, 1, 3, 7, 15, 31]);
-        assert_eq!(attempts.next(&wanted), Some(start + Duration::from_secs(63)));
+        assert_eq!(attempts.next(&wanted, true), Some(start + Duration::from_secs(63)));
+        assert_eq!(attempts.next(&wanted, false), None);
         let other = Upkeep::from([(id, Action::Apply(json!({ "spec": 2 })))]);
         assert_eq!(attempts.due(&other, start).len(), 1, "something new is done at once");
     }

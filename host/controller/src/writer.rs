@@ -136,8 +136,7 @@ impl Writer {
                     writes.push(self.write(id, patch, reason));
                 }
             }
-            // Who may not write is not woken by what he could write, nor is who has his hands full.
-            let pause = if works && writes.len() < MAX_WRITES { desk.due_at() } else { None };
+            let pause = desk.due_at(works && writes.len() < MAX_WRITES);
             tokio::select! {
                 changed = sources.desired.changed() => match changed {
                     Ok(()) => {
@@ -288,9 +287,10 @@ impl Desk {
         });
     }
 
-    /// When something that waits may be looked at.
-    fn due_at(&self) -> Option<Instant> {
-        self.pace.next(&self.dirty).into_iter().chain(self.counting.values().copied()).min()
+    /// When something that waits may be looked at. Who may not write now, or has his hands full, is not woken for it: he would be at once, again and
+    /// again.
+    fn due_at(&self, may_write: bool) -> Option<Instant> {
+        self.pace.next(&self.dirty).into_iter().chain(self.counting.values().copied()).filter(|_| may_write).min()
     }
 
     /// An object that may be looked at now.
