@@ -144,6 +144,15 @@ fn push_and_pull_use_the_login_that_docker_keeps() {
     assert_eq!(succeeded(&pull(&pushed)), pushed);
     assert_eq!(std::fs::read(&copy).unwrap(), header_rules());
 
+    let inspect = |what: &str| plugin_command(folder.path(), &["inspect", what, "-o", "json"], "");
+    let inspected = succeeded(&inspect(&format!("oci://{reference}")));
+    assert!(
+        inspected.contains("\"name\": \"header-rules\"") && inspected.contains("\"kind\": \"policy\""),
+        "{inspected}"
+    );
+    let said = failed(&inspect(&format!("oci://{}/acme/other:1", registry.address())));
+    assert!(said.contains("acme/other:1 is not there"), "{said}");
+
     let said = failed(&pull(&format!("{}/acme/other:1", registry.address())));
     assert!(said.contains("acme/other:1 is not there"), "{said}");
     std::fs::write(folder.path().join(".docker/config.json"), r#"{"auths": {"a.io": "s3cret"}}"#).unwrap();

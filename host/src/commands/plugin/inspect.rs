@@ -1,13 +1,13 @@
 //! `penstock plugin inspect`: what a component is, before anything of it runs on traffic.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
-use penstock_core::plugin::Rejection;
+use penstock_core::plugin::{ModuleSource, PluginSpec, Rejection};
 use penstock_plugin_host::{Outline, PlanReport, PluginHost};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Output, capability::Import, module, schema, size, subject::Configuration};
+use super::{Output, capability::Import, module::Component, registry::Access, schema, size, subject::Configuration};
 use crate::commands::table::Table;
 
 /// Say what a plugin is: its name, hooks, headers, capabilities and configuration
@@ -19,14 +19,18 @@ they are shown for the one that is given, or else for an empty one if the plugin
 Examples:
   penstock plugin inspect my-plugin.wasm
   penstock plugin inspect my-plugin.wasm --config config.yaml       # the hooks and headers of this configuration
+  penstock plugin inspect oci://ghcr.io/acme/my-plugin:1.2.0        # as it is in a registry, with the login of `docker login`
   penstock plugin inspect my-plugin.wasm -o json | jq .configSchema")]
 pub(super) struct Args {
-    /// The component
-    #[arg(value_name = "FILE")]
-    module: PathBuf,
+    /// The component: a file, or `oci://` and its reference in a registry
+    #[arg(value_name = "FILE|oci://REFERENCE")]
+    module: Component,
 
     #[command(flatten)]
     configuration: Configuration,
+
+    #[command(flatten)]
+    access: Access,
 
     /// For people (table) or for programs
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -96,13 +100,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect(args: &Args) -> anyhow::Result<Inspection> {
-    let bytes = module::read(&args.module)?;
+    let bytes = args.module.read(&args.access)?;
     let outline = match PluginHost::outline(&bytes) {
         Ok(outline) => outline,
-        Err(Rejection { reason, message }) => anyhow::bail!("{}: {reason}: {message}", args.module.display()),
+        Err(Rejection { reason, message }) => anyhow::bail!("{}: {reason}: {message}", args.module),
     };
     let mut inspection = Inspection {
-        file: args.module.display().to_string(),
+        file: args.module.to_string(),
         bytes: bytes.len(),
         digest: outline.digest.to_string(),
         kind: Kind::of(&outline),
@@ -113,7 +117,9 @@ fn inspect(args: &Args) -> anyhow::Result<Inspection> {
         plan: None,
         problem: None,
     };
-    let spec = args.configuration.spec_with_everything(&args.module)?;
+    // What was read is what is asked: a tag may mean something else in a moment.
+    let spec = args.configuration.spec_with_everything(Path::new("plugin.wasm"))?;
+    let spec = PluginSpec { source: ModuleSource::Inline(bytes), ..PluginSpec::clone(&spec) };
     let host = super::host()?;
     match host.describe(&spec) {
         Ok(described) => {

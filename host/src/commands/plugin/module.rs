@@ -1,12 +1,60 @@
-//! Component files: reading them, and what to say when they are not there.
+//! Components: reading them from files and registries, and what to say when they are not there.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::bail;
+use bytes::Bytes;
+use penstock_core::plugin::OciReference;
+use penstock_plugin_host::RegistryClient;
 use penstock_translate::nearest::nearest;
+
+use super::{pull::LARGEST, registry::Access};
+
+/// Marks what is in a registry, as elsewhere in the tools of the field.
+const OCI: &str = "oci://";
+
+/// A component to look at.
+#[derive(Debug, Clone)]
+pub(super) enum Component {
+    /// On this machine.
+    File(PathBuf),
+    /// `oci://` and its reference.
+    Registry(OciReference),
+}
+
+impl FromStr for Component {
+    type Err = <OciReference as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(OCI) {
+            Some(reference) => reference.parse().map(Self::Registry),
+            None => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Registry(reference) => write!(f, "{OCI}{reference}"),
+        }
+    }
+}
+
+impl Component {
+    /// Its bytes.
+    pub(super) fn read(&self, access: &Access) -> anyhow::Result<Bytes> {
+        match self {
+            Self::File(path) => read(path).map(Bytes::from),
+            Self::Registry(reference) => Ok(RegistryClient::new()?.pull(&access.to(reference)?, LARGEST)?.bytes),
+        }
+    }
+}
 
 /// Read a component.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -13,7 +13,7 @@ use penstock_plugin_host::RegistryClient;
 use super::{registry::Access, size};
 
 /// Bytes of a module that are taken: more than any gateway would.
-const LARGEST: u64 = 256 << 20;
+pub(super) const LARGEST: u64 = 256 << 20;
 
 /// Pull a plugin from a registry
 #[derive(Debug, clap::Args)]
