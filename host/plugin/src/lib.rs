@@ -60,3 +60,4 @@ pub use host::{
     Described, Desired, InstanceCost, Outline, PlanReport, PluginHost, PluginSettings, StartError, Validated,
 };
 pub use last_good::OpenError;
+pub use static_check::is_wasi_slice;

@@ -130,7 +130,7 @@ enum Import {
 
 fn judge(name: &str, granted: &Capabilities) -> Result<Import, Rejection> {
     if name.starts_with(WASI) {
-        return if is_in_slice(name) { Ok(Import::Wasi) } else { Err(not_in_slice(name)) };
+        return if is_wasi_slice(name) { Ok(Import::Wasi) } else { Err(not_in_slice(name)) };
     }
     let Some(interface) = ours(name) else { return Err(foreign(name)) };
     check_version(name)?;
@@ -175,8 +175,9 @@ fn foreign(name: &str) -> Rejection {
 /// Packages of WASI that a plugin may be granted.
 const SLICE: [&str; 6] = ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
 
-/// Patch levels of WASI 0.2 are compatible with each other.
-fn is_in_slice(name: &str) -> bool {
+/// Whether `capabilities.wasi` grants the import. Patch levels of WASI 0.2 are compatible with each other.
+#[must_use]
+pub fn is_wasi_slice(name: &str) -> bool {
     let parts = InterfaceName::parse(name).and_then(|name| Some((name.package, Version::parse(name.version?)?)));
     parts.is_some_and(|(package, version)| SLICE.contains(&package) && (version.major, version.minor) == (0, 2))
 }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use penstock_plugin_host::is_wasi_slice;
 use penstock_translate::nearest::{did_you_mean, list};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -78,7 +79,8 @@ const ALL: [Capability; 10] = [
 pub(super) fn of_import(import: &str) -> Option<&'static Capability> {
     let interface = match import.strip_prefix(PACKAGE) {
         Some(rest) => rest.split('@').next()?,
-        None => import.split_once(':')?.0,
+        None if is_wasi_slice(import) => "wasi",
+        None => return None,
     };
     ALL.iter().find(|capability| capability.interface == interface)
 }
@@ -250,10 +252,16 @@ mod tests {
 
     #[test]
     fn imports_are_known_by_name_and_types_are_not_shown() {
-        let imports = ["penstock:plugin/types@0.1.0", "penstock:plugin/log@0.1.0", "wasi:io/error@0.2.0"];
+        let imports = [
+            "penstock:plugin/types@0.1.0",
+            "penstock:plugin/log@0.1.0",
+            "wasi:io/error@0.2.0",
+            "wasi:http/types@0.2.0",
+        ];
         let imports = Import::all(&imports.map(String::from));
-        assert_eq!(imports.iter().map(Import::short).collect::<Vec<_>>(), ["log", "wasi:io/error"]);
-        assert_eq!(imports[0].grant, Some("log: true"));
-        assert!(imports[1].cost.contains("refused"));
+        assert_eq!(imports.iter().map(Import::short).collect::<Vec<_>>(), ["log", "wasi:io/error", "wasi:http/types"]);
+        let grants: Vec<_> = imports.iter().map(|import| import.grant).collect();
+        assert_eq!(grants, [Some("log: true"), Some("wasi: true"), None]);
+        assert!(imports[2].cost.contains("refused"));
     }
 }
