@@ -10,7 +10,7 @@ use penstock_testing::{
 
 use crate::world::World;
 
-/// A plugin of bodies on the whole Gateway.
+/// A plugin of bodies on the whole Gateway, with time enough for builds without optimisations on busy machines.
 fn bodies(config: &str) -> String {
     format!(
         "\
@@ -21,7 +21,7 @@ spec:
   source: {{file: {{path: bodies.wasm}}}}
   targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: gw}}]
   capabilities: {{metrics: true}}
-  limits: {{bodyBuffer: 1Ki}}
+  limits: {{bodyBuffer: 1Ki, hookTime: 200ms, exchangeTime: 60s}}
   bodyOverflow: Reject
   config: {config}
 "
