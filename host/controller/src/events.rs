@@ -24,6 +24,7 @@ use crate::{
     metrics::ClusterMetrics,
     sources::cluster::LiveObjects,
     status::Clock,
+    timer::sleep_until,
     writer::{Desired, FIELD_MANAGER},
 };
 
@@ -236,13 +237,6 @@ fn cut(mut note: String) -> String {
         note.push('…');
     }
     note
-}
-
-async fn sleep_until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod metrics;
 mod readiness;
 pub mod sources;
 mod status;
+mod timer;
 mod upkeep;
 mod writer;
 

@@ -17,6 +17,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     metrics::{ClusterMetrics, UpkeepAction},
+    timer::sleep_until,
     writer::FIELD_MANAGER,
 };
 
@@ -130,13 +131,6 @@ impl Attempts {
     /// and again.
     fn next(&self, wanted: &Upkeep, leads: bool) -> Option<Instant> {
         wanted.keys().filter(|_| leads).filter_map(|id| Some(self.0.get(id)?.again)).min()
-    }
-}
-
-async fn sleep_until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -43,6 +43,7 @@ use crate::{
     metrics::{ClusterMetrics, WriteReason},
     sources::cluster::{LiveObject, LiveObjects, Namespaces},
     status::Clock,
+    timer::sleep_until,
 };
 
 /// Writes at a time: enough to keep one connection busy, and no load that an API server would notice.
@@ -310,13 +311,6 @@ impl Desk {
         self.dirty.extend(now.iter().filter(differs).map(|(id, _)| id.clone()));
         self.dirty.extend(before.reserve.undecided.difference(&self.desired.reserve.undecided).cloned());
         self.last.retain(|id, _| now.contains_key(id) || before.statuses.contains_key(id));
-    }
-}
-
-async fn sleep_until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -167,6 +167,18 @@ spec: {{ controllerName: {controller} }}
     )
 }
 
+/// An IngressClass of an installation.
+pub(crate) fn ingress_class(name: &str, controller: &str) -> String {
+    format!(
+        "---
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {{ name: {name}, labels: {{ penstock.dev/test: $NS }} }}
+spec: {{ controller: {controller} }}
+"
+    )
+}
+
 /// A Gateway with one listener for HTTP on port 80.
 pub(crate) fn gateway(name: &str, class: &str) -> String {
     format!(

@@ -3,21 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Namespace, kubectl, origin},
+    cluster::{Namespace, ingress_class, kubectl, origin},
     install::Install,
 };
 use penstock_testing::eventually::eventually;
-
-fn class(name: &str, controller: &str) -> String {
-    format!(
-        "---
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {{ name: {name}, labels: {{ penstock.dev/test: $NS }} }}
-spec: {{ controller: {controller} }}
-"
-    )
-}
 
 fn ingress(name: &str, class: &str, service: &str) -> String {
     format!(
@@ -44,7 +33,7 @@ async fn addresses_that_were_written_before_a_restart_go_when_it_is_somebody_els
     let backend = origin("shop");
     namespace.backend("shop", backend.address());
     let install = Install::new(&namespace, "gateway");
-    namespace.apply(&(class("$NS", &install.controller) + &class("$NS-other", "example.org/other")));
+    namespace.apply(&(ingress_class("$NS", &install.controller) + &ingress_class("$NS-other", "example.org/other")));
     namespace.apply(&(ingress("stays", "$NS", "shop") + &ingress("leaves", "$NS", "shop")));
     namespace.apply(&ingress("theirs", "$NS-other", "shop"));
     let theirs = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } } }).to_string();
@@ -67,7 +56,7 @@ async fn what_is_wrong_with_an_ingress_is_an_event_of_it() {
     let backend = origin("shop");
     namespace.backend("shop", backend.address());
     let install = Install::new(&namespace, "gateway");
-    namespace.apply(&(class("$NS", &install.controller) + &ingress("shop", "$NS", "shop")));
+    namespace.apply(&(ingress_class("$NS", &install.controller) + &ingress("shop", "$NS", "shop")));
     let process = install.start().await;
     namespace.until("ingress/shop", has_addresses).await;
     namespace.apply(&ingress("shop", "$NS", "missing"));

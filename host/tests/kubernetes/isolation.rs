@@ -13,7 +13,7 @@ use penstock_testing::{
 use serde_json::Value;
 
 use crate::{
-    cluster::{Namespace, class, condition, gateway, origin, route},
+    cluster::{Namespace, class, condition, gateway, ingress_class, origin, route},
     hot_load::{BROKEN, module, plugin},
     install::Install,
 };
@@ -195,15 +195,7 @@ spec:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_ingress_beside_healthy_ones() {
     let world = World::new("ingress");
-    let class = format!(
-        "---
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {{ name: $NS, labels: {{ penstock.dev/test: $NS }} }}
-spec: {{ controller: {} }}
-",
-        world.install.controller
-    );
+    let class = ingress_class("$NS", &world.install.controller);
     let healthy = ingress("good", "/good", "good") + &ingress("rest", "/", "rest");
     world.namespace.apply(&(class + &ingress("bad", "/bad", "missing") + &healthy));
     let process = world.install.start().await;

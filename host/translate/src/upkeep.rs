@@ -129,7 +129,8 @@ fn stale(
     gone.map(|(id, _, metadata)| (id.clone(), Action::Delete(metadata.uid.clone().unwrap_or_default()))).collect()
 }
 
-fn is_made_here(metadata: &ObjectMeta, controller: &str) -> bool {
+/// Whether an object was made by the installations with this mark.
+pub(crate) fn is_made_here(metadata: &ObjectMeta, controller: &str) -> bool {
     let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
     label(CONTROLLER) == Some(controller) && label(MANAGED_BY.0) == Some(MANAGED_BY.1)
 }

@@ -35,10 +35,12 @@ pub(crate) struct Wasi {
     context: WasiCtx,
     resources: ResourceTable,
     printed: Printed,
+    /// What it prints goes to the log, which is granted too.
+    logs: bool,
 }
 
 impl Wasi {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(logs: bool) -> Self {
         let printed = Printed::default();
         let mut resources = ResourceTable::new();
         resources.set_max_capacity(MOST_RESOURCES);
@@ -50,14 +52,13 @@ impl Wasi {
             .allow_tcp(false)
             .allow_udp(false)
             .build();
-        Self { context, resources, printed }
+        Self { context, resources, printed, logs }
     }
 
     /// Log what was printed since the last time, line by line, or drop it.
-    pub(crate) fn drain(&self, log: Option<&mut LogGate>) {
+    pub(crate) fn drain(&self, log: &mut LogGate) {
         let printed = self.printed.take();
-        let Some(log) = log else { return };
-        for line in printed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in printed.split(|byte| *byte == b'\n').filter(|line| self.logs && !line.is_empty()) {
             log.write(Level::Info, &String::from_utf8_lossy(line), &[]);
         }
     }

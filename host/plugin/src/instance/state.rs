@@ -32,8 +32,6 @@ pub(crate) struct InstanceState {
     pub(crate) network: Option<Network>,
     /// Only if it is granted.
     pub(crate) wasi: Option<Box<Wasi>>,
-    /// Whether what it prints goes to the log.
-    logs: bool,
     /// Shared by all instances of the plugin.
     pub(crate) stores: Arc<Stores>,
     /// Those that this instance registered; handles are indices.
@@ -58,8 +56,7 @@ impl InstanceState {
             log: LogGate::new(plugin, limits.log_lines),
             clock: None,
             network: None,
-            wasi: granted.wasi.then(|| Box::new(Wasi::new())),
-            logs: granted.log,
+            wasi: granted.wasi.then(|| Box::new(Wasi::new(granted.log))),
             stores,
             metrics: Vec::new(),
             configuring: false,
@@ -71,10 +68,10 @@ impl InstanceState {
         self.cpu.spent()
     }
 
-    /// The call at hand has ended: what it printed goes to the log, if that is granted too.
+    /// The call at hand has ended.
     pub(super) fn call_ended(&mut self) {
         if let Some(wasi) = &self.wasi {
-            wasi.drain(self.logs.then_some(&mut self.log));
+            wasi.drain(&mut self.log);
         }
     }
 

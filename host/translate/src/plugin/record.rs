@@ -27,7 +27,7 @@ use crate::{
         ControllerRevision, WasmPlugin,
         wasm_plugin::{OciSource, WasmPluginSpec},
     },
-    upkeep::{Action, CONTROLLER, MANAGED_BY, Upkeep, fnv, label_value},
+    upkeep::{Action, CONTROLLER, MANAGED_BY, Upkeep, fnv, is_made_here, label_value},
     view::View,
 };
 
@@ -94,15 +94,12 @@ pub fn installation(settings: &Settings) -> String {
 /// All records that are ours.
 pub(super) fn by_owner<'a>(resources: &'a Resources, settings: &Settings) -> ByOwner<'a> {
     let installation = installation(settings);
-    let is_ours = |metadata: &ObjectMeta| {
-        let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
-        label(CONTROLLER) == Some(&installation) && label(MANAGED_BY.0) == Some(MANAGED_BY.1)
-    };
     let mut records = ByOwner::new();
     if settings.implied_class.is_some() {
         return records; // files are on disk already
     }
-    for record in resources.controller_revisions.iter().map(|(_, record)| record).filter(|it| is_ours(&it.metadata)) {
+    let all = resources.controller_revisions.iter().map(|(_, record)| record);
+    for record in all.filter(|record| is_made_here(&record.metadata, &installation)) {
         let owner = record
             .metadata
             .owner_references
