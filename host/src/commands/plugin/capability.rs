@@ -66,7 +66,7 @@ const ALL: [Capability; 10] = [
     Capability {
         interface: "wasi",
         grant: Some("wasi: true"),
-        cost: "more code around the plugin, and about 2 µs a hook; clocks, random numbers and its log, but no files, sockets or environment",
+        cost: "more code around the plugin, and a stack of its own for each hook; clocks, random numbers and its log, but no files, sockets or environment",
     },
     Capability {
         interface: "outbound-http",
