@@ -22,10 +22,10 @@ pub(crate) use self::streaming::{
 };
 use crate::{
     contract::types::{self as wit, Field},
-    edits::Edits,
+    edits::{Edits, InvalidEdit},
     fields::{ClientAddress, RequestHead, Values},
     instance::{ExchangeView, Instance, LentRequest, RequestView},
-    plan::Plan,
+    plan::{Plan, Writes},
     reply,
     static_check::Imports,
 };
@@ -92,15 +92,7 @@ async fn ask_on_request(
         ask(instance, RequestHead::new(head, exchange.scheme)).await
     };
     end(instance);
-    match answer? {
-        wit::Verdict::Proceed(proceed) => {
-            let edits = Edits::check(proceed.edits, &hook.plan.request.writes);
-            edits.and_then(|edits| edits.apply_to_request(head)).map_err(|error| invalid(&error))?;
-            Ok(Verdict::Proceed(Proceed { token: proceed.token, skip: skip(proceed.skip), ..Proceed::default() }))
-        }
-        wit::Verdict::Reply(answer) => reply::check(answer).map(Verdict::Reply).map_err(|error| invalid(&error)),
-        wit::Verdict::Hold => Ok(Verdict::Hold),
-    }
+    carry_out(answer?, &hook.plan.request.writes, |edits| edits.apply_to_request(head))
 }
 
 /// [`ask_on_request`] about a response.
@@ -132,10 +124,19 @@ async fn ask_on_response(
         ask(instance, &head.headers).await
     };
     end(instance);
-    match answer? {
+    carry_out(answer?, &hook.plan.response.writes, |edits| edits.apply_to_response(head))
+}
+
+/// Do what the guest answered, if it may.
+fn carry_out(
+    answer: wit::Verdict,
+    writes: &Writes,
+    apply: impl FnOnce(Edits) -> Result<(), InvalidEdit>,
+) -> Result<Verdict, PluginFault> {
+    match answer {
         wit::Verdict::Proceed(proceed) => {
-            let edits = Edits::check(proceed.edits, &hook.plan.response.writes);
-            edits.and_then(|edits| edits.apply_to_response(head)).map_err(|error| invalid(&error))?;
+            let edits = Edits::check(proceed.edits, writes);
+            edits.and_then(apply).map_err(|error| invalid(&error))?;
             Ok(Verdict::Proceed(Proceed { token: proceed.token, skip: skip(proceed.skip), ..Proceed::default() }))
         }
         wit::Verdict::Reply(answer) => reply::check(answer).map(Verdict::Reply).map_err(|error| invalid(&error)),

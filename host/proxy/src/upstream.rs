@@ -9,6 +9,7 @@
 
 mod connect;
 mod http1;
+mod paced;
 mod pool;
 mod replay;
 mod send;

@@ -151,6 +151,7 @@ async fn whatever_a_backend_does_the_plugin_is_told_and_nobody_else_notices() {
     };
     let redirects = Origin::answering(Answer::new(302).header("location", "/"));
     const CHUNK: &[u8] = &[b'x'; 16 << 10];
+    let interim: &'static [u8] = "HTTP/1.1 100 Continue\r\n\r\n".repeat(700).leak().as_bytes();
     let rows = [
         ("silent", hostile(listens), "Timeout"),
         ("head-drips", drips("HTTP/1.1 200 OK\r\nx-drip: "), "Timeout"),
@@ -158,6 +159,7 @@ async fn whatever_a_backend_does_the_plugin_is_told_and_nobody_else_notices() {
         ("endless-head", writes("HTTP/1.1 200 OK\r\nx-a: ", || CHUNK), "Protocol"),
         ("endless-body", writes("HTTP/1.1 200 OK\r\n\r\n", || CHUNK), "TooLarge(1024)"),
         ("large", writes("HTTP/1.1 200 OK\r\ncontent-length: 1025\r\n\r\n", || CHUNK), "TooLarge(1024)"),
+        ("interim-heads", writes("", move || interim), "Timeout"),
         ("cut-off", says("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234", false), "Protocol"),
         ("garbage", says("220 mail.example ESMTP\r\n", true), "Protocol"),
         ("two-lengths", says("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n12", true), "Protocol"),

@@ -179,13 +179,12 @@ impl<'a> Bench<'a> {
         let wants_gateway = proxies.contains(&Proxy::Penstock);
         let gateway = match &arguments.gateway {
             Some(gateway) => gateway.clone(),
-            None => workspace.gateway("release"),
+            None if wants_gateway => {
+                eprintln!("Building the gateway with optimisations: this takes minutes.");
+                workspace.build_gateway(true)?
+            }
+            None => PathBuf::new(),
         };
-        if wants_gateway && arguments.gateway.is_none() {
-            eprintln!("Building the gateway with optimisations: this takes minutes.");
-            let status = workspace.cargo().args(["build", "--package", "penstock", "--release"]).status()?;
-            ensure!(status.success(), "the gateway does not compile");
-        }
         let guests = if wants_gateway { crate::guests::build(workspace)? } else { Vec::new() };
         let plugin = guests.into_iter().find(|guest| guest.name == "header-rules").map(|guest| guest.component);
         Ok(Self { arguments, proxies, folder, gateway, plugin: plugin.unwrap_or_default() })

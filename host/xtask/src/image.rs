@@ -19,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cluster::archive::Image;
 use crate::packages;
-use crate::workspace::{GATEWAY_OF_TESTS, Workspace};
+use crate::workspace::Workspace;
 
 /// Options of `cargo xtask image`.
 #[derive(clap::Args, Debug)]
@@ -102,11 +102,7 @@ fn compile(workspace: &Workspace) -> Result<PathBuf> {
 
 /// The gateway of the tests: linked as usual it is there already, where a static one would have all of its dependencies compiled once more.
 fn of_tests(workspace: &Workspace) -> Result<Image> {
-    ensure!(
-        workspace.cargo().args(GATEWAY_OF_TESTS).status()?.success(),
-        "the gateway does not compile: cargo's messages are above"
-    );
-    let (built, program) = (workspace.gateway("dev"), place(workspace, "dev")?);
+    let (built, program) = (workspace.build_gateway(false)?, place(workspace, "dev")?);
     // What debuggers need is most of it. Linkers come with `strip`; where there is none the image is bigger.
     let stripped = Command::new("strip").args(["--strip-debug", "-o"]).arg(&program).arg(&built).status();
     if !stripped.is_ok_and(|status| status.success()) {

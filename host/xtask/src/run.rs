@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::guests;
 use crate::process::{self, Running};
@@ -53,7 +53,9 @@ struct World {
 /// When something does not build or start, or ends by itself.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let world = World::read(workspace, &arguments.example)?;
-    let gateway = build(workspace, arguments.release)?;
+    eprintln!("Building the plugins and the gateway. The first time this compiles some 300 crates and takes minutes.");
+    guests::build(workspace)?;
+    let gateway = workspace.build_gateway(arguments.release)?;
 
     let mut children = Vec::new();
     for origin in &world.origins {
@@ -75,15 +77,6 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         child.stop()?;
     }
     outcome
-}
-
-fn build(workspace: &Workspace, release: bool) -> Result<PathBuf> {
-    eprintln!("Building the plugins and the gateway. The first time this compiles some 300 crates and takes minutes.");
-    guests::build(workspace)?;
-    let profile = if release { "release" } else { "dev" };
-    let status = workspace.cargo().args(["build", "--package", "penstock", "--profile", profile]).status()?;
-    ensure!(status.success(), "the gateway does not compile: cargo's messages are above");
-    Ok(workspace.gateway(profile))
 }
 
 fn announce(gateway: &Path, world: &World) {

@@ -76,11 +76,9 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if let Some(gateway) = &arguments.inside {
         return measure(arguments, gateway);
     }
-    let profile = if arguments.debug { "dev" } else { "release" };
-    let built = workspace.cargo().args(["build", "--package", "penstock", "--profile", profile]).status()?;
-    ensure!(built.success(), "the gateway does not compile: cargo's messages are above");
+    let gateway = workspace.build_gateway(!arguments.debug)?;
     let mut command = cluster::enter(workspace, &arguments.cluster)?;
-    command.arg(process::own_program()?).arg("scale").arg("--inside").arg(workspace.gateway(profile));
+    command.arg(process::own_program()?).arg("scale").arg("--inside").arg(gateway);
     for (flag, number) in [
         ("--routes", arguments.routes),
         ("--gateways", arguments.gateways),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 
 /// Arguments for Cargo that build the gateway as tests use it. Built alone, its dependencies have fewer features, and all of them would be
@@ -66,6 +66,21 @@ impl Workspace {
     pub fn gateway(&self, profile: &str) -> PathBuf {
         let folder = if profile == "dev" { "debug" } else { profile };
         self.target().join(folder).join("penstock")
+    }
+
+    /// Build `penstock`, and say where it is.
+    ///
+    /// # Errors
+    /// When Cargo cannot be started, or something does not compile.
+    pub fn build_gateway(&self, release: bool) -> Result<PathBuf> {
+        let (arguments, profile): (&[&str], _) = if release {
+            (&["build", "--package", "penstock", "--release"], "release")
+        } else {
+            (&GATEWAY_OF_TESTS, "dev")
+        };
+        let status = self.cargo().args(arguments).status().context("cannot start cargo")?;
+        ensure!(status.success(), "the gateway does not compile: cargo's messages are above");
+        Ok(self.gateway(profile))
     }
 
     /// The folders under `examples/`, by name: each is a world that runs as it is.

@@ -49,11 +49,11 @@ pub(super) struct Shared {
 }
 
 /// Something to do for one plugin.
-pub(super) struct Job {
-    pub(super) id: JobId,
-    pub(super) task: Task,
+struct Job {
+    id: JobId,
+    task: Task,
     /// The latest job for this plugin: this one is skipped if it was superseded while it waited.
-    pub(super) latest: Arc<AtomicU64>,
+    latest: Arc<AtomicU64>,
 }
 
 /// Which module a candidate is of.
@@ -122,13 +122,17 @@ impl From<FetchError> for Refused {
 pub(super) struct Jobs {
     shared: Arc<Shared>,
     examiners: Sender<Job>,
+    /// Zero is nobody's.
+    last: u64,
 }
 
 impl Jobs {
-    /// Fetch the module if need be, then do it. Dropping what this answers ends a fetch that is still under way.
-    pub(super) fn begin(&self, job: Job) -> Option<Fetch> {
-        let examiners = self.examiners.clone();
-        let Job { id, task, latest } = job;
+    /// Fetch the module if need be, then do it. Of all jobs with this `latest` it is the one whose result counts from now on. Dropping what
+    /// this answers ends a fetch that is still under way.
+    pub(super) fn begin(&mut self, task: Task, latest: &Arc<AtomicU64>) -> Option<Fetch> {
+        self.last += 1;
+        let (id, latest, examiners) = (JobId(self.last), Arc::clone(latest), self.examiners.clone());
+        latest.store(id.0, Ordering::Release);
         match task {
             Task::Examine(candidate) if !is_local(&candidate.spec.source) => {
                 let (source, resolve) = (Arc::clone(&candidate.spec), candidate.resolve);
@@ -159,7 +163,7 @@ pub(super) fn start(shared: &Arc<Shared>, owner: &Sender<Message>) -> io::Result
             }
         })?;
     }
-    Ok(Jobs { shared: Arc::clone(shared), examiners: sender })
+    Ok(Jobs { shared: Arc::clone(shared), examiners: sender, last: 0 })
 }
 
 fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {

@@ -24,7 +24,7 @@ use super::{
     counts::LifeCounts,
     entry::{Entry, Settlement},
     group::{self, Circle, Standing},
-    jobs::{Examination, Finished, Identity, Job, Jobs, Purpose, Refused, Restock, Shared, Task},
+    jobs::{Examination, Finished, Identity, Jobs, Purpose, Refused, Restock, Shared, Task},
     keeper::{Keeper, Unkept},
     recall::Recall,
     restore::{Restore, Restored},
@@ -50,7 +50,6 @@ pub(super) struct Owner {
     /// What the cluster has on record.
     recorded: HashMap<ResourceRef, Arc<RecordedRevision>>,
     plugins: HashMap<ResourceRef, Entry>,
-    next_job: u64,
     pending: Work,
 }
 
@@ -83,7 +82,7 @@ impl Owner {
         let Parts { desired, shared, facts, jobs, restock, counts, keeper, kept } = parts;
         let (plugins, pending) = (HashMap::new(), Work::default());
         let recorded = HashMap::new();
-        Self { desired, shared, facts, jobs, restock, counts, keeper, kept, recorded, plugins, next_job: 1, pending }
+        Self { desired, shared, facts, jobs, restock, counts, keeper, kept, recorded, plugins, pending }
     }
 
     /// Until the host is dropped.
@@ -212,10 +211,7 @@ impl Owner {
         let Some(recorded) = entry.recall.begin() else { return };
         let (spec, purpose) = (Arc::clone(&recorded.spec), Purpose::Recall(recorded.digest));
         let task = Task::Examine(Examination { spec, module: None, resolve: Resolve::Known, purpose });
-        let (id, latest) = (JobId(self.next_job), Arc::clone(&entry.recall.job));
-        self.next_job += 1;
-        latest.store(id.0, Ordering::Release);
-        entry.recall.fetch = self.jobs.begin(Job { id, task, latest });
+        entry.recall.fetch = self.jobs.begin(task, &entry.recall.job);
         self.pending.touched.insert(plugin.clone());
     }
 
@@ -241,10 +237,7 @@ impl Owner {
     /// Hand out a job. Its result is the one that counts from now on.
     fn send(&mut self, plugin: &ResourceRef, task: Task) {
         let Some(entry) = self.plugins.get_mut(plugin) else { return };
-        let id = JobId(self.next_job);
-        self.next_job += 1;
-        entry.job.store(id.0, Ordering::Release);
-        entry.fetch = self.jobs.begin(Job { id, task, latest: Arc::clone(&entry.job) });
+        entry.fetch = self.jobs.begin(task, &entry.job);
     }
 
     fn validating(&mut self, job: JobId, identity: Identity) {

@@ -1,6 +1,6 @@
 //! What one instance may use: CPU time, memory, tables.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
@@ -23,8 +23,15 @@ const PARTS: usize = 32;
 pub(crate) struct CpuBudget {
     limit: Duration,
     since: Option<Duration>,
+    /// Before `since`, as far as anybody can say.
+    before: Duration,
     /// Before the last pause.
     used: Duration,
+}
+
+thread_local! {
+    /// CPU time of this thread when a budget looked at it last.
+    static SEEN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 impl CpuBudget {
@@ -47,21 +54,31 @@ impl CpuBudget {
     }
 
     /// What the call at hand has used, to a tick. A call that saw none counts nothing, and each that saw one counts it whole: over many
-    /// calls that is what they used, and it costs nearly all of them nothing.
+    /// calls that is what they used, and it costs nearly all of them nothing. A thread that stood still saw ticks in calls that used next
+    /// to nothing; so together they never count more than the thread has used.
     pub(crate) fn spent(&self) -> Duration {
-        self.since.map_or(self.used, |since| self.used + TICK + thread_cpu_time().saturating_sub(since))
+        self.since.map_or(self.used, |since| self.used + self.before + look().0.saturating_sub(since))
     }
 
     /// The epoch moved during a call.
     pub(crate) fn on_tick(&mut self) -> UpdateDeadline {
-        let now = thread_cpu_time();
-        let since = *self.since.get_or_insert(now);
+        let (now, passed) = look();
+        let since = *self.since.get_or_insert_with(|| {
+            self.before = passed.min(TICK);
+            now
+        });
         if self.used + now.saturating_sub(since) >= self.limit {
             UpdateDeadline::Interrupt
         } else {
             UpdateDeadline::Continue(1)
         }
     }
+}
+
+/// CPU time of this thread so far, and how much of it has passed since the last look.
+fn look() -> (Duration, Duration) {
+    let now = thread_cpu_time();
+    (now, now.saturating_sub(SEEN.replace(now)))
 }
 
 /// CPU time of this thread so far.
@@ -171,6 +188,19 @@ mod tests {
         assert!(limit.table_growing(0, TABLE_ELEMENTS, None).unwrap());
         assert!(!limit.table_growing(0, 1, None).unwrap());
         assert_eq!(limit.take_denied(), Some(Denied::Table { wanted: TABLE_ELEMENTS + 1 }));
+    }
+
+    #[test]
+    fn calls_that_stood_still_count_no_more_than_their_thread_used() {
+        let start = look().0;
+        let (mut budget, mut spent) = (CpuBudget::default(), Duration::ZERO);
+        for _ in 0..1000 {
+            budget.reset(TICK);
+            budget.on_tick();
+            spent += budget.spent();
+        }
+        assert!(spent > Duration::ZERO);
+        assert!(spent <= thread_cpu_time() - start, "{spent:?}");
     }
 
     #[test]

@@ -22,12 +22,16 @@ use hyper::{
     body::Incoming,
     client::conn::{
         TrySendError,
-        http1::{Connection, SendRequest},
+        http1::{self, Connection, SendRequest},
     },
 };
 use hyper_util::rt::TokioIo;
 
+use super::paced::Paced;
 use crate::{body::Body, stream::Stream};
+
+/// The largest read, and so the largest head of a response.
+const READ_BUFFER: usize = 64 << 10;
 
 /// A connection and the handle that sends on it.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub(crate) struct Http1 {
 /// Reads and writes for a connection, in whatever task uses it at the time.
 #[derive(Debug)]
 struct Driver {
-    connection: Connection<TokioIo<Stream>, Body>,
+    connection: Connection<TokioIo<Paced<Stream>>, Body>,
     over: bool,
     signal: Arc<Signal>,
     waker: Waker,
@@ -71,7 +75,7 @@ impl Wake for Signal {
 }
 
 impl Driver {
-    fn new(connection: Connection<TokioIo<Stream>, Body>) -> Self {
+    fn new(connection: Connection<TokioIo<Paced<Stream>>, Body>) -> Self {
         let signal = Arc::<Signal>::default();
         Self { connection, over: false, waker: signal.clone().into(), signal }
     }
@@ -173,7 +177,8 @@ pub(crate) enum NoResponse {
 impl Http1 {
     /// No byte is sent before the first request.
     pub(crate) async fn start(stream: Stream) -> hyper::Result<Box<Self>> {
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let stream = TokioIo::new(Paced::new(stream));
+        let (sender, connection) = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(stream).await?;
         Ok(Box::new(Self { sender, driver: Driver::new(connection) }))
     }
 

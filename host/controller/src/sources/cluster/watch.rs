@@ -197,20 +197,25 @@ impl Follower {
         if !self.exists(&id) {
             return None;
         }
-        let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
-        let live = LiveObject::new(&uid, &version, object.data.get("status"));
-        let live = live.signed_by(&object.metadata, &self.context.signature);
+        let live = is_written(self.kind).then(|| self.live(&object));
         let Some(object) = parse(self.kind, &self.resource, object) else {
             // Its last good version stays in effect.
             self.context.metrics.object_unreadable(self.kind);
             return Some(id);
         };
-        if is_written(self.kind) && self.context.live.insert(id.clone(), live) {
+        if live.is_some_and(|live| self.context.live.insert(id.clone(), live)) {
             self.context.dirty(&id);
         }
         self.known.insert(id.clone());
         self.send(Change::Upsert(object));
         Some(id)
+    }
+
+    /// What the writer must know of it.
+    fn live(&self, object: &DynamicObject) -> LiveObject {
+        let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
+        let live = LiveObject::new(&uid, &version, object.data.get("status"));
+        live.signed_by(&object.metadata, &self.context.signature)
     }
 
     fn metadata(&mut self, object: &PartialObjectMeta<DynamicObject>) -> Option<ResourceRef> {
