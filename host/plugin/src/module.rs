@@ -1,6 +1,13 @@
 //! A module: bytes and their digest.
 
-use std::{fmt, io::Read as _, path::Path, sync::Arc};
+use std::{
+    fmt,
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use penstock_core::plugin::{ModuleSource, Sha256};
@@ -88,9 +95,22 @@ pub(crate) fn is_local(source: &ModuleSource) -> bool {
     matches!(source, ModuleSource::File { .. } | ModuleSource::Inline(_))
 }
 
+/// Open a regular file, and nothing else: a FIFO would keep whoever opens it until somebody writes, and a device may do anything.
+fn open(path: &Path) -> io::Result<File> {
+    let regular = |metadata: Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is no regular file")),
+    };
+    regular(fs::metadata(path)?)?;
+    // It may have become something else since.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    regular(file.metadata()?)?;
+    Ok(file)
+}
+
 fn read(path: &Path, limit: u64) -> Result<Bytes, FetchError> {
     let failed = |source| FetchError::File { path: path.into(), source };
-    let file = std::fs::File::open(path).map_err(failed)?;
+    let file = open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     if size > limit {
         return Err(FetchError::TooLarge { size: Some(size), limit });
@@ -99,4 +119,23 @@ fn read(path: &Path, limit: u64) -> Result<Bytes, FetchError> {
     // The file may grow while it is read: one byte beyond the limit is enough to know.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, fifo) = (directory.path().join("file"), directory.path().join("fifo"));
+        fs::write(&file, b"module").unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert_eq!(read(&file, 6).unwrap(), "module");
+        assert!(matches!(read(&file, 5), Err(FetchError::TooLarge { size: Some(6), limit: 5 })));
+        for path in [&fifo, Path::new("/dev/zero"), directory.path()] {
+            let error = read(path, 6).unwrap_err().to_string();
+            assert!(error.ends_with("it is no regular file"), "{error}");
+        }
+    }
 }

@@ -65,7 +65,7 @@ pub(super) fn evaluate(
         return Err(invalid(format!("spec.source: {} exclude each other", list(given))));
     }
     if let Some(file) = file {
-        return from_file(file, stamp);
+        return from_file(view, file, stamp);
     }
     if let Some(reference) = config_map_ref {
         let module = module_of(view, id, reference).map(ModuleSource::Inline);
@@ -84,7 +84,17 @@ fn invalid(message: impl Into<String>) -> SourceProblem {
     Refused(Problem::new("Invalid", message))
 }
 
-fn from_file(file: &wasm_plugin::FileSource, stamp: Option<&Arc<str>>) -> Result<ModuleSource, SourceProblem> {
+/// Whoever may write resources in a cluster has no say in what the gateway's pod reads.
+fn from_file(
+    view: &View<'_>,
+    file: &wasm_plugin::FileSource,
+    stamp: Option<&Arc<str>>,
+) -> Result<ModuleSource, SourceProblem> {
+    if view.settings().implied_class.is_none() {
+        return Err(invalid(
+            "spec.source.file: is for gateways without a cluster; use `configMapRef`, `http` or `oci`",
+        ));
+    }
     if file.path.is_empty() {
         return Err(invalid("spec.source.file.path: is empty"));
     }

@@ -1,7 +1,8 @@
 //! Modules in files, which WasmPlugins name. A new content is a new spec, so the source watches and identifies them.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 /// Where a WasmPlugin names a file.
 const FIELD: &str = "/spec/source/file/path";
+
+/// Bytes that tell one content from another. No plugin may be as large (`limits.moduleSize`), and what is larger is not read for ever.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// A module in a file, as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +30,7 @@ impl Module {
         let path = value.pointer(FIELD).filter(|_| reference.kind == Kind::WasmPlugin)?.as_str()?;
         let path = file.parent().unwrap_or(Path::new("")).join(path);
         let path = std::path::absolute(&path).unwrap_or(path);
-        let stamp = fs::read(&path).ok().map(|bytes| hex(&Sha256::digest(bytes)).into());
+        let stamp = identify(&path).ok().map(Into::into);
         Some(Self { path, stamp })
     }
 
@@ -47,6 +51,39 @@ impl Module {
     }
 }
 
+/// The digest of a regular file, read piece by piece. A FIFO or a device would keep the thread that reads all resources.
+fn identify(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut file = File::open(path)?.take(MOST_BYTES);
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&digest.finalize())),
+            read => digest.update(&buffer[..read]),
+        }
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_have_an_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, fifo) = (directory.path().join("file"), directory.path().join("fifo"));
+        fs::write(&file, b"abc").unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(identify(&file).unwrap(), known);
+        for path in [&fifo, Path::new("/dev/zero"), directory.path()] {
+            assert!(identify(path).is_err(), "{}", path.display());
+        }
+    }
 }
