@@ -26,6 +26,7 @@ use crate::{
     fields::{ClientAddress, RequestHead, Values},
     instance::{ExchangeView, Instance, LentRequest, RequestView},
     plan::{Plan, Writes},
+    printable::remark,
     reply,
     static_check::Imports,
 };
@@ -215,7 +216,7 @@ fn known(plan: &Plan, carried: &Carried) -> RequestView {
 
 #[cold]
 pub(crate) fn invalid(error: &dyn std::error::Error) -> PluginFault {
-    PluginFault { kind: FaultKind::InvalidAnswer, message: error.to_string() }
+    PluginFault { kind: FaultKind::InvalidAnswer, message: remark(&error.to_string()) }
 }
 
 #[cold]

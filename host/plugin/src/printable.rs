@@ -1,5 +1,10 @@
 //! Text that comes from plugins, made fit for logs and status.
 
+/// What a plugin says of one exchange: it becomes part of a line of the log, for each of as many exchanges as clients send.
+pub(crate) fn remark(text: &str) -> String {
+    printable(text, 1024)
+}
+
 /// At most `longest` bytes, without control characters: a plugin cannot forge lines of others, drive a terminal or flood a status.
 pub(crate) fn printable(text: &str, longest: usize) -> String {
     let mut clean = String::with_capacity(text.len().min(longest));

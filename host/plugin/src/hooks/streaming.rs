@@ -15,6 +15,7 @@ use crate::{
     contract::types::{self as wit, Field, HeaderRef},
     edits::Edits,
     instance::{ExchangeHandle, ExchangeView, Instance},
+    printable::remark,
     reply,
 };
 
@@ -161,7 +162,7 @@ fn judge(
             BodyVerdict::Release(release.body.map(Bytes::from))
         }
         wit::BodyVerdict::Reply(answer) => BodyVerdict::Reply(reply::check(answer).map_err(|error| invalid(&error))?),
-        wit::BodyVerdict::Abort(why) => BodyVerdict::Abort(why),
+        wit::BodyVerdict::Abort(why) => BodyVerdict::Abort(remark(&why)),
     })
 }
 

@@ -18,6 +18,7 @@ use wasmtime::{
 };
 
 use super::InstanceState;
+use crate::printable::remark;
 
 /// Bytes that one call may carry from the guest to the host: edits, replies, log lines, the manifest. Larger answers are refused before
 /// they are copied. A body that the host buffers for the plugin may come back twice as large.
@@ -186,6 +187,10 @@ fn fault(store: &mut Store<InstanceState>, error: &wasmtime::Error) -> PluginFau
             PluginFault { kind: FaultKind::Deadline, message: format!("it used more than {limit:?} of CPU time") }
         }
         Some(trap) => PluginFault { kind: FaultKind::Trap, message: trap.to_string() },
-        None => PluginFault { kind: FaultKind::InvalidAnswer, message: error.root_cause().to_string() },
+        // It may quote the guest.
+        None => {
+            let message = remark(&error.root_cause().to_string());
+            PluginFault { kind: FaultKind::InvalidAnswer, message }
+        }
     }
 }
