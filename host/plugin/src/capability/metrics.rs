@@ -19,6 +19,34 @@ use prometheus_client::{
 };
 use rustc_hash::FxHashMap;
 
+/// What stands before the names of the gateway's own metrics of plugins, and before those of plugins themselves.
+const PREFIX: &str = "penstock_plugin_";
+/// The gateway's own, without it: a plugin named `body` has no metric `bytes`.
+const OWN: [&str; 22] = [
+    "artifacts",
+    "body_bytes",
+    "call_seconds",
+    "calls",
+    "compile_seconds",
+    "cpu_seconds",
+    "faults",
+    "fetch_bytes",
+    "fetch_seconds",
+    "fetches",
+    "instances",
+    "last_good_bytes",
+    "last_good_commits",
+    "last_good_damaged_indexes",
+    "on_probation",
+    "outbound_calls",
+    "recalls",
+    "record_writes",
+    "restores",
+    "revisions",
+    "rollbacks",
+    "validation_seconds",
+];
+
 /// Metrics of one revision.
 const MOST_METRICS: usize = 32;
 /// Labels of one metric.
@@ -56,7 +84,7 @@ struct Definition {
 #[derive(Debug)]
 pub(crate) struct Metric {
     definition: Definition,
-    series: RwLock<FxHashMap<Box<[String]>, Series>>,
+    series: RwLock<FxHashMap<Arc<[String]>, Series>>,
     most_series: usize,
 }
 
@@ -109,7 +137,7 @@ impl Metrics {
         Self {
             table: Arc::clone(table),
             plugin: plugin.into(),
-            prefix: format!("penstock_plugin_{}_", name.replace('-', "_")),
+            prefix: format!("{PREFIX}{}_", name.replace('-', "_")),
             most_series: usize::try_from(most_series).unwrap_or(usize::MAX),
             registered: Mutex::default(),
         }
@@ -135,16 +163,13 @@ impl Metrics {
         if let Some(taken) = labels.iter().find(|label| matches!(label.as_str(), "plugin" | "le")) {
             return Err(InvalidMetric::InvalidName(taken.clone()));
         }
+        let exported = format!("{}{name}", self.prefix);
+        if is_taken(&exported) {
+            return Err(InvalidMetric::InvalidName(name.to_owned()));
+        }
         let help = cut(help, LONGEST_HELP);
         let bounds = ascending(bounds);
-        let definition = Definition {
-            plugin: Arc::clone(&self.plugin),
-            name: format!("{}{name}", self.prefix),
-            kind,
-            help,
-            labels,
-            bounds,
-        };
+        let definition = Definition { plugin: Arc::clone(&self.plugin), name: exported, kind, help, labels, bounds };
         let mut registered = lock(&self.registered);
         if let Some(known) = registered.iter().find(|known| known.definition.name == definition.name) {
             let same = known.definition == definition;
@@ -172,6 +197,13 @@ fn is_name(name: &str) -> bool {
     name.len() <= LONGEST_NAME
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// Whether it is the name of a metric of the gateway, or of one of the series that such a metric is exported as.
+fn is_taken(exported: &str) -> bool {
+    let name = exported.strip_prefix(PREFIX).unwrap_or(exported);
+    let series = ["_total", "_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    OWN.contains(&name) || series.is_some_and(|name| OWN.contains(&name))
 }
 
 /// At most so many bytes, without control characters, quotes and backslashes: what is exported must not break the format.
@@ -245,10 +277,16 @@ impl Metric {
     #[cold]
     fn make(&self, labels: &[String]) -> Series {
         let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        let labels: Box<[String]> = labels.iter().map(|value| cut(value, LONGEST_VALUE)).collect();
+        let labels: Arc<[String]> = labels.iter().map(|value| cut(value, LONGEST_VALUE)).collect();
         let full = all.len() >= self.most_series && !all.contains_key(&labels);
         let labels = if full { vec!["other".to_owned(); labels.len()].into() } else { labels };
         all.entry(labels).or_insert_with(|| self.definition.series()).clone()
+    }
+
+    /// All series as they are now. Writing them takes its time, for which no worker should wait that has a new one.
+    fn all(&self) -> Vec<(Arc<[String]>, Series)> {
+        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        series.iter().map(|(labels, series)| (Arc::clone(labels), series.clone())).collect()
     }
 }
 
@@ -288,8 +326,8 @@ impl Collector for Exporter {
 fn write(encoder: &mut DescriptorEncoder, name: &str, kind: MetricKind, metrics: &[&Metric]) -> fmt::Result {
     let help = metrics.first().map_or("", |metric| &metric.definition.help);
     let mut family = encoder.encode_descriptor(name, help, None, kind.metric_type())?;
-    for Metric { definition, series, .. } in metrics {
-        for (values, series) in series.read().unwrap_or_else(PoisonError::into_inner).iter() {
+    for metric @ Metric { definition, .. } in metrics {
+        for (values, series) in metric.all() {
             let own = definition.labels.iter().map(String::as_str).zip(values.iter().map(String::as_str));
             let labels: Vec<_> = std::iter::once(("plugin", &*definition.plugin)).chain(own).collect();
             let encoder = family.encode_family(&labels)?;

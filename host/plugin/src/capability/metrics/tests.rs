@@ -181,3 +181,47 @@ fn nothing_that_is_exported_can_break_the_format() {
     assert!(lines[0].contains(r#"by="x_} 1_evil{a=__""#), "{lines:?}");
     assert!(lines[1].contains(&format!("by=\"{}\"", "y".repeat(127))), "{lines:?}");
 }
+
+#[test]
+fn the_gateways_own_metrics_are_taken() {
+    let exported = Exported::new();
+    let body = Metrics::new(&exported.table, "default/a", "body", 3);
+    for name in ["bytes", "bytes_total", "bytes_count"] {
+        let taken = InvalidMetric::InvalidName(name.into());
+        assert_eq!(counter(&body, name, &[]).unwrap_err(), taken);
+    }
+    counter(&body, "bytes_seen", &[]).unwrap();
+    // Whatever the gateway registers under the same prefix is on the list.
+    let registers = [
+        include_str!("../../metrics.rs"),
+        include_str!("../../host/counts.rs"),
+        include_str!("../../fetch/metrics.rs"),
+    ];
+    let own = |source: &'static str| source.split("#[cfg(test)]").next().unwrap().split("\"penstock_plugin_").skip(1);
+    for name in registers.into_iter().flat_map(own) {
+        let name = name.split('"').next().unwrap();
+        assert!(OWN.contains(&name), "{name}");
+    }
+}
+
+/// Whoever writes what is exported may be slow.
+struct Slow<'a>(&'a Metric, u32);
+
+impl fmt::Write for Slow<'_> {
+    fn write_str(&mut self, _: &str) -> fmt::Result {
+        self.1 += 1;
+        assert!(self.0.series.try_write().is_ok(), "a worker that counts by a new label would wait");
+        Ok(())
+    }
+}
+
+#[test]
+fn no_worker_waits_for_the_exporter() {
+    let exported = Exported::new();
+    let metrics = exported.plugin("a");
+    let metric = counter(&metrics, "seen", &["by"]).unwrap();
+    metric.add(1, &strings(&["x"])).unwrap();
+    let mut slow = Slow(&metric, 0);
+    encode(&mut slow, &exported.registry).unwrap();
+    assert!(slow.1 > 0);
+}
