@@ -15,6 +15,8 @@ use std::{
 
 use wasmtime::{Config, Engine, Strategy};
 
+use crate::budget::Budget;
+
 /// How often the epoch advances: the resolution of all limits of time.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
@@ -55,6 +57,7 @@ pub(crate) fn running_engine() -> Result<Engine, EngineError> {
 pub(crate) struct TickingEngine {
     engine: Engine,
     ticker: Arc<Ticker>,
+    budget: Arc<Budget>,
 }
 
 impl TickingEngine {
@@ -62,7 +65,12 @@ impl TickingEngine {
     pub(crate) fn start() -> Result<Self, EngineError> {
         let engine = running_engine()?;
         let ticker = Arc::new(Ticker::start(engine.clone()).map_err(EngineError::Thread)?);
-        Ok(Self { engine, ticker })
+        Ok(Self { engine, ticker, budget: Arc::default() })
+    }
+
+    /// What all its instances may take together.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// The engine itself.

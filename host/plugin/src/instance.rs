@@ -100,8 +100,9 @@ impl Template {
     }
 
     /// Make an instance. Its start code, if any, runs within `limit` of CPU time.
-    pub(crate) fn instantiate(&self, state: InstanceState, limit: Duration) -> Result<Instance, InstantiateError> {
+    pub(crate) fn instantiate(&self, mut state: InstanceState, limit: Duration) -> Result<Instance, InstantiateError> {
         let ticking = self.engine.tick();
+        state.memory.share(self.engine.budget());
         let mut caller = Caller::new(self.engine.engine(), state, self.on_fibers);
         let instance = caller.instantiate(&self.pre, limit)?;
         let exports = Exports::load(&instance, caller.store(), &self.exports).map_err(InstantiateError::Export)?;

@@ -22,6 +22,7 @@
 
 mod artifact;
 mod breaker;
+mod budget;
 mod capability;
 mod checks;
 mod choose;

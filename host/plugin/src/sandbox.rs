@@ -16,6 +16,7 @@
 //! | processes, threads | `RLIMIT_NPROC` | none more | the one that ticks runs already |
 //! | core dumps, debuggers | `RLIMIT_CORE`, not dumpable | none | its memory holds the secrets of the configuration |
 //! | system calls | [`seccomp`] | what memory and clocks need | the kernel is the largest target |
+//! | priority | niceness, `oom_score_adj` | a tenth; first to go | traffic comes first |
 //! | orphans | `PR_SET_PDEATHSIG` | | who would read the answer? |
 //!
 //! **Where the kernel has no seccomp**, the rest still holds, with one difference: a few descriptors can be opened, because loading a module
@@ -27,7 +28,7 @@ use std::{fs, io, os::fd::RawFd, time::Duration};
 
 use rustix::{
     process::{
-        DumpableBehavior, Resource, Rlimit, Signal, getppid, getrlimit, set_dumpable_behavior,
+        DumpableBehavior, Resource, Rlimit, Signal, getppid, getrlimit, nice, set_dumpable_behavior,
         set_parent_process_death_signal, setrlimit,
     },
     thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs},
@@ -36,13 +37,16 @@ use serde::{Deserialize, Serialize};
 
 use self::seccomp::Filters;
 
-/// Reservations beyond [`ValidationLimits::memory`]: 32 linear memories, which is what a component may have, of 4 GiB with their guards,
-/// and half as much again for the program itself.
+/// Reservations beyond [`ValidationLimits::memory`]: linear memories of 4 GiB with their guards, of which a component may have a few and
+/// validation has a few instances, and as much again for the program itself.
 const RESERVATIONS: u64 = 192 << 30;
 
 /// Without seccomp: descriptors for the images of linear memories, which the engine keeps in memory files, and the size of one.
 const IMAGES: u64 = 64;
 const IMAGE_SIZE: u64 = 64 << 20;
+
+/// A process of this niceness has a tenth of the weight of a usual one.
+const NICENESS: i32 = 10;
 
 /// What validating one candidate may use. Its own limits (`spec.limits`) hold within these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,12 +88,21 @@ pub(crate) enum SandboxError {
 pub(crate) fn give_up() -> Result<(), SandboxError> {
     let failed = |what| move |source: rustix::io::Errno| SandboxError::GiveUp { what, source: source.into() };
     close_inherited();
+    yield_to_traffic();
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     set_capabilities(None, sets).map_err(failed("capabilities"))?;
     set_no_new_privs(true).map_err(failed("new privileges"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("core dumps"))?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed("life without the parent"))
+}
+
+/// Whoever validates must not be what traffic waits for: it gets a tenth of the processor where there is not enough for both, and so still
+/// ends within its time; and when memory runs out it is what the kernel ends, and not the gateway. Where the system grants neither, nothing
+/// of what protects the gateway from the candidate is lost.
+fn yield_to_traffic() {
+    let _ = nice(NICENESS);
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
 }
 
 /// The parent may have gone before its death could be told.

@@ -3,7 +3,8 @@
 //! ```text
 //! Worker ──► Slot (per revision) ──► Live instance ◄── OpenExchange, OpenExchange, …     policies on bodies, trailers or the end
 //!                                        │
-//!                                        └── crowded or grown: replaced for new exchanges, gone with its last one
+//!                                        ├── crowded or grown: replaced for new exchanges, gone with its last one
+//!                                        └── faulted: its store goes at once, whoever had state in it
 //! ```
 //!
 //! A worker has one instance for each revision that it has met, made when it is first needed or taken from the revision's spares. Nothing
@@ -15,7 +16,6 @@ mod waiting;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::hash_map::Entry,
     pin::pin,
     rc::Rc,
     sync::{
@@ -102,17 +102,20 @@ struct Instances {
 struct Slot {
     /// To find out when nobody wants the revision any more.
     revision: Weak<Loaded>,
-    /// Takes new exchanges.
-    current: Rc<Live>,
+    /// Takes new exchanges; none after a fault.
+    current: Option<Rc<Live>>,
+    /// How many there are of the revision on this worker, with those that take no new exchanges.
+    alive: Rc<Cell<usize>>,
 }
 
 /// An instance in use.
 struct Live {
-    warm: RefCell<Warm>,
+    /// None once it has faulted: exchanges that had state in it keep its name and not its memory.
+    warm: RefCell<Option<Warm>>,
     /// What its memory was before it had seen an exchange.
     memory: u64,
     exchanges: Cell<usize>,
-    /// How many there are of the revision on this worker, with those that take no new exchanges.
+    /// See [`Slot::alive`].
     alive: Rc<Cell<usize>>,
 }
 
@@ -120,24 +123,31 @@ impl Live {
     fn new(warm: Warm, alive: &Rc<Cell<usize>>) -> Rc<Self> {
         alive.set(alive.get() + 1);
         let memory = warm.instance.memory();
-        Rc::new(Self { warm: RefCell::new(warm), memory, exchanges: Cell::new(0), alive: Rc::clone(alive) })
+        Rc::new(Self { warm: RefCell::new(Some(warm)), memory, exchanges: Cell::new(0), alive: Rc::clone(alive) })
     }
 
     fn is_spent(&self) -> bool {
-        self.warm.borrow().instance.is_spent()
+        self.warm.borrow().is_none()
+    }
+
+    /// It has faulted: its store refuses every call, so it goes.
+    fn discard(&self) {
+        if self.warm.take().is_some() {
+            self.alive.set(self.alive.get().saturating_sub(1));
+        }
     }
 
     /// Whether it takes no more exchanges: it has enough, or it has grown so much that one of them could be the last.
     fn is_full(&self, limit: u64) -> bool {
         let room = limit.saturating_sub(self.memory);
-        let grown = self.warm.borrow().instance.memory().saturating_sub(self.memory);
-        self.exchanges.get() >= EXCHANGES || grown > room / 4 * 3
+        let memory = self.warm.borrow().as_ref().map_or(0, |warm| warm.instance.memory());
+        self.exchanges.get() >= EXCHANGES || memory.saturating_sub(self.memory) > room / 4 * 3
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.alive.set(self.alive.get().saturating_sub(1));
+        self.discard();
     }
 }
 
@@ -159,15 +169,14 @@ impl Instances {
         self.check_breaker(revision)?;
         let mut slots = self.slots.borrow_mut();
         self.sweep(&mut slots);
-        match slots.entry(revision.id()) {
-            Entry::Occupied(slot) => Ok(Rc::clone(&slot.get().current)),
-            Entry::Vacant(vacant) => {
-                let shared = shared(named)?;
-                let current = Live::new(self.fill(&shared)?, &Rc::default());
-                let slot = Slot { revision: Arc::downgrade(&shared), current };
-                Ok(Rc::clone(&vacant.insert(slot).current))
-            }
+        if let Some(Slot { current: Some(live), .. }) = slots.get(&revision.id()) {
+            return Ok(Rc::clone(live));
         }
+        let shared = shared(named)?;
+        let warm = self.fill(&shared)?;
+        let empty = || Slot { revision: Arc::downgrade(&shared), current: None, alive: Rc::default() };
+        let slot = slots.entry(revision.id()).or_insert_with(empty);
+        Ok(Rc::clone(slot.current.insert(Live::new(warm, &slot.alive))))
     }
 
     fn check_breaker(&self, revision: &Loaded) -> Result<(), PluginFault> {
@@ -188,7 +197,7 @@ impl Instances {
         }
         let fresh = Live::new(self.fill(revision)?, &live.alive);
         if let Some(slot) = self.slots.borrow_mut().get_mut(&revision.id()) {
-            slot.current = Rc::clone(&fresh);
+            slot.current = Some(Rc::clone(&fresh));
         }
         Ok(fresh)
     }
@@ -216,12 +225,14 @@ impl Instances {
         let context = HookContext { plan: &revision.plan, imports: revision.imports, limits: revision.limits() };
         let timed = self.timed().then(Instant::now);
         let mut warm = live.warm.borrow_mut();
-        let result = run(&mut warm.instance, context);
+        let Some(Warm { instance, .. }) = &mut *warm else { return Err(lost()) };
+        let result = run(instance, context);
         if let Some(start) = timed {
             revision.metrics.took(hook, start.elapsed());
         }
+        revision.metrics.used(instance.state().cpu_time());
         // An answer that breaks the contract is a fault of the exchange, but the instance behind it can go on; a trap ends it.
-        if warm.instance.is_spent() {
+        if instance.is_spent() {
             drop(warm);
             self.forget(revision, live);
             revision.breaker.faulted(Instant::now());
@@ -252,12 +263,12 @@ impl Instances {
         }
     }
 
-    /// New calls get another instance. The store goes with the last exchange that holds it.
+    /// New calls get another instance.
+    #[cold]
     fn forget(&self, revision: &Loaded, spent: &Rc<Live>) {
-        if let Entry::Occupied(slot) = self.slots.borrow_mut().entry(revision.id())
-            && Rc::ptr_eq(&slot.get().current, spent)
-        {
-            slot.remove();
+        spent.discard();
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&revision.id()) {
+            slot.current.take_if(|current| Rc::ptr_eq(current, spent));
         }
     }
 
@@ -445,6 +456,11 @@ fn shared(revision: &Revision) -> Result<Arc<Loaded>, PluginFault> {
 #[cold]
 fn strange() -> PluginFault {
     fault(FaultKind::Unavailable, "the revision belongs to another plugin host")
+}
+
+#[cold]
+fn lost() -> PluginFault {
+    fault(FaultKind::Lost, "the instance that kept this exchange has ended by a fault")
 }
 
 #[cold]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::Response;
 use penstock_core::plugin::{Capabilities, FaultKind, PluginSpec, Proceed, Verdict};
 use support::{
-    exchange::{facts, on_request, on_response, request, rule, token},
+    exchange::{facts, on_request, on_response, request, rule, token, triggered_request},
     facts::{Host, call, spec},
     guest::{Answer, Edit, Guest, REQUEST_HEADERS, set},
     log::logged,
@@ -34,6 +34,33 @@ fn a_policy_edits_both_heads() {
     assert_eq!(host.metric(r#"penstock_plugin_revisions_total{plugin="default/a",result="ready"}"#), 1.0);
     assert_eq!(host.metric(r#"penstock_plugin_call_seconds_count{plugin="default/a",hook="request"}"#), 1.0);
     assert_eq!(host.metric("penstock_plugin_compile_seconds_count"), 1.0);
+}
+
+#[test]
+fn every_hook_is_among_the_calls_that_are_timed() {
+    let host = Host::start();
+    let active = host.activate(&spec("a", Guest::default().build()));
+    let worker = host.host.runtime().worker();
+    for _ in 0..100 {
+        on_request(&*worker, &active).unwrap();
+        on_response(&*worker, &active, 7, None).unwrap();
+    }
+    for hook in ["request", "response"] {
+        let timed = host.metric(&format!(r#"penstock_plugin_call_seconds_count{{plugin="default/a",hook="{hook}"}}"#));
+        assert!((1.0..10.0).contains(&timed), "{hook}: {timed}");
+    }
+}
+
+#[test]
+fn the_time_of_long_hooks_is_counted() {
+    let host = Host::start();
+    let active = host.activate(&spec("a", Guest::faulty_code("(loop $again (br $again))").build()));
+    let worker = host.host.runtime().worker();
+    let used = || host.metric(r#"penstock_plugin_cpu_seconds_total{plugin="default/a"}"#);
+    assert_eq!(used(), 0.0);
+    assert_eq!(triggered_request(&*worker, &active).unwrap_err().kind, FaultKind::Deadline);
+    // Its limit is 200 ms, of which one tick may be somebody else's.
+    assert!(used() > 0.19, "{} s", used());
 }
 
 #[test]
@@ -246,7 +273,7 @@ fn the_exchange_is_gone_between_hooks_and_after_a_fault() {
     let active = host.activate(&spec("a", guest.build()));
     let worker = host.host.runtime().worker();
     // The helper asserts that the head, which was lent to the store, came back whole.
-    assert_eq!(support::exchange::triggered_request(&*worker, &active).unwrap_err().kind, FaultKind::Trap);
+    assert_eq!(triggered_request(&*worker, &active).unwrap_err().kind, FaultKind::Trap);
     assert_eq!(support::exchange::triggered_response(&*worker, &active).unwrap_err().kind, FaultKind::Trap);
     support::exchange::works(&*worker, &active);
 }
@@ -298,7 +325,7 @@ fn random_bytes_are_bounded() {
     let worker = host.host.runtime().worker();
     let draw = || token(&on_request(&*worker, &active).unwrap().0);
     assert_ne!(draw(), draw());
-    let fault = support::exchange::triggered_request(&*worker, &active).unwrap_err();
+    let fault = triggered_request(&*worker, &active).unwrap_err();
     assert!(fault.message.contains("4097 random bytes"), "{fault}");
 }
 

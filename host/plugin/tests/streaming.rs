@@ -214,6 +214,29 @@ fn a_trap_ends_the_exchanges_of_its_instance_and_no_others() {
 }
 
 #[test]
+fn memory_goes_with_the_fault_and_not_with_the_last_exchange() {
+    const FAULTS: usize = 50;
+    let host = Host::start();
+    let active = host.activate(&bodies("a", json!({"request": {"mode": "stream"}})));
+    let worker = host.host.runtime().worker();
+    let open: Vec<_> =
+        (0..FAULTS).map(|_| begin(&*worker, &active)).inspect(|it| assert!(sees(it, "!trap").is_err())).collect();
+    // What is spare and in the making is not many.
+    let alive = host.metric(r#"penstock_plugin_instances{plugin="default/a"}"#);
+    assert!(alive < 10.0, "{alive} instances are there for {} exchanges that lost theirs", open.len());
+}
+
+#[test]
+fn what_a_plugin_says_of_an_exchange_is_short_and_printable() {
+    let host = Host::start();
+    let active = host.activate(&bodies("a", json!({"request": {"mode": "stream"}})));
+    let worker = host.host.runtime().worker();
+    let said = format!("!abort\n{}", "x".repeat(1 << 20));
+    let Ok(BodyVerdict::Abort(why)) = sees(&begin(&*worker, &active), &said) else { panic!("it was asked to abort") };
+    assert!(why.starts_with("!abort\u{fffd}xx") && why.len() < 1100, "{} bytes: {why:?}", why.len());
+}
+
+#[test]
 fn limits_of_time_and_memory_hold_in_body_hooks() {
     let host = Host::start();
     let mut spec = bodies("a", json!({"request": {"mode": "stream"}}));
@@ -268,6 +291,9 @@ fn a_worker_has_so_many_instances_of_a_plugin() {
     assert_eq!(host.metric(refused), 1.0);
     assert!(sees(&begin(&*worker, &neighbour), "x").is_ok());
     assert!(sees(&open[0], "x").is_ok(), "those that are open go on");
+    assert_eq!(sees(&open[INSTANCES * EXCHANGES - 1], "!trap").unwrap_err().kind, FaultKind::Trap);
+    open.extend((0..EXCHANGES).map(|_| begin(&*worker, &active)));
+    assert!(worker.begin(&call(&active), &facts(&rule())).is_err(), "a fault makes room for one instance, and no more");
     drop(open.pop());
     assert!(sees(&begin(&*worker, &active), "x").is_ok());
 }

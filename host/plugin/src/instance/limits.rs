@@ -1,18 +1,21 @@
 //! What one instance may use: CPU time, memory, tables.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
-use crate::engine::TICK;
+use crate::{budget::Budget, engine::TICK};
 
 /// Elements of all tables of an instance. Tables hold function references; Rust guests have some hundred, and 20,000 is what
 /// wasmtime's own pooling allocator allows.
 const TABLE_ELEMENTS: usize = 20_000;
-/// Core instances, memories and tables in one component. `wit-component` makes three of the first and one of the others; components
-/// that were composed of several have a few more.
+/// Core instances and tables in one component. `wit-component` makes three of the first and one of the other; components that were composed
+/// of several have a few more.
 const PARTS: usize = 32;
+/// Linear memories in one component: one of the plugin, and as many of components that it was composed with. Each costs the whole process
+/// addresses and mappings ([`Budget`]).
+const MEMORIES: usize = 4;
 
 /// CPU time of the call at hand, measured only when it is long.
 ///
@@ -94,7 +97,10 @@ pub(crate) struct MemoryLimit {
     limit: u64,
     used: u64,
     tables: usize,
+    memories: u64,
     denied: Option<Denied>,
+    /// None until it is known what there is for all.
+    shared: Option<Arc<Budget>>,
 }
 
 /// Something that an instance asked for and did not get.
@@ -114,11 +120,22 @@ pub(super) enum Denied {
         /// Over all its tables.
         wanted: usize,
     },
+    /// Another linear memory.
+    #[error("all instances of plugins together have {most} linear memories, and cannot have more")]
+    Memories {
+        /// Of the whole gateway.
+        most: u64,
+    },
 }
 
 impl MemoryLimit {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, used: 0, tables: 0, denied: None }
+        Self { limit, used: 0, tables: 0, memories: 0, denied: None, shared: None }
+    }
+
+    /// From now on it takes part of what there is for all.
+    pub(crate) fn share(&mut self, budget: &Arc<Budget>) {
+        self.shared = Some(Arc::clone(budget));
     }
 
     /// Bytes in use.
@@ -130,6 +147,25 @@ impl MemoryLimit {
     pub(super) fn take_denied(&mut self) -> Option<Denied> {
         self.denied.take()
     }
+
+    /// One linear memory more.
+    fn count_memory(&mut self) -> bool {
+        let Some(shared) = &self.shared else { return true };
+        if shared.memories.take(1) {
+            self.memories += 1;
+            return true;
+        }
+        self.denied = Some(Denied::Memories { most: shared.memories.most() });
+        false
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            shared.memories.give_back(self.memories);
+        }
+    }
 }
 
 /// Growth is denied, not trapped: a guest with a garbage collector may cope. Most do not, and their trap counts as a fault of memory.
@@ -138,6 +174,10 @@ impl ResourceLimiter for MemoryLimit {
         let wanted = self.used.saturating_add(desired.saturating_sub(current) as u64);
         if wanted > self.limit {
             self.denied = Some(Denied::Memory { wanted, limit: self.limit });
+            return Ok(false);
+        }
+        // Only a new one has nothing. One that begins empty and grows counts twice, which harms nobody.
+        if current == 0 && !self.count_memory() {
             return Ok(false);
         }
         self.used = wanted;
@@ -163,13 +203,14 @@ impl ResourceLimiter for MemoryLimit {
     }
 
     fn memories(&self) -> usize {
-        PARTS
+        MEMORIES
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Pot;
 
     #[test]
     fn memory_is_counted_over_all_memories() {
@@ -180,6 +221,24 @@ mod tests {
         assert!(!limit.memory_growing(40, 41, None).unwrap());
         assert_eq!(limit.take_denied(), Some(Denied::Memory { wanted: 101, limit: 100 }));
         assert_eq!(limit.take_denied(), None);
+    }
+
+    #[test]
+    fn memories_are_counted_over_all_instances() {
+        let budget = Arc::new(Budget { memories: Pot::new(2) });
+        let instance = || {
+            let mut limit = MemoryLimit::new(100);
+            limit.share(&budget);
+            limit
+        };
+        let (mut first, mut second) = (instance(), instance());
+        assert!(first.memory_growing(0, 10, None).unwrap());
+        assert!(second.memory_growing(0, 10, None).unwrap());
+        assert!(second.memory_growing(10, 20, None).unwrap(), "growing makes no new one");
+        assert!(!second.memory_growing(0, 10, None).unwrap());
+        assert_eq!(second.take_denied(), Some(Denied::Memories { most: 2 }));
+        drop(first);
+        assert!(second.memory_growing(0, 10, None).unwrap(), "one is gone");
     }
 
     #[test]

@@ -25,8 +25,9 @@ const DESCRIPTOR: &str = "PENSTOCK_TEST_DESCRIPTOR";
 type Probe = (&'static str, fn() -> bool);
 
 /// What a process tries in the sandbox; whether it was kept from it. Those that the kernel ends never answer.
-const PROBES: [Probe; 17] = [
+const PROBES: [Probe; 18] = [
     ("works", works),
+    ("priority", yields_to_traffic),
     ("open", opens_nothing),
     ("thread", || in_full(|| thread::Builder::new().spawn(|| ()).is_err())),
     ("signal others", signals_nobody),
@@ -103,6 +104,14 @@ fn inherits_nothing() -> bool {
     let before = fs::read_link(&path).is_ok();
     give_up().unwrap();
     before && fs::read_link(&path).is_err()
+}
+
+fn yields_to_traffic() -> bool {
+    let niceness = || nice(0).unwrap();
+    let before = niceness();
+    give_up().unwrap();
+    let score = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    niceness() == (before + NICENESS).min(19) && score.trim() == "1000"
 }
 
 fn has_no_privileges() -> bool {

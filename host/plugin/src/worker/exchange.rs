@@ -24,7 +24,7 @@ use penstock_core::{
 use tokio::sync::Mutex;
 
 use super::{
-    Instances, Live, fault,
+    Instances, Live, fault, lost,
     waiting::{Allowance, Lent},
 };
 use crate::{
@@ -140,7 +140,7 @@ impl OpenExchange {
     /// Whether another hook may run.
     fn goes_on(&self, is_spent: bool) -> Result<(), PluginFault> {
         if is_spent {
-            return Err(fault(FaultKind::Lost, "the instance that kept this exchange has ended by a fault"));
+            return Err(lost());
         }
         let limit = self.revision.limits().exchange_time;
         if self.cpu_time.get() >= limit {

@@ -106,6 +106,7 @@ impl Instances {
         let result = run(instance, context).await;
         revision.metrics.took(hook, start.elapsed());
         let network = instance.state().network.take();
+        revision.metrics.used(instance.state().cpu_time());
         if instance.is_spent() {
             revision.breaker.faulted(Instant::now());
         } else {

@@ -1,7 +1,7 @@
 //! Code that loops, traps or takes all there is, before there is traffic.
 
 use crate::{
-    guest, refuses,
+    bytes, guest, refuses,
     support::{
         facts::{Host, spec},
         guest::Guest,
@@ -109,7 +109,7 @@ fn traps() {
 #[test]
 fn memory_and_tables() {
     let table = |fields: &str| Guest { fields: fields.into(), ..Guest::default() };
-    let tables = "(table 1000 funcref)".repeat(30);
+    let (tables, one) = ("(table 1000 funcref)".repeat(30), Guest::default());
     let grown = Guest {
         fields: "(table $t 0 funcref)".into(),
         ..configure(
@@ -132,10 +132,20 @@ fn memory_and_tables() {
             "4294967296 bytes",
         ),
         guest("33 tables", &table(&"(table 1 funcref)".repeat(33)), "ContractMismatch", "33"),
+        bytes("5 memories", one.build_with(4, "(module (memory 1))"), "ContractMismatch", "memory count too high at 5"),
+        bytes("33 instances", one.build_with(32, "(module)"), "ContractMismatch", "instance count too high at"),
         guest("a large table", &table("(table 1000000 funcref)"), "MemoryLimitExceeded", "20000 are allowed"),
         guest("many tables", &table(&tables), "MemoryLimitExceeded", "20000 are allowed"),
         guest("a table that grows", &grown, "MemoryLimitExceeded", "20000 are allowed"),
     ]);
+}
+
+/// What was composed of several components has a few more parts.
+#[test]
+fn a_few_parts_more_are_welcome() {
+    let host = Host::start();
+    host.activate(&spec("memories", Guest::default().build_with(3, "(module (memory 1))")));
+    host.activate(&spec("instances", Guest::default().build_with(20, "(module)")));
 }
 
 /// Being denied is no fault: what copes with it is welcome.

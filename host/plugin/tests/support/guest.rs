@@ -4,6 +4,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
+use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -293,6 +294,21 @@ impl Guest {
         let world = resolve.select_world(&[package], Some(self.world)).unwrap();
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
         module
+    }
+
+    /// The component, and behind it core instances of a module of its own, which nothing refers to.
+    pub fn build_with(&self, instances: u8, wat: &str) -> Vec<u8> {
+        let mut component = self.build();
+        let modules =
+            Parser::new(0).parse_all(&component).filter(|part| matches!(part, Ok(Payload::ModuleSection { .. })));
+        let index = u8::try_from(modules.count()).unwrap();
+        let module = wat::parse_str(wat).unwrap();
+        let list: Vec<u8> = (0..instances).flat_map(|_| [0, index, 0]).collect();
+        // Sections: a core module, and a list of core instances. Their lengths are LEB128, here of one byte.
+        assert!(module.len() < 128 && list.len() < 127 && instances < 128);
+        component.extend([&[1, u8::try_from(module.len()).unwrap()][..], &module].concat());
+        component.extend([&[2, u8::try_from(list.len() + 1).unwrap(), instances][..], &list].concat());
+        component
     }
 
     /// The component.
