@@ -12,7 +12,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::ensure;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use penstock_translate::IngressPorts;
+use penstock_translate::{IngressPorts, PluginCeilings};
 
 use crate::logging::LogFormat;
 
@@ -89,6 +89,15 @@ impl Ingress {
         ensure!(http != https, "--ingress-http-port and --ingress-https-port are both {http}; give each its own");
         Ok(IngressPorts { http, https })
     }
+}
+
+/// What WasmPlugins may ask for.
+#[derive(Debug, Clone, clap::Args)]
+struct PluginLimits {
+    /// The most that spec.limits of a WasmPlugin may say, such as hookTime=10ms,memory=64Mi; of what is not named the usual
+    /// ceilings hold
+    #[arg(long, value_name = "NAME=VALUE,...", default_value = "", hide_default_value = true)]
+    plugin_limits: PluginCeilings,
 }
 
 /// Where the admin server of an instance listens.

@@ -31,6 +31,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     ingress: super::Ingress,
+
+    #[command(flatten)]
+    limits: super::PluginLimits,
 }
 
 /// One line of the answer, ordered by place.
@@ -57,7 +60,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let reading = source.read();
     let resources = reading.changes.iter().filter(|change| matches!(change, Change::Upsert(_))).count();
     let mut findings: BTreeSet<_> = reading.problems.iter().map(Finding::of_problem).collect();
-    let settings = Settings { ingress: args.ingress.ports()?, ..Settings::standalone() };
+    let plugin_limits = args.limits.plugin_limits.clone();
+    let settings = Settings { ingress: args.ingress.ports()?, plugin_limits, ..Settings::standalone() };
     let statuses = translate(&settings, reading.changes)?;
     findings.extend(statuses.iter().flat_map(|(resource, status)| Finding::of_status(resource, status, &source)));
 

@@ -32,6 +32,7 @@ async fn world(config: &str) -> World {
     let world = World::builder()
         .file("bodies.wasm", guests::bytes(guests::BODIES))
         .file("plugin.yaml", bodies(config))
+        .argument("--plugin-limits=hookTime=1s")
         .start()
         .await;
     world.gateway.until(world.port, "/", |response| response.status == 200).await;

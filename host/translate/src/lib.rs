@@ -38,7 +38,7 @@ mod upkeep;
 mod view;
 mod world;
 
-pub use plugin::{installation, record_selector};
+pub use plugin::{InvalidCeiling, PluginCeilings, installation, record_selector};
 pub use selector::{InvalidSelector, LabelSelector};
 pub use settings::{
     AddressRange, GatewayAddresses, GatewayServices, IngressPorts, InvalidAddressRange, InvalidServiceName,

@@ -1,5 +1,6 @@
 //! WasmPlugins: what should run, where it applies, what its status says.
 
+mod limits;
 mod outbound;
 mod pointer;
 mod quantity;
@@ -23,7 +24,10 @@ use penstock_core::{
 };
 
 use self::record::Recorded;
-pub use self::record::{installation, record_selector};
+pub use self::{
+    limits::{InvalidCeiling, PluginCeilings},
+    record::{installation, record_selector},
+};
 pub(crate) use self::{
     record::upkeep as record_upkeep,
     rollout::{name_unspecified, named_group},

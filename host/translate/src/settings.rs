@@ -11,7 +11,7 @@ use std::{
 pub use addresses::{AddressRange, GatewayAddresses, InvalidAddressRange};
 pub use services::{GatewayServices, InvalidServiceName, InvalidServiceType, ServiceType};
 
-use crate::selector::LabelSelector;
+use crate::{plugin::PluginCeilings, selector::LabelSelector};
 
 /// Settings of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Settings {
     pub ingress: IngressPorts,
     /// What stands before the instances in a cluster, if anything does.
     pub services: GatewayServices,
+    /// What WasmPlugins may ask for in `spec.limits`.
+    pub plugin_limits: PluginCeilings,
 }
 
 /// The ports of Ingress, which unlike a Gateway has none of its own.
@@ -59,6 +61,7 @@ impl Settings {
             addresses: GatewayAddresses::Shared(vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
             ingress: IngressPorts::default(),
             services: GatewayServices::Absent,
+            plugin_limits: PluginCeilings::default(),
         }
     }
 }

@@ -18,7 +18,7 @@ use penstock_translate::{
 };
 use prometheus_client::registry::Registry;
 
-use crate::commands::Ingress;
+use crate::commands::{Ingress, PluginLimits};
 
 /// Characters of the name of a Lease.
 const LONGEST_NAME: usize = 253;
@@ -73,6 +73,9 @@ pub(super) struct Sources {
     #[command(flatten)]
     ingress: Ingress,
 
+    #[command(flatten)]
+    limits: PluginLimits,
+
     /// Each Gateway gets a Service of its own, in its namespace and with its ports: ClusterIP, NodePort or LoadBalancer
     #[arg(long, value_name = "TYPE", conflicts_with_all = ["filename", "address_pool"], help_heading = "Kubernetes")]
     gateway_service: Option<ServiceType>,
@@ -119,6 +122,7 @@ impl Sources {
             class_selector: self.class_selector.clone(),
             implied_class: if self.access().is_none() { standalone.implied_class } else { None },
             services: self.services(),
+            plugin_limits: self.limits.plugin_limits.clone(),
             addresses: match self.address_pool.as_slice() {
                 [] => standalone.addresses,
                 ranges => GatewayAddresses::Pool(ranges.to_vec()),

@@ -41,6 +41,13 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
+/// As [`bytes`] reads it, in the largest unit in which it is a whole number.
+pub(super) fn show_bytes(size: u64) -> String {
+    let units = [("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let whole = |&(_, shift): &(&str, u32)| size >> shift << shift == size && size > 0;
+    units.into_iter().find(whole).map_or_else(|| size.to_string(), |(unit, shift)| format!("{}{unit}", size >> shift))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +76,9 @@ mod tests {
         check("16Mi", Some(16 << 20));
         check("1024", Some(1024));
         check("2k", Some(2_000));
+        for text in ["16Mi", "1Gi", "3Ki", "1025", "0"] {
+            assert_eq!(show_bytes(bytes(text).unwrap()), text);
+        }
         for broken in ["", "Mi", "1.5Mi", "16MB", "-1", "99999999999999999999"] {
             check(broken, None);
         }

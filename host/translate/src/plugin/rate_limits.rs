@@ -34,6 +34,11 @@ pub(super) fn evaluate(given: &[PluginRateLimit], refused: &mut Vec<Problem>) ->
             }
         }
     }
+    let keys: u64 = limits.iter().map(|limit| u64::from(limit.max_keys.get())).sum();
+    if keys > u64::from(RateLimit::MOST_KEYS) {
+        let most = RateLimit::MOST_KEYS;
+        refused.push(invalid(format!("{at}: {keys} keys in all of them (maxKeys) are too many; {most} are the most")));
+    }
     limits
 }
 

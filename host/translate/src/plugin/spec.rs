@@ -1,16 +1,16 @@
 //! From a WasmPlugin to what the plugin host should run.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{Capabilities, PluginLimits, PluginSpec, SecretPlace},
+    plugin::{Capabilities, PluginSpec, SecretPlace},
 };
 use serde_json::Value;
 
 use super::{
-    PluginEvaluation, outbound, pointer, quantity, rate_limits,
+    PluginEvaluation, limits, outbound, pointer, rate_limits,
     record::Recorded,
     rollout,
     source::{self, SourceProblem},
@@ -44,7 +44,7 @@ pub(super) fn evaluate(
             None
         }
     };
-    let limits = limits(spec, &mut refused);
+    let limits = limits::evaluate(spec.limits.as_ref(), &view.settings().plugin_limits, &mut refused);
     if let Some(FailurePolicy::Unknown(text)) = &spec.failure_policy {
         let hint = did_you_mean(text, FailurePolicy::KNOWN.iter().copied());
         let message = format!("spec.failurePolicy: `{text}` is not known{hint}; until then it counts as `Closed`");
@@ -76,44 +76,6 @@ pub(super) fn evaluate(
     let merged = |problems: &[Problem]| problems.first().map(|first| Problem::new(first.reason, sentences(problems)));
     let (refused, unresolved, lost) = (merged(&refused), merged(&unresolved), merged(&lost));
     PluginEvaluation { spec, refused, unresolved, lost, recorded: Recorded::default() }
-}
-
-fn limits(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> PluginLimits {
-    let mut limits = PluginLimits::default();
-    let Some(given) = &spec.limits else { return limits };
-    let mut time = |name: &str, text: &Option<String>, limit: &mut Duration| match text.as_deref() {
-        None => {}
-        Some(text) => match quantity::duration(text).filter(|time| !time.is_zero()) {
-            Some(time) => *limit = time,
-            None => refused.push(Problem::new(
-                "Invalid",
-                format!("spec.limits.{name}: `{text}` is no duration above zero, such as `2ms`"),
-            )),
-        },
-    };
-    time("hookTime", &given.hook_time, &mut limits.hook_time);
-    time("exchangeTime", &given.exchange_time, &mut limits.exchange_time);
-    time("configureTime", &given.configure_time, &mut limits.configure_time);
-    time("wallTime", &given.wall_time, &mut limits.wall_time);
-    let mut size = |name: &str, text: &Option<String>, limit: &mut u64| match text.as_deref() {
-        None => {}
-        Some(text) => match quantity::bytes(text).filter(|size| *size > 0) {
-            Some(size) => *limit = size,
-            None => refused.push(Problem::new(
-                "Invalid",
-                format!("spec.limits.{name}: `{text}` is no size above zero, such as `16Mi`"),
-            )),
-        },
-    };
-    size("memory", &given.memory, &mut limits.memory);
-    size("moduleSize", &given.module_size, &mut limits.module_size);
-    size("keyValueBytes", &given.key_value_bytes, &mut limits.key_value_bytes);
-    size("bodyBuffer", &given.body_buffer, &mut limits.body_buffer);
-    limits.outbound_calls = given.outbound_calls.unwrap_or(limits.outbound_calls);
-    limits.waiting = given.waiting.unwrap_or(limits.waiting);
-    limits.log_lines = given.log_lines.unwrap_or(limits.log_lines);
-    limits.metric_series = given.metric_series.unwrap_or(limits.metric_series);
-    limits
 }
 
 fn capabilities(id: &ResourceRef, spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Capabilities {

@@ -78,7 +78,7 @@ pub struct PluginProbation {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginSource {
-    /// A file on the gateway's machine.
+    /// A file on the gateway's machine; not in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileSource>,
     /// `binaryData` of a ConfigMap of the same namespace.
@@ -262,40 +262,41 @@ pub struct PluginRateLimit {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginLimits {
-    /// CPU time of one hook, such as `2ms` (the default).
+    /// CPU time of one hook, such as `2ms` (the default); at most `100ms` unless the gateway's operator says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook_time: Option<String>,
-    /// CPU time of all hooks of one exchange in a policy on bodies, such as `10s` (the default). What comes after it is a fault.
+    /// CPU time of all hooks of one exchange in a policy on bodies, such as `10s` (the default), at most `24h`. What comes after it is a fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange_time: Option<String>,
-    /// CPU time of validation: describe, configure and self-test; `2s` if not given.
+    /// CPU time of validation: describe, configure and self-test; `2s` if not given, at most `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configure_time: Option<String>,
-    /// Memory of one instance, such as `16Mi` (the default).
+    /// Memory of one instance, such as `16Mi` (the default); at most `256Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
-    /// Size of the module, such as `16Mi` (the default).
+    /// Size of the module, such as `16Mi` (the default); at most `64Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module_size: Option<String>,
-    /// Log lines a second and instance; 100 if not given.
+    /// Log lines a second; 100 if not given, at most 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_lines: Option<u32>,
-    /// Label combinations of one metric; 256 if not given.
+    /// Label combinations of one metric; 256 if not given, at most 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric_series: Option<u32>,
-    /// How long a hook may wait in outbound calls, all of them together; `5s` if not given.
+    /// How long a hook may wait in outbound calls, all of them together; `5s` if not given, at most `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_time: Option<String>,
-    /// Outbound calls of one exchange; 8 if not given.
+    /// Outbound calls of one exchange; 8 if not given, at most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound_calls: Option<u32>,
-    /// Exchanges of one worker that may be in a plugin with outbound calls at once; 64 if not given.
+    /// Exchanges of one worker that may be in a plugin with outbound calls at once; 64 if not given, at most 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u32>,
-    /// Size of the key-value store, such as `4Mi` (the default).
+    /// Size of the key-value store, such as `4Mi` (the default); at most `256Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_value_bytes: Option<String>,
-    /// Bytes of one body, in each direction, that the gateway keeps for the plugin: what it buffers or holds back, such as `1Mi` (the default).
+    /// Bytes of one body, in each direction, that the gateway keeps for the plugin: what it buffers or holds back, such as `1Mi` (the
+    /// default); at most `16Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_buffer: Option<String>,
 }

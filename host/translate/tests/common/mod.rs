@@ -57,6 +57,8 @@ struct WorldSettings {
     class_selector: Option<String>,
     /// HTTP and HTTPS.
     ingress_ports: (u16, u16),
+    /// As for `--plugin-limits`.
+    plugin_limits: String,
 }
 
 impl Default for WorldSettings {
@@ -70,6 +72,7 @@ impl Default for WorldSettings {
             services: None,
             class_selector: None,
             ingress_ports: (settings.ingress.http, settings.ingress.https),
+            plugin_limits: String::new(),
         }
     }
 }
@@ -221,6 +224,7 @@ pub(crate) fn load_all(paths: &[PathBuf]) -> Loaded {
             pool => GatewayAddresses::Pool(pool.iter().map(|text| text.parse().unwrap()).collect()),
         },
         ingress: IngressPorts { http: world.settings.ingress_ports.0, https: world.settings.ingress_ports.1 },
+        plugin_limits: world.settings.plugin_limits.parse().unwrap(),
     };
     Loaded { resources, settings, sockets: world.sockets }
 }
