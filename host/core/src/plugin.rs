@@ -313,7 +313,7 @@ pub struct PluginLimits {
     pub memory: u64,
     /// Size of the module in bytes.
     pub module_size: u64,
-    /// Log lines a second and instance.
+    /// Log lines a second, over all workers: a log is for people.
     pub log_lines: u32,
     /// Label combinations of one metric of the plugin. Further ones are counted together: what clients can choose must not fill the memory.
     pub metric_series: u32,

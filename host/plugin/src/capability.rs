@@ -13,6 +13,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod key_value;
+pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod rate_limit;
 mod registry;

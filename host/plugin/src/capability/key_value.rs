@@ -1,7 +1,7 @@
 //! `key-value`: bytes by key, with a bound on all of them together.
 //!
 //! One lock for a plugin's whole store: it is for what is read and written now and then, and a compare-and-set must see one state. Values
-//! are shared and not copied under the lock; entries that expire are found by time, so that a full store costs no search.
+//! are shared and not copied under the lock; entries that expire are found by time, so that a full store costs no search, and dropped a few at a time.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,6 +16,11 @@ const LONGEST_KEY: usize = 512;
 const LARGEST_VALUE: usize = 64 << 10;
 /// What an entry takes beside key and value, about: so that many small entries are no way around the quota.
 const OVERHEAD: u64 = 128;
+
+/// Entries that one call drops because they have expired: more than it adds, so that they go at last.
+const EXPIRED_AT_ONCE: usize = 8;
+/// The same where there is no room for what the call adds: as many as make room for the largest value, however small they are.
+const EXPIRED_FOR_ROOM: usize = 520;
 
 /// The values of one plugin.
 #[derive(Default)]
@@ -109,7 +114,7 @@ impl State {
     }
 
     fn set(&mut self, key: Arc<str>, entry: Entry, quota: u64, now: Nanos) -> Result<(), KeyValueError> {
-        self.expire(now);
+        self.expire(now, quota.saturating_sub(size(&key, &entry.value)));
         let before = self.entries.get(&key).map_or(0, |entry| size(&key, &entry.value));
         let after = self.bytes - before + size(&key, &entry.value);
         // A store that holds more than a quota that was lowered may still shrink.
@@ -132,11 +137,17 @@ impl State {
         }
     }
 
-    /// Each entry is dropped once, so this costs nothing over time.
-    fn expire(&mut self, now: Nanos) {
-        while let Some((expires, key)) = self.expiries.first()
-            && *expires <= now
-        {
+    /// Each entry is dropped once, so this costs nothing over time. A few at once, because the worker stands still and others wait for the lock;
+    /// more only while there is more than `room` bytes.
+    fn expire(&mut self, now: Nanos, room: u64) {
+        for dropped in 0..EXPIRED_FOR_ROOM {
+            if dropped >= EXPIRED_AT_ONCE && self.bytes <= room {
+                return;
+            }
+            let Some((expires, key)) = self.expiries.first() else { return };
+            if *expires > now {
+                return;
+            }
             let key = Arc::clone(key);
             self.remove(&key);
         }

@@ -15,6 +15,7 @@ use super::{
     Nanos,
     counters::Counters,
     key_value::KeyValue,
+    log::LogRate,
     metrics::{Exporter, MetricTable, Metrics},
     rate_limit::Bucket,
 };
@@ -34,6 +35,7 @@ struct State {
     buckets: Shelf<(ResourceRef, RateLimit), Bucket>,
     counters: Shelf<ResourceRef, Counters>,
     key_values: Shelf<ResourceRef, KeyValue>,
+    logs: Shelf<ResourceRef, LogRate>,
 }
 
 /// The stores of one plugin.
@@ -44,6 +46,7 @@ pub(crate) struct Stores {
     counters: Arc<Counters>,
     key_value: Arc<KeyValue>,
     key_value_bytes: u64,
+    log: Arc<LogRate>,
     metrics: Metrics,
 }
 
@@ -66,11 +69,13 @@ impl Registry {
             counters: state.counters.open(spec.plugin.clone(), Counters::default),
             key_value: state.key_values.open(spec.plugin.clone(), KeyValue::default),
             key_value_bytes: spec.limits.key_value_bytes,
+            log: state.logs.open(spec.plugin.clone(), LogRate::default),
             metrics: Metrics::new(&self.metrics, &plugin, name, spec.limits.metric_series),
         };
         state.buckets.tidy(|bucket| bucket.is_blank(now));
         state.counters.tidy(|_| false);
         state.key_values.tidy(|_| false);
+        state.logs.tidy(|_| true);
         stores
     }
 
@@ -98,6 +103,10 @@ impl Stores {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(crate) fn log(&self) -> &LogRate {
+        &self.log
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

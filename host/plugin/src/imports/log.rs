@@ -1,14 +1,11 @@
 //! `log`: lines of plugins in the gateway's log, under the target `plugin`, tagged and bounded.
 
-use std::{
-    fmt::Write as _,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, sync::Arc};
 
 use wasmtime::{StoreContextMut, component::Linker};
 
 use crate::{
+    capability::{Nanos, Stores},
     contract::{LOG, types::Level},
     instance::InstanceState,
     printable::printable,
@@ -17,20 +14,19 @@ use crate::{
 /// Longer lines are cut: a line is for people.
 const LONGEST_LINE: usize = 4096;
 
-/// Decides which lines of one instance are kept.
+/// The lines of one instance on their way to the log.
 pub(crate) struct LogGate {
     plugin: Arc<str>,
     /// `x-request-id` of the exchange at hand; empty outside hooks. Reused, so that it costs no allocation.
     request_id: String,
+    /// `limits.logLines`.
     lines: u32,
-    window: Option<Instant>,
-    left: u32,
-    dropped: u64,
+    stores: Arc<Stores>,
 }
 
 impl LogGate {
-    pub(crate) fn new(plugin: Arc<str>, lines: u32) -> Self {
-        Self { plugin, request_id: String::new(), lines, window: None, left: 0, dropped: 0 }
+    pub(crate) fn new(plugin: Arc<str>, lines: u32, stores: Arc<Stores>) -> Self {
+        Self { plugin, request_id: String::new(), lines, stores }
     }
 
     /// Lines that follow belong to this exchange.
@@ -39,26 +35,8 @@ impl LogGate {
         self.request_id.push_str(request_id);
     }
 
-    /// Whether one more line is within the limit; if so, how many were dropped before it.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        if self.window.is_none_or(|start| now.duration_since(start) >= Duration::from_secs(1)) {
-            self.window = Some(now);
-            self.left = self.lines;
-        }
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                Some(std::mem::take(&mut self.dropped))
-            }
-            None => {
-                self.dropped += 1;
-                None
-            }
-        }
-    }
-
     pub(crate) fn write(&mut self, level: Level, message: &str, fields: &[(String, String)]) {
-        let Some(dropped) = self.admit(Instant::now()) else { return };
+        let Some(dropped) = self.stores.log().admit(self.lines, Nanos::now()) else { return };
         let (plugin, request_id) = (&*self.plugin, &*self.request_id);
         if dropped > 0 {
             tracing::warn!(target: "plugin", plugin, dropped, "lines beyond limits.logLines were dropped");
@@ -109,23 +87,6 @@ pub(super) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_beyond_the_limit_are_counted() {
-        let mut gate = LogGate::new("default/a".into(), 2);
-        let start = Instant::now();
-        assert_eq!(gate.admit(start), Some(0));
-        assert_eq!(gate.admit(start), Some(0));
-        assert_eq!(gate.admit(start), None);
-        assert_eq!(gate.admit(start + Duration::from_millis(999)), None);
-        assert_eq!(gate.admit(start + Duration::from_secs(1)), Some(2));
-        assert_eq!(gate.admit(start + Duration::from_secs(1)), Some(0));
-    }
-
-    #[test]
-    fn a_limit_of_zero_keeps_nothing() {
-        assert_eq!(LogGate::new("default/a".into(), 0).admit(Instant::now()), None);
-    }
 
     #[test]
     fn fields_follow_the_message() {

@@ -53,7 +53,7 @@ impl InstanceState {
             cpu: CpuBudget::default(),
             body_buffer: limits.body_buffer,
             exchange: None,
-            log: LogGate::new(plugin, limits.log_lines),
+            log: LogGate::new(plugin, limits.log_lines, Arc::clone(&stores)),
             clock: None,
             network: None,
             wasi: granted.wasi.then(|| Box::new(Wasi::new(granted.log))),

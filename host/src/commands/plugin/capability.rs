@@ -31,7 +31,7 @@ const ALL: [Capability; 10] = [
     Capability {
         interface: "log",
         grant: Some("log: true"),
-        cost: "lines in the gateway's log: limits.logLines a second and instance (100)",
+        cost: "lines in the gateway's log: limits.logLines a second (100)",
     },
     Capability {
         interface: "clock",

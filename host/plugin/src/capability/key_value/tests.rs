@@ -131,3 +131,22 @@ fn of_two_workers_that_compare_one_wins() {
     });
     assert_eq!(get(&store, "n", Nanos(0)).as_deref(), Some("2000"));
 }
+
+#[test]
+fn what_has_expired_goes_a_few_at_a_time() {
+    let store = KeyValue::default();
+    let len = |store: &KeyValue| store.lock().entries.len();
+    for key in 0..1000 {
+        store.set(&key.to_string(), b"", Some(10), QUOTA, Nanos(0)).unwrap();
+    }
+    let late = Nanos(10 * MS);
+    store.set("a", b"", None, QUOTA, late).unwrap();
+    assert_eq!(len(&store), 1000 - EXPIRED_AT_ONCE + 1);
+    // The largest value has room at once all the same.
+    let quota = store.lock().bytes;
+    store.set("b", &[0; LARGEST_VALUE], None, quota, late).unwrap();
+    for key in 0..1000 {
+        store.set("a", &[u8::try_from(key % 7).unwrap()], None, QUOTA, late).unwrap();
+    }
+    assert_eq!(len(&store), 2, "in the end they are gone");
+}

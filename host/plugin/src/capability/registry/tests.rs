@@ -42,6 +42,11 @@ fn who_opens_again_finds_the_same_stores() {
     assert!(take(&first, "one") && !take(&second, "one"));
     first.counters().add("n", 2, None, NOW);
     assert_eq!(second.counters().get("n", NOW), 2);
+    assert_eq!(
+        (first.log().admit(1, NOW), second.log().admit(1, NOW)),
+        (Some(0), None),
+        "one allowance for all instances"
+    );
     let (store, quota) = first.key_value();
     store.set("k", b"v", None, quota, NOW).unwrap();
     assert_eq!(second.key_value().0.get("k", NOW).as_deref(), Some(&b"v"[..]));
