@@ -89,7 +89,8 @@ reasons! {
     VALIDATOR_UNAVAILABLE = "ValidatorUnavailable";
     /// The process that validated the candidate crashed on it.
     VALIDATOR_CRASHED = "ValidatorCrashed";
-    /// The process that validated the candidate was killed from outside: the machine is short of memory. The host tries again by itself.
+    /// The process that validated the candidate was killed from outside: the machine is short of memory. The host tries again by itself, a few
+    /// times.
     VALIDATOR_KILLED = "ValidatorKilled";
     /// The process that validated the candidate answered what no validator answers.
     VALIDATOR_ANSWER_INVALID = "ValidatorAnswerInvalid";

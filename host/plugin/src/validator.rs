@@ -28,7 +28,7 @@ use penstock_core::plugin::{PluginSpec, Rejection};
 
 pub(crate) use self::wire::Findings;
 use self::{
-    process::{End, Remains},
+    process::{End, Patience, Remains},
     wire::{Answer, InvalidFrame, Outcome, Request, Task},
 };
 pub use crate::sandbox::ValidationLimits;
@@ -124,7 +124,8 @@ impl Validator {
         let request = Request::new(task, spec, module.bytes.len(), limits);
         let head = wire::head(&request).map_err(|error| rejection(reason::INTERNAL, error.to_string()))?;
         let mut command = Command::new(program);
-        let remains = process::run(command.args(arguments), &[&head, &module.bytes, code], limits.time)
+        let patience = Patience { time: limits.time, longest: task.longest_answer() };
+        let remains = process::run(command.args(arguments), &[&head, &module.bytes, code], patience)
             .map_err(|error| unavailable(&format!("{} cannot be run: {error}", program.display())))?;
         if !remains.complaint.is_empty() {
             let (plugin, complaint) = (&spec.plugin, remains.complaint.trim_end());
@@ -134,7 +135,7 @@ impl Validator {
             return Err(rejection);
         }
         let (Answer { confinement, outcome }, code) =
-            wire::parse(&remains.answer).map_err(|error| invalid_answer(&error))?;
+            wire::parse_answer(&remains.answer).map_err(|error| invalid_answer(&error))?;
         self.note(confinement);
         match outcome {
             Outcome::Rejected { reason, message } => {

@@ -204,8 +204,8 @@ impl Entry {
     pub(super) fn reject(&mut self, identity: Option<Identity>, refused: Refused) -> bool {
         let Some(spec) = &self.wanted else { return false };
         let first = self.retry.is_none() && !self.has_refused(identity.as_ref());
-        let Refused { rejection, retry } = refused;
-        self.retry = retry.then(|| Retry::after(self.retry, &spec.source));
+        self.retry = Retry::of(&refused, self.retry, &spec.source);
+        let Refused { rejection, .. } = refused;
         let generation = spec.generation;
         self.pending = Some(Pending { generation, identity, progress: Progress::Rejected(rejection) });
         first

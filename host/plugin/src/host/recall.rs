@@ -113,9 +113,8 @@ impl Recall {
 
     pub(super) fn failed(&mut self, refused: &Refused) {
         let (Stage::Underway(before), Some(recorded)) = (self.stage, &self.recorded) else { return };
-        let Refused { rejection, retry } = refused;
-        self.failure = Some(format!("generation {}: {}", recorded.spec.generation, rejection.message).into());
-        self.stage = Stage::Failed(retry.then(|| Retry::after(before, &recorded.spec.source)));
+        self.failure = Some(format!("generation {}: {}", recorded.spec.generation, refused.rejection.message).into());
+        self.stage = Stage::Failed(Retry::of(refused, before, &recorded.spec.source));
     }
 
     /// Something better serves.

@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use penstock_core::plugin::{ModuleSource, Phase, Rejection};
 
-use crate::module::is_local;
+use super::jobs::Refused;
+use crate::{module::is_local, reason};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// For files: looking costs nothing.
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// For servers, some of which count how often they are asked.
 const LAST_PAUSE_OF_SERVERS: Duration = Duration::from_secs(120);
+
+/// A candidate on which the process that validates is killed so often is what kills it: it takes memory that the machine does not have.
+const MOST_KILLS: u32 = 5;
 
 /// A plugin whose last fetch failed.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +27,15 @@ pub(super) struct Retry {
 }
 
 impl Retry {
+    /// Whether, and when, what was refused is tried again.
+    pub(super) fn of(refused: &Refused, before: Option<Self>, source: &ModuleSource) -> Option<Self> {
+        let retry = refused.retry.then(|| Self::after(before, source))?;
+        let is_fatal = refused.rejection.reason == reason::VALIDATOR_KILLED && retry.attempts >= MOST_KILLS;
+        (!is_fatal).then_some(retry)
+    }
+
     /// One more attempt failed; `before` says what came of the earlier ones.
-    pub(super) fn after(before: Option<Self>, source: &ModuleSource) -> Self {
+    fn after(before: Option<Self>, source: &ModuleSource) -> Self {
         let most = if is_local(source) { LAST_PAUSE } else { LAST_PAUSE_OF_SERVERS };
         let pause = before.map_or(FIRST_PAUSE, |retry| (retry.pause * 2).min(most));
         let attempts = before.map_or(0, |retry| retry.attempts).saturating_add(1);
@@ -73,6 +84,19 @@ mod tests {
             assert_eq!(in_steps(attempts), shown, "{attempts}");
         }
         assert_eq!([in_steps(100), in_steps(250), in_steps(u32::MAX)], [100, 200, 2_000_000_000]);
+    }
+
+    #[test]
+    fn what_kills_the_validator_again_and_again_is_given_up() {
+        let attempts = |reason| {
+            let refused = Refused::from(reason::rejection(reason, "why"));
+            let source = ModuleSource::Inline(Bytes::new());
+            let first = Retry::of(&refused, None, &source);
+            std::iter::successors(first, |retry| Retry::of(&refused, Some(*retry), &source)).take(100).count()
+        };
+        assert_eq!(attempts(reason::INVALID_MODULE), 0);
+        assert_eq!(attempts(reason::VALIDATOR_KILLED), 4, "the fifth is the last");
+        assert_eq!(attempts(reason::VALIDATOR_UNAVAILABLE), 100);
     }
 
     #[test]

@@ -15,8 +15,6 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Bytes of an answer. Code is some ten times the size of its module, and `limits.moduleSize` is 16 MiB unless somebody raised it.
-const LONGEST_ANSWER: usize = 512 << 20;
 /// Bytes of what the process complains about that are kept. A panic says what matters in its first lines.
 const LONGEST_COMPLAINT: usize = 16 << 10;
 
@@ -44,8 +42,18 @@ pub(super) enum End {
     Endless,
 }
 
+/// What a process may use of ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// From now to its end.
+    pub(super) time: Duration,
+    /// Bytes of its answer.
+    pub(super) longest: usize,
+}
+
 /// Run `command` with `input` and nothing else: no environment, no working directory of ours.
-pub(super) fn run(command: &mut Command, input: &[&[u8]], time: Duration) -> io::Result<Remains> {
+pub(super) fn run(command: &mut Command, input: &[&[u8]], patience: Patience) -> io::Result<Remains> {
+    let Patience { time, longest } = patience;
     let deadline = Instant::now() + time;
     let mut child = Running(
         command
@@ -59,7 +67,7 @@ pub(super) fn run(command: &mut Command, input: &[&[u8]], time: Duration) -> io:
             .spawn()?,
     );
     let mut pipes = Pipes::of(&mut child.0, input)?;
-    let stopped = pipes.serve(deadline)?;
+    let stopped = pipes.serve(deadline, longest)?;
     // Who has closed its output has ended or never will: a signal changes nothing for the one and ends the other.
     let status = child.end()?;
     pipes.hear();
@@ -128,7 +136,7 @@ impl<'a> Pipes<'a> {
     }
 
     /// Until the answer has an end. If we must make one: why.
-    fn serve(&mut self, deadline: Instant) -> io::Result<Option<End>> {
+    fn serve(&mut self, deadline: Instant, longest: usize) -> io::Result<Option<End>> {
         while self.stdout.is_some() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -138,7 +146,7 @@ impl<'a> Pipes<'a> {
             self.send();
             self.receive();
             self.hear();
-            if self.answer.len() > LONGEST_ANSWER {
+            if self.answer.len() > longest {
                 return Ok(Some(End::Endless));
             }
         }

@@ -21,6 +21,9 @@ use crate::{
     static_check::Imports,
 };
 
+/// Bytes of an answer's text. What a guest says in one call is 2 MiB, and each byte of it six in JSON at worst.
+pub(super) const LONGEST_TEXT: u64 = 16 << 20;
+
 /// What the process is to do. A process does one of these and ends: the one that compiles never runs what it compiled, so that a guest
 /// that gets out of its sandbox of memory finds itself in a process whose answer holds no code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,16 @@ pub(super) struct Request {
     checks: Checks,
     /// How many of the bytes behind the text are the module; the rest is what was compiled from it.
     pub(super) module: usize,
+}
+
+impl Task {
+    /// Bytes of an answer. Code is some ten times the size of its module; other answers have none.
+    pub(super) fn longest_answer(self) -> usize {
+        match self {
+            Self::Compile => 512 << 20,
+            Self::Describe | Self::Examine => 17 << 20,
+        }
+    }
 }
 
 impl Request {
@@ -121,6 +134,8 @@ impl From<Rejection> for Outcome {
 pub(super) enum InvalidFrame {
     #[error("{0} bytes are too few")]
     Short(usize),
+    #[error("a text of {0} bytes is too long")]
+    Long(u64),
     #[error("it is not what was asked for: {0}")]
     Text(#[from] serde_json::Error),
     #[error("it gives the reason {0:?}, which does not exist")]
@@ -136,6 +151,12 @@ pub(super) fn head(text: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> 
     head.extend_from_slice(&(text.len() as u64).to_le_bytes());
     head.extend_from_slice(&text);
     Ok(head)
+}
+
+/// The text of an answer, which is no longer than any, and the bytes behind it.
+pub(super) fn parse_answer(frame: &[u8]) -> Result<(Answer, &[u8]), InvalidFrame> {
+    let len = frame.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
+    if len > LONGEST_TEXT { Err(InvalidFrame::Long(len)) } else { parse(frame) }
 }
 
 /// The text, and the bytes behind it.
@@ -178,7 +199,7 @@ mod tests {
         let mut frame = Vec::new();
         let outcome = Outcome::Rejected { reason: "InvalidModule".into(), message: "no".into() };
         write(&mut frame, &Answer { confinement: Confinement::Full, outcome }, b"behind").unwrap();
-        let (answer, bytes) = parse::<Answer>(&frame).unwrap();
+        let (answer, bytes) = parse_answer(&frame).unwrap();
         assert_eq!(bytes, b"behind");
         let Outcome::Rejected { reason, message } = answer.outcome else { panic!("{answer:?}") };
         let refusal = refusal(&reason, &message).unwrap();
@@ -199,8 +220,10 @@ mod tests {
             &text(r#"{"confinement": "Full", "outcome": "Passed"}"#),
             &text(&"[".repeat(1 << 20)),
         ] {
-            assert!(parse::<Answer>(garbage).is_err(), "{garbage:?}");
+            assert!(parse_answer(garbage).is_err(), "{garbage:?}");
         }
+        let long = text(&" ".repeat(17 << 20));
+        assert!(matches!(parse_answer(&long), Err(InvalidFrame::Long(_))));
         assert!(matches!(refusal("Whatever", ""), Err(InvalidFrame::Reason(_))));
     }
 }

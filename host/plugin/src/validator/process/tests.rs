@@ -2,7 +2,7 @@ use super::*;
 
 /// A shell in place of the process, which does as told.
 fn shell(script: &str, input: &[&[u8]], time: Duration) -> Remains {
-    run(Command::new("/bin/sh").args(["-c", script]), input, time).unwrap()
+    run(Command::new("/bin/sh").args(["-c", script]), input, Patience { time, longest: 4 << 20 }).unwrap()
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -27,12 +27,19 @@ fn the_end_is_told_as_it_was() {
 fn who_takes_too_long_is_ended() {
     let short = Duration::from_millis(50);
     let unread = vec![0; 1 << 20];
-    for script in ["sleep 1000", "while :; do :; done", "yes", "yes >&2", "exec 0<&-; sleep 1000"] {
+    for script in ["sleep 1000", "while :; do :; done", "yes >&2", "exec 0<&-; sleep 1000"] {
         let remains = shell(script, &[&unread], short);
         assert_eq!(remains.end, End::TimedOut, "{script}");
     }
     // It has nothing more to say, but does not go.
     assert_eq!(shell("exec 1>&-; sleep 1000", &[], LONG).end, End::Signal(libc::SIGKILL));
+}
+
+#[test]
+fn who_answers_without_end_is_ended() {
+    let remains = shell("yes", &[], LONG);
+    assert_eq!(remains.end, End::Endless);
+    assert!(remains.answer.len() < 5 << 20);
 }
 
 #[test]
@@ -53,6 +60,6 @@ fn nothing_of_ours_is_inherited() {
 
 #[test]
 fn a_program_that_does_not_exist_is_an_error() {
-    let error = run(&mut Command::new("/does/not/exist"), &[], LONG).unwrap_err();
+    let error = run(&mut Command::new("/does/not/exist"), &[], Patience { time: LONG, longest: 1 }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
