@@ -2,6 +2,7 @@
 
 mod admin;
 mod commands;
+mod descriptors;
 mod logging;
 mod outputs;
 mod signals;

@@ -33,6 +33,7 @@ use prometheus_client::{metrics::info::Info, registry::Registry};
 use self::sources::{Running, Sources};
 use crate::{
     admin::{AdminServer, AdminView},
+    descriptors,
     outputs::GatewayOutputs,
     signals::{Request, Signals},
 };
@@ -154,6 +155,9 @@ struct Gateway {
 
 impl Gateway {
     fn start(args: &Args) -> anyhow::Result<Self> {
+        if let Err(error) = descriptors::raise() {
+            tracing::warn!(%error, "the limit of open files cannot be raised; each connection needs one");
+        }
         let admin = args.admin.admin;
         let server = AdminServer::bind(admin).with_context(|| format!("the admin server cannot listen on {admin}"))?;
         let mut registry = Registry::default();
