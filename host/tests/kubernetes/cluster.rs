@@ -4,7 +4,7 @@ use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::{
         Once,
         atomic::{AtomicU32, Ordering},
@@ -57,6 +57,14 @@ impl Namespace {
     pub(crate) fn apply(&self, manifests: &str) {
         let manifests = manifests.replace("$NS", &self.name);
         kubectl_with(&["--namespace", &self.name, "apply", "-f", "-"], &manifests);
+    }
+
+    /// What the API server says to manifests that it refuses.
+    pub(crate) fn refused(&self, manifests: &str) -> String {
+        let manifests = manifests.replace("$NS", &self.name);
+        let output = run(&["--namespace", &self.name, "apply", "-f", "-"], &manifests);
+        assert!(!output.status.success(), "the API server took it:\n{manifests}");
+        String::from_utf8(output.stderr).unwrap()
     }
 
     /// Delete what `kind/name` says, and wait until it is gone.
@@ -223,14 +231,18 @@ pub(crate) fn kubectl(arguments: &[&str]) -> String {
 }
 
 fn kubectl_with(arguments: &[&str], input: &str) -> String {
+    let output = run(arguments, input);
+    let said = [output.stdout.clone(), output.stderr].concat();
+    assert!(output.status.success(), "kubectl {arguments:?}\n{input}\n{}", String::from_utf8_lossy(&said));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn run(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new("kubectl");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl: {error}; {HINT}"));
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = [output.stdout.clone(), output.stderr].concat();
-    assert!(output.status.success(), "kubectl {arguments:?}\n{input}\n{}", String::from_utf8_lossy(&said));
-    String::from_utf8(output.stdout).unwrap()
+    child.wait_with_output().unwrap()
 }
 
 /// The folder in which the cluster keeps its files.

@@ -28,8 +28,9 @@ pub(crate) fn module(namespace: &Namespace, name: &str, module: &[u8]) {
     namespace.kubectl(&["apply", "--server-side", "-f", manifest.to_str().unwrap()]);
 }
 
-/// A plugin that sets a header of responses, on a target (`Gateway`, `HTTPRoute`).
+/// A plugin that sets a header of responses, on a target (`Gateway`, `HTTPRoute`, `Ingress`).
 pub(crate) fn plugin(kind: &str, target: &str, value: &str) -> String {
+    let group = if kind == "Ingress" { "networking.k8s.io" } else { "gateway.networking.k8s.io" };
     format!(
         "---
 apiVersion: penstock.dev/v1alpha1
@@ -37,13 +38,14 @@ kind: WasmPlugin
 metadata: {{ name: rules }}
 spec:
   source: {{ configMapRef: {{ name: rules, key: module.wasm }} }}
-  targetRefs: [{{ group: gateway.networking.k8s.io, kind: {kind}, name: {target} }}]
+  targetRefs: [{{ group: {group}, kind: {kind}, name: {target} }}]
   config: {{ rules: [{{ response: {{ set: {{ x-rules: {value} }} }} }}] }}
 "
     )
 }
 
-fn is_programmed(plugin: &Value) -> bool {
+/// Whether the newest generation serves.
+pub(crate) fn is_programmed(plugin: &Value) -> bool {
     let condition = condition(&plugin["status"]["conditions"], "Programmed");
     condition["status"] == "True" && condition["observedGeneration"] == plugin["metadata"]["generation"]
 }

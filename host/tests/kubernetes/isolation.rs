@@ -82,6 +82,13 @@ impl World {
         address
     }
 
+    /// There is an Event about an object, for `kubectl describe`.
+    async fn is_told(&self, kind: &str, name: &str, reason: &str) {
+        let selector = format!("--field-selector=reason={reason},regarding.kind={kind},regarding.name={name}");
+        let events = || self.namespace.kubectl(&["get", "events.events.k8s.io", &selector, "--output=name"]);
+        eventually(&format!("an Event {reason} about {name}"), async || (!events().is_empty()).then_some(())).await;
+    }
+
     /// What is broken says so, and answers for itself.
     async fn is_told_apart(&self) {
         let address = self.is_healthy().await;
@@ -197,8 +204,12 @@ async fn a_broken_ingress_beside_healthy_ones() {
     let world = World::new("ingress");
     let class = ingress_class("$NS", &world.install.controller);
     let healthy = ingress("good", "/good", "good") + &ingress("rest", "/", "rest");
-    world.namespace.apply(&(class + &ingress("bad", "/bad", "missing") + &healthy));
+    let bad = ingress("bad", "/bad", "missing") + &ingress("refused", "/refused", "good");
+    world.namespace.apply(&(class + &bad + &healthy));
     let process = world.install.start().await;
+    // What the instance has seen become so is told by an Event.
+    world.namespace.until("ingress/refused", |it| it["status"]["loadBalancer"]["ingress"].is_array()).await;
+    world.namespace.apply(&plugin("Ingress", "refused", "one"));
     for restarts in [true, false] {
         for name in ["good", "rest"] {
             let address = |it: &Value| it["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().map(str::to_owned);
@@ -207,8 +218,11 @@ async fn a_broken_ingress_beside_healthy_ones() {
             world.serves(address, "/good", 200, "good").await;
             world.serves(address, "/", 200, "rest").await;
             world.serves(address, "/bad", 500, "").await;
+            world.serves(address, "/refused", 503, "").await;
         }
         if restarts {
+            world.is_told("Ingress", "refused", "PluginUnavailable").await;
+            world.is_told("WasmPlugin", "rules", "Rejected").await;
             restart(&process).await;
         }
     }

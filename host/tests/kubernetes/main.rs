@@ -24,3 +24,4 @@ mod outage;
 mod ownership;
 mod records;
 mod steady;
+mod wasm_plugins;

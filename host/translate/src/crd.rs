@@ -3,7 +3,10 @@
 use penstock_core::{Kind, check::Checks};
 use serde_json::{Map, Value, json};
 
-use crate::resources::{Object, common::PENSTOCK_GROUP};
+use crate::{
+    plugin::TARGETS as PLUGIN_TARGETS,
+    resources::{Object, common::PENSTOCK_GROUP},
+};
 
 /// All definitions, as they are applied.
 pub fn definitions() -> Vec<Value> {
@@ -77,11 +80,7 @@ fn add_rules(spec: &mut Value) {
         "rule": format!("[{}].filter(given, given).size() == 1", given.join(", ")),
         "message": format!("exactly one of {} is required", names.join(", ")),
     }]);
-    let target = &mut properties["targetRefs"]["items"];
-    target["x-kubernetes-validations"] = json!([{
-        "rule": "self.group == 'gateway.networking.k8s.io' && self.kind in ['Gateway', 'HTTPRoute', 'GRPCRoute']",
-        "message": "a plugin applies to Gateway, HTTPRoute or GRPCRoute of gateway.networking.k8s.io",
-    }]);
+    properties["targetRefs"]["items"]["x-kubernetes-validations"] = target_rules();
     // Bounded, so that the rules have a bounded cost.
     properties["targetRefs"]["maxItems"] = 16.into();
     properties["secretRefs"]["maxItems"] = 64.into();
@@ -95,23 +94,55 @@ fn add_rules(spec: &mut Value) {
     limits["x-kubernetes-list-map-keys"] = json!(["name"]);
 }
 
+/// The API server refuses what translation would: a target of another kind, and a part of what has no named parts.
+fn target_rules() -> Value {
+    let groups = PLUGIN_TARGETS.chunk_by(|(group, _), (next, _)| group == next).map(|targets| {
+        let kinds: Vec<String> = targets.iter().map(|(_, kind)| format!("'{kind}'")).collect();
+        (targets[0].0, kinds.join(", "))
+    });
+    let rules: Vec<String> =
+        groups.map(|(group, kinds)| format!("(self.group == '{group}' && self.kind in [{kinds}])")).collect();
+    let known: Vec<String> = PLUGIN_TARGETS.iter().map(|(group, kind)| format!("{kind} ({group})")).collect();
+    json!([
+        { "rule": rules.join(" || "), "message": format!("a plugin applies to one of {}", known.join(", ")) },
+        {
+            "rule": "self.kind != 'Ingress' || !has(self.sectionName)",
+            "message": "the rules of an Ingress have no names; without sectionName the plugin applies to all of them",
+        },
+    ])
+}
+
 /// The status is written by the gateway alone, and has no type of its own to be read into.
 fn status() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     let number = |description: &str| json!({ "type": "integer", "format": "int64", "description": description });
     let object = |description: &str, properties: Value| json!({ "type": "object", "description": description, "properties": properties });
-    let active = json!({
+    let time = |description: &str| json!({ "type": "string", "format": "date-time", "description": description });
+    let revision = json!({
         "generation": number("Generation of the resource that it came from"),
         "digest": text("Digest of the module"),
         "name": text("Name of the plugin from its manifest"),
         "version": text("Version from its manifest"),
     });
+    let mut active = revision.clone();
+    active["since"] = time("When this revision was first seen to serve");
+    active["artifact"] = text("The artifact in a registry that the module came from, by digest");
+    active["restored"] = json!({
+        "type": "boolean",
+        "description": "It was restored from disk or from the record in the cluster, and nothing newer is ready",
+    });
     let candidate = json!({
         "generation": number("Generation of the resource that it came from"),
         "digest": text("Digest of the module, once it is known"),
-        "phase": text("Fetching, Validating or Rejected"),
-        "reason": text("Why it was refused, in one word"),
-        "message": text("Why it was refused, for people"),
+        "artifact": text("The artifact in a registry that the module came from, by digest"),
+        "phase": text("Fetching, Validating, Waiting (for others of its activation group) or Rejected"),
+        "reason": text("Why it was refused or waits, in one word"),
+        "message": text("Why it was refused or waits, for people"),
+    });
+    let probation = json!({
+        "until": time("When it is over"),
+        "maxFaults": number("Faults that are accepted until then"),
+        "fallback": object("The last good revision, which comes back after too many", revision),
     });
     let ancestor = json!({
         "ancestorRef": { "type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "The Gateway" },
@@ -120,9 +151,11 @@ fn status() -> Value {
     });
     let mut active = object("What serves now", active);
     let mut candidate = object("What does not serve, or not yet", candidate);
+    let mut probation = object("What serves is new, and is being watched", probation);
     // A gateway of a later version may say more.
-    active["x-kubernetes-preserve-unknown-fields"] = true.into();
-    candidate["x-kubernetes-preserve-unknown-fields"] = true.into();
+    for part in [&mut active, &mut candidate, &mut probation] {
+        part["x-kubernetes-preserve-unknown-fields"] = true.into();
+    }
     json!({
         "type": "object",
         "description": "What is so.",
@@ -131,6 +164,7 @@ fn status() -> Value {
             "conditions": conditions(),
             "active": active,
             "candidate": candidate,
+            "probation": probation,
             "ancestors": {
                 "type": "array",
                 "description": "The Gateways whose traffic the plugin sees.",
@@ -256,5 +290,15 @@ mod tests {
         for name in source["properties"].as_object().unwrap().keys() {
             assert!(rule.contains(&format!("has(self.{name})")), "{rule}");
         }
+    }
+
+    #[test]
+    fn every_kind_that_can_be_a_target_is_let_through() {
+        let rules = target_rules();
+        assert_eq!(
+            rules[0]["rule"],
+            "(self.group == 'gateway.networking.k8s.io' && self.kind in ['Gateway', 'HTTPRoute', 'GRPCRoute']) || \
+             (self.group == 'networking.k8s.io' && self.kind in ['Ingress'])"
+        );
     }
 }

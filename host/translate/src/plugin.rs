@@ -33,7 +33,7 @@ pub(crate) use self::{
     rollout::{name_unspecified, named_group},
     route::{RouteShare, RouteUse},
     status::status,
-    targets::attach,
+    targets::{TARGETS, attach},
 };
 use crate::{
     endpoints::BackendRegistry,

@@ -15,7 +15,13 @@ use crate::{
     },
 };
 
-const KINDS: [&str; 4] = ["Gateway", "HTTPRoute", "GRPCRoute", "Ingress"];
+/// What can be a target: group and kind, those of one group together.
+pub(crate) const TARGETS: [(&str, &str); 4] = [
+    (GATEWAY_GROUP, "Gateway"),
+    (GATEWAY_GROUP, "HTTPRoute"),
+    (GATEWAY_GROUP, "GRPCRoute"),
+    (NETWORKING_GROUP, "Ingress"),
+];
 
 /// All plugins by the resource that they name as target.
 pub(crate) fn attach(resources: &Resources, models: &Table<PluginModel>) -> BTreeMap<ResourceRef, AttachedPlugins> {
@@ -56,10 +62,11 @@ fn target(id: &ResourceRef, reference: &PolicyTargetReference) -> Result<Resourc
         "GRPCRoute" => Kind::GRPCRoute,
         "Ingress" => Kind::Ingress,
         other => {
-            let hint = did_you_mean(other, KINDS.into_iter());
+            let kinds = TARGETS.map(|(_, kind)| kind);
+            let hint = did_you_mean(other, kinds.into_iter());
             return Err(Problem::new(
                 "Invalid",
-                format!("kind: `{other}` cannot be a target; {} can{hint}", list(KINDS)),
+                format!("kind: `{other}` cannot be a target; {} can{hint}", list(kinds)),
             ));
         }
     };

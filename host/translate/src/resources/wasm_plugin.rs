@@ -21,8 +21,8 @@ resource! {
 pub struct WasmPluginSpec {
     /// Where the module comes from: exactly one of the fields.
     pub source: PluginSource,
-    /// What the plugin applies to: Gateways (or one listener by `sectionName`), HTTPRoutes and GRPCRoutes (or one rule by `sectionName`) of the
-    /// same namespace.
+    /// What the plugin applies to: Gateways (or one listener by `sectionName`), HTTPRoutes and GRPCRoutes (or one rule by `sectionName`) of
+    /// `gateway.networking.k8s.io`, and Ingresses of `networking.k8s.io`, in the same namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target_refs: Vec<PolicyTargetReference>,
     /// Plugins of a rule run by descending priority, then by namespace and name; on the response in reverse. 0 if not given.

@@ -1,0 +1,134 @@
+//! WasmPlugins as a real API server takes, refuses and shows them, and what is said of one whose module cannot be had.
+
+use penstock_testing::{eventually::eventually, gateway::Gateway, guests, port::free_address};
+use serde_json::Value;
+
+use crate::{
+    cluster::{Namespace, class, condition, gateway, origin, route},
+    hot_load::{BROKEN, is_programmed, module, plugin},
+    install::Install,
+};
+
+/// A WasmPlugin that is in order but for what is in `spec`.
+fn with(spec: &str) -> String {
+    format!(
+        "---
+apiVersion: penstock.dev/v1alpha1
+kind: WasmPlugin
+metadata: {{ name: rules }}
+spec:
+{spec}
+"
+    )
+}
+
+const SOURCE: &str = "  source: { configMapRef: { name: rules, key: module.wasm } }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_refuses_what_cannot_be_meant() {
+    let namespace = Namespace::new("validation");
+    let refused = |spec: &str, expected: &str| {
+        let said = namespace.refused(&with(spec));
+        assert!(said.contains(expected), "{spec}\n{said}");
+    };
+    let target = |target: &str| format!("{SOURCE}  targetRefs: [{{ {target} }}]");
+    let gateway_api = "group: gateway.networking.k8s.io";
+    refused("  source: {}", "exactly one of");
+    let two = "  source: { configMapRef: { name: a, key: b }, file: { path: /a } }";
+    refused(two, "exactly one of");
+    refused(&target(&format!("{gateway_api}, kind: Service, name: shop")), "a plugin applies to one of Gateway");
+    refused(&target("group: '', kind: Gateway, name: web"), "a plugin applies to one of Gateway");
+    refused(&target(&format!("{gateway_api}, kind: Ingress, name: shop")), "Ingress (networking.k8s.io)");
+    let part = "group: networking.k8s.io, kind: Ingress, name: shop, sectionName: first";
+    refused(&target(part), "the rules of an Ingress have no names");
+    refused(&format!("{SOURCE}  failurePolicy: Maybe"), "Unsupported value");
+    refused(&format!("{SOURCE}  priority: high"), "priority");
+    for good in [
+        format!("{gateway_api}, kind: Gateway, name: web, sectionName: http"),
+        format!("{gateway_api}, kind: HTTPRoute, name: shop"),
+        format!("{gateway_api}, kind: GRPCRoute, name: shop"),
+        "group: networking.k8s.io, kind: Ingress, name: shop".to_owned(),
+    ] {
+        namespace.apply(&with(&target(&good)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_line_and_one_entry_for_each_gateway_tell_the_story() {
+    let namespace = Namespace::new("story");
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let install = Install::new(&namespace, "gateway");
+    let gateways = gateway("first", "$NS") + &gateway("second", "$NS");
+    let world = class("$NS", &install.controller, "") + &gateways + &route("shop", &["first", "second"], "/", "shop");
+    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    namespace.apply(&(world + &plugin("HTTPRoute", "shop", "one")));
+    let _process = install.start().await;
+    let entries = |plugin: &Value| -> Vec<(String, String, Value)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let all = plugin["status"]["ancestors"].as_array().cloned().unwrap_or_default();
+        let entry = |it: &Value| {
+            let accepted = condition(&it["conditions"], "Accepted")["status"].clone();
+            (text(&it["ancestorRef"]["name"]), text(&it["controllerName"]), accepted)
+        };
+        all.iter().map(entry).collect()
+    };
+    let ours = |name: &str| (name.to_owned(), install.controller.clone(), Value::from("True"));
+    let both = [ours("first"), ours("second")];
+    let good = namespace.until("wasmplugin/rules", |plugin| is_programmed(plugin) && entries(plugin) == both).await;
+
+    let line = |columns: &[&str]| -> Vec<String> {
+        let table = namespace.kubectl(&["get", "wp", "rules"]);
+        let mut lines = table.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(lines.next().unwrap(), columns, "{table}");
+        lines.next().unwrap()
+    };
+    let columns = ["NAME", "ACCEPTED", "PROGRAMMED", "SERVES", "GENERATION", "CANDIDATE", "REASON", "AGE"];
+    let version = good["status"]["active"]["version"].as_str().unwrap();
+    // Without a candidate its columns are empty.
+    assert_eq!(line(&columns)[..5], ["rules", "True", "True", version, "1"]);
+    module(&namespace, "rules", BROKEN);
+    namespace.until_condition("wasmplugin/rules", "Programmed", "False").await;
+    let shown = line(&columns);
+    assert_eq!(shown[..6], ["rules", "True", "False", version, "1", "Rejected"]);
+    let rejected = namespace.get("wasmplugin/rules");
+    assert_eq!(shown[6], rejected["status"]["candidate"]["reason"], "{shown:?}");
+
+    // A Gateway that is gone takes its entry with it.
+    namespace.delete("gateway/first");
+    namespace.until("wasmplugin/rules", |plugin| entries(plugin) == [ours("second")]).await;
+}
+
+/// How often a process has tried to get the module of a plugin.
+async fn attempts(process: &Gateway) -> Option<u64> {
+    let report = process.admin("/status").await.json();
+    let plugin = report["resources"].as_array()?.iter().find(|resource| resource["kind"] == "WasmPlugin")?.clone();
+    plugin["status"]["candidate"]["retry"]["attempts"].as_u64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_gone_is_written_about_once() {
+    let namespace = Namespace::new("dead-registry");
+    let install = Install::new(&namespace, "gateway");
+    let source = format!("  source: {{ oci: {{ ref: '{}/plugins/rules:1' }} }}\n", free_address());
+    let target = "  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: web }]";
+    namespace.apply(&(class("$NS", &install.controller, "") + &gateway("web", "$NS") + &with(&(source + target))));
+    let process = install.start().await;
+    namespace.until_condition("wasmplugin/rules", "Programmed", "False").await;
+    let tried = async |process: &Gateway, times: u64| {
+        let enough = async || attempts(process).await.filter(|attempts| *attempts >= times);
+        eventually("some attempts", enough).await
+    };
+    tried(&process, 3).await;
+    let before = namespace.get("wasmplugin/rules");
+    let since = install.writes().len();
+    process.terminate().await;
+    let process = install.start().await;
+    tried(&process, 3).await;
+    // What follows from the attempts is written before what follows from this.
+    namespace.apply(&route("fence", &["web"], "/fence", "shop"));
+    namespace.until("httproute/fence", |route| route["status"]["parents"][0].is_object()).await;
+    let writes = install.writes().split_off(since);
+    assert!(!writes.iter().any(|write| write.object.starts_with("wasmplugins/")), "{writes:?}");
+    assert_eq!(namespace.get("wasmplugin/rules")["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+}
