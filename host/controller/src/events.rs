@@ -1,7 +1,8 @@
-//! Kubernetes Events: what an operator wants to read in `kubectl describe wasmplugin` beside the conditions, which only know the present; and in
-//! `kubectl describe ingress`, which has no room for conditions.
+//! Kubernetes Events: what an operator wants to read in `kubectl describe wasmplugin` beside the conditions, which only know the present; in
+//! `kubectl describe ingress`, which has no room for conditions; and of any object whose conditions somebody else overwrites.
 //!
-//! Few: a revision serves, was refused, was rolled back; an Ingress is refused, served in part, in order again. Nothing is told about what was so when
+//! Few: a revision serves, was refused, was rolled back; an Ingress is refused, served in part, in order again; somebody else keeps writing the same
+//! status. Nothing is told about what was so when
 //! this instance began to follow, and what flaps is told about every few seconds, with the latest. Losing one is no loss: conditions say what
 //! holds, and what is wrong with an Ingress is in the log too.
 
@@ -17,7 +18,10 @@ use penstock_translate::{
     ConditionStatus, Status, Statuses,
     status::{IngressStatus, WasmPluginStatus},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc::UnboundedReceiver, watch},
+    time::Instant,
+};
 
 use crate::{
     health::Health,
@@ -64,7 +68,12 @@ struct Notebook {
 
 impl Reporter {
     /// Report until the controller is gone.
-    pub(crate) async fn run(self, mut desired: watch::Receiver<Option<Desired>>, leading: watch::Receiver<bool>) {
+    pub(crate) async fn run(
+        self,
+        mut desired: watch::Receiver<Option<Desired>>,
+        leading: watch::Receiver<bool>,
+        mut contested: UnboundedReceiver<ResourceRef>,
+    ) {
         let mut notebook = Notebook::default();
         loop {
             if let Some(desired) = &*desired.borrow_and_update() {
@@ -79,6 +88,7 @@ impl Reporter {
             let pause = notebook.next();
             tokio::select! {
                 changed = desired.changed() => if changed.is_err() { return },
+                Some(id) = contested.recv() => notebook.contested(id),
                 () = sleep_until(pause) => {}
             }
         }
@@ -89,7 +99,7 @@ impl Reporter {
         let reason = news.reason;
         let event = self.event(id, uid, news);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &id.namespace);
+        let api: Api<Event> = Api::namespaced(self.client.clone(), event_namespace(id));
         match api.create(&parameters, &event).await {
             Ok(_) => self.metrics.told(reason),
             Err(error) => {
@@ -101,14 +111,12 @@ impl Reporter {
 
     fn event(&self, id: &ResourceRef, uid: String, news: News) -> Event {
         let now = (self.clock)();
-        let (api_version, action) = match id.kind {
-            Kind::Ingress => ("networking.k8s.io/v1", "Serve"),
-            _ => ("penstock.dev/v1alpha1", "Rollout"),
-        };
+        let action = if id.kind == Kind::WasmPlugin { "Rollout" } else { "Serve" };
+        let namespace = Some(id.namespace.to_string()).filter(|namespace| !namespace.is_empty());
         Event {
             metadata: ObjectMeta {
                 name: Some(format!("{}.{:x}", id.name, now.as_nanosecond())),
-                namespace: Some(id.namespace.to_string()),
+                namespace: Some(event_namespace(id).to_owned()),
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(now)),
@@ -119,10 +127,10 @@ impl Reporter {
             reporting_controller: Some(self.controller.to_string()),
             reporting_instance: Some(self.identity.clone()),
             regarding: Some(ObjectReference {
-                api_version: Some(api_version.to_owned()),
+                api_version: self.live.served(id.kind).map(|resource| resource.api_version),
                 kind: Some(id.kind.to_string()),
                 name: Some(id.name.to_string()),
-                namespace: Some(id.namespace.to_string()),
+                namespace,
                 uid: Some(uid),
                 ..ObjectReference::default()
             }),
@@ -131,7 +139,18 @@ impl Reporter {
     }
 }
 
+/// Events about what is in no namespace are in this one, where `kubectl describe` looks for them.
+fn event_namespace(id: &ResourceRef) -> &str {
+    if id.namespace.is_empty() { "default" } else { &id.namespace }
+}
+
 impl Notebook {
+    /// Somebody else keeps changing the status of an object.
+    fn contested(&mut self, id: ResourceRef) {
+        let note = "somebody else keeps changing this status, so it is written less and less often; is its class owned by two installations?";
+        self.waiting.insert(id, News { reason: "StatusContested", warns: true, note: note.to_owned() });
+    }
+
     /// Compare with what was seen before. Several things in a row become the last of them.
     fn read(&mut self, statuses: &Statuses) {
         for (id, status) in statuses.iter().filter(|(id, _)| matches!(id.kind, Kind::WasmPlugin | Kind::Ingress)) {
@@ -266,6 +285,7 @@ mod tests {
                 phase: "Rejected",
                 reason: Some("InvalidConfig"),
                 message: Some(message.to_owned()),
+                retry: None,
             }),
             probation: None,
             ancestors: Vec::new(),
@@ -334,6 +354,8 @@ mod tests {
             told += notebook.due(start + Duration::from_millis(100) * turn.try_into().unwrap()).len();
         }
         assert_eq!(told, 2, "in ten seconds");
+        notebook.contested(id.clone());
+        assert_eq!(notebook.due(start + Duration::from_secs(60))[0].1.reason, "StatusContested");
         notebook.read(&Statuses::new());
         assert_eq!(notebook.next(), None);
     }

@@ -39,6 +39,7 @@ impl Status {
     pub fn written(&self) -> serde_json::Value {
         let written = match self {
             Self::Ingress(status) => Ok(serde_json::json!({ "loadBalancer": status.load_balancer })),
+            Self::WasmPlugin(status) => serde_json::to_value(status).map(without_retry),
             other => serde_json::to_value(other),
         };
         // Maps of texts and numbers, which are always JSON.
@@ -73,6 +74,14 @@ impl Status {
         }
         all.into_iter()
     }
+}
+
+/// How often this instance has tried something is another instance's business as little as it was its own before a restart.
+fn without_retry(mut status: serde_json::Value) -> serde_json::Value {
+    if let Some(candidate) = status.get_mut("candidate").and_then(serde_json::Value::as_object_mut) {
+        candidate.remove("retry");
+    }
+    status
 }
 
 fn of_listeners(listeners: &[ListenerStatus]) -> impl Iterator<Item = (Cow<'_, str>, &Condition)> {
@@ -339,6 +348,18 @@ pub struct CandidateStatus {
     /// Why it was refused or waits, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// It could not be fetched or validated, and is tried again. For whoever asks this instance: never written to the resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryStatus>,
+}
+
+/// What failed and may work later.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RetryStatus {
+    /// How often it was tried. Beyond ten it grows in steps.
+    pub attempts: u32,
+    /// About how long until the next one.
+    pub pause: String,
 }
 
 /// Status of a policy: one entry for each Gateway of ours.
@@ -383,4 +404,30 @@ fn is_zero(number: &i32) -> bool {
 
 fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_instance_tried_is_not_written() {
+        let candidate = CandidateStatus {
+            generation: 1,
+            digest: None,
+            artifact: None,
+            phase: "Fetching",
+            reason: Some("ConnectFailed"),
+            message: Some("connection refused".to_owned()),
+            retry: Some(RetryStatus { attempts: 3, pause: "1s".to_owned() }),
+        };
+        let (conditions, ancestors) = (Vec::new(), Vec::new());
+        let status =
+            WasmPluginStatus { conditions, active: None, candidate: Some(candidate), probation: None, ancestors };
+        let status = Status::WasmPlugin(status);
+        assert_eq!(serde_json::to_value(&status).unwrap()["candidate"]["retry"]["attempts"], 3);
+        let written = status.written();
+        assert_eq!(written["candidate"]["retry"], serde_json::Value::Null);
+        assert_eq!(written["candidate"]["message"], "connection refused");
+    }
 }

@@ -86,10 +86,22 @@ fn plugins(report: &Report) -> Table {
             Some(phase) => format!("{phase} {}", revision(candidate)),
             None => String::new(),
         };
-        let [reason, message] = [text(&candidate["reason"]), text(&candidate["message"])];
-        table.row([&*full_name(resource), &*active, &*standing, &*pending, reason, message]);
+        let message = format!("{}{}", text(&candidate["message"]), tried(&candidate["retry"]));
+        table.row([&*full_name(resource), &*active, &*standing, &*pending, text(&candidate["reason"]), &message]);
     }
     table
+}
+
+/// How often something was tried that may work later.
+fn tried(retry: &Value) -> String {
+    match retry["attempts"].as_u64() {
+        None => String::new(),
+        Some(1) => format!("; tried once, again after about {}", text(&retry["pause"])),
+        Some(10..) => {
+            format!("; tried {} times or more, again after about {}", retry["attempts"], text(&retry["pause"]))
+        }
+        Some(_) => format!("; tried {} times, again after about {}", retry["attempts"], text(&retry["pause"])),
+    }
 }
 
 /// Whether what serves has proven itself.
@@ -276,6 +288,17 @@ r.yaml:3:5  unknown kind `X`  what stood there before
         check(json!({ "active": { "generation": 1, "restored": true } }), "good, restored");
         let probation = json!({ "active": {}, "probation": { "until": "2026-11-21T13:00:30Z", "maxFaults": 5 } });
         check(probation, "probation until 2026-11-21T13:00:30Z");
+    }
+
+    #[test]
+    fn how_often_something_was_tried() {
+        let check = |attempts: Value, expected| {
+            assert_eq!(tried(&json!({ "attempts": attempts, "pause": "1s" })), expected);
+        };
+        check(Value::Null, "");
+        check(1.into(), "; tried once, again after about 1s");
+        check(3.into(), "; tried 3 times, again after about 1s");
+        check(20.into(), "; tried 20 times or more, again after about 1s");
     }
 
     #[test]

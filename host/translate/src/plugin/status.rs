@@ -1,4 +1,7 @@
 //! The status of a WasmPlugin: what it should be, what runs of it, whom it serves.
+//!
+//! Messages have neither times nor counts in them: another instance, or this one after a restart, says the same in the same words, and has
+//! nothing to write.
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
@@ -16,7 +19,9 @@ use crate::{
     Condition, ConditionStatus, Resources, Settings,
     problem::{Conditions, Problem, sentences},
     resources::{WasmPlugin, wasm_plugin::FailurePolicy},
-    status::{ActiveStatus, AncestorStatus, CandidateStatus, MAX_ANCESTORS, ProbationStatus, WasmPluginStatus},
+    status::{
+        ActiveStatus, AncestorStatus, CandidateStatus, MAX_ANCESTORS, ProbationStatus, RetryStatus, WasmPluginStatus,
+    },
 };
 
 /// The status; `gateways` are ours whose traffic the plugin sees, `share` what a route plugin has of its rules.
@@ -97,7 +102,7 @@ enum Stage<'a> {
     /// On its way.
     Candidate(&'a Candidate, &'static str),
     /// Not there yet, for a reason that may pass.
-    Retrying(&'a Candidate, &'static str, String),
+    Retrying(&'a Candidate, &'static str, &'a str),
     /// Ready, and held back by others of its group.
     Held(&'a Candidate, &'a [Awaited]),
     /// Refused.
@@ -116,9 +121,7 @@ impl<'a> Life<'a> {
             (None, Some(candidate), _) => match &candidate.phase {
                 Phase::Fetching => Stage::Candidate(candidate, "fetched"),
                 Phase::Validating => Stage::Candidate(candidate, "validated"),
-                Phase::Retrying { rejection, .. } => {
-                    Stage::Retrying(candidate, rejection.reason, retrying(&candidate.phase))
-                }
+                Phase::Retrying { rejection, .. } => Stage::Retrying(candidate, rejection.reason, &rejection.message),
                 Phase::Waiting(awaited) => Stage::Held(candidate, awaited),
                 Phase::Rejected(rejection) => Stage::Rejected(candidate, rejection.reason, &rejection.message),
             },
@@ -138,11 +141,9 @@ impl<'a> Life<'a> {
             None => "",
         };
         let probation = self.probation.map_or_else(String::new, |probation| {
-            let (until, fallback) = (rfc3339(probation.until), probation.fallback.generation);
-            format!(
-                ", on probation until {until}: after more than {} faults generation {fallback} comes back",
-                probation.max_faults
-            )
+            let OnProbation { max_faults, fallback, .. } = probation;
+            let fallback = fallback.generation;
+            format!(", on probation: after more than {max_faults} faults generation {fallback} comes back")
         });
         let ActiveRevision { name, version, generation, digest, .. } = active;
         format!("{name} {version} of generation {generation} serves ({digest}){restored}{probation}")
@@ -272,8 +273,15 @@ fn candidate_status(candidate: &Candidate) -> CandidateStatus {
     let (reason, message) = match &candidate.phase {
         Phase::Fetching | Phase::Validating => (None, None),
         Phase::Waiting(awaited) => (Some(WAITING), Some(waits(awaited))),
-        Phase::Retrying { rejection, .. } => (Some(rejection.reason), Some(retrying(&candidate.phase))),
-        Phase::Rejected(rejection) => (Some(rejection.reason), Some(rejection.message.clone())),
+        Phase::Retrying { rejection, .. } | Phase::Rejected(rejection) => {
+            (Some(rejection.reason), Some(rejection.message.clone()))
+        }
+    };
+    let retry = match &candidate.phase {
+        Phase::Retrying { attempts, pause, .. } => {
+            Some(RetryStatus { attempts: *attempts, pause: format!("{pause:?}") })
+        }
+        _ => None,
     };
     CandidateStatus {
         generation: candidate.generation,
@@ -282,18 +290,8 @@ fn candidate_status(candidate: &Candidate) -> CandidateStatus {
         phase,
         reason,
         message,
+        retry,
     }
-}
-
-/// What went wrong, how often, and when the next attempt comes. Nothing in it changes with the time alone.
-fn retrying(phase: &Phase) -> String {
-    let Phase::Retrying { rejection, attempts, pause } = phase else { return String::new() };
-    let tried = match attempts {
-        1 => "1 attempt".to_owned(),
-        2..10 => format!("{attempts} attempts"),
-        _ => format!("{attempts} or more attempts"),
-    };
-    format!("{}; {tried} so far, the next one after about {pause:?}", rejection.message)
 }
 
 fn ancestor(settings: &Settings, gateway: &ResourceRef, generation: i64, conflict: Option<&Problem>) -> AncestorStatus {
