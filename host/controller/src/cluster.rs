@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError, mpsc::sync_channel},
     thread,
 };
@@ -38,14 +39,16 @@ pub struct ClusterSettings {
     pub controller_name: Arc<str>,
     /// What is in other namespaces does not exist; all of them if not given.
     pub namespaces: Option<WatchedNamespaces>,
-    /// How the addresses of Ingresses are signed, which say nothing of who wrote them: another name for each installation.
-    pub signature: Arc<str>,
+    /// Under which name statuses are written, another one for each installation: of some statuses nothing else tells whose they are.
+    pub manager: Arc<str>,
     /// By which labels the records of this installation are found: [`penstock_translate::record_selector`].
     pub records: Arc<str>,
     /// The Lease by which instances agree who writes: namespace and name. The namespace of the credentials if not given.
     pub lease: (Option<String>, String),
     /// Names this instance in the Lease; no other one may have the same.
     pub identity: String,
+    /// Status writes a second at most, if there is a limit.
+    pub status_writes: Option<NonZeroU32>,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -145,6 +148,7 @@ async fn follow(
 ) {
     let (touched, touches) = mpsc::unbounded_channel();
     let (leading, leads) = watch::channel(false);
+    let (contested, contests) = mpsc::unbounded_channel();
     let live = Arc::<LiveObjects>::default();
     let namespaces = Namespaces::new(settings.namespaces);
     let context = Context {
@@ -155,7 +159,7 @@ async fn follow(
         metrics: metrics.clone(),
         records: settings.records,
         namespaces: namespaces.clone(),
-        signature: Arc::clone(&settings.signature),
+        manager: Arc::clone(&settings.manager),
     };
     let (namespace, name) = settings.lease;
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
@@ -163,10 +167,12 @@ async fn follow(
         client: client.clone(),
         live: Arc::clone(&live),
         namespaces,
-        signature: settings.signature,
+        manager: settings.manager,
         controller: Arc::clone(&settings.controller_name),
         clock: settings.clock,
         metrics: metrics.clone(),
+        per_second: settings.status_writes,
+        contested,
     };
     let reporter = Reporter {
         client: client.clone(),
@@ -181,7 +187,7 @@ async fn follow(
     let keeper = Keeper { client, metrics };
     let keeper = tokio::spawn(keeper.run(outgoing.upkeep, leads.clone()));
     let desired = outgoing.desired;
-    let reporter = tokio::spawn(reporter.run(desired.clone(), leads.clone()));
+    let reporter = tokio::spawn(reporter.run(desired.clone(), leads.clone(), contests));
     let source = tokio::spawn(Source::run(context, references));
     let writer = tokio::spawn(writer.run(Sources { desired, touched: touches, leading: leads }));
     // Ends when it is time to end, after the lease was given back.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -47,6 +48,8 @@ pub struct Reserve {
     pub others: Arc<BTreeSet<ResourceRef>>,
     /// What an earlier process said about these stays, until this one knows better.
     pub undecided: Arc<BTreeSet<ResourceRef>>,
+    /// A socket that nobody wants any more is still open: nobody is told yet that it is gone.
+    pub closing: bool,
 }
 
 /// The one owner of the world.
@@ -146,7 +149,7 @@ impl<O: Outputs> Controller<O> {
     fn translate(&mut self) {
         let began = Instant::now();
         let translation = self.translator.translate(&self.resources, &self.settings);
-        self.metrics.translated(began.elapsed(), &self.resources);
+        self.metrics.translated(began.elapsed(), &self.resources, &translation.statuses);
         let at_hand = self.outputs.ask(&translation.needs.objects);
         if !at_hand {
             // A certificate that is on its way must not look as if it were missing. Everything stays as it is until it is here, or is known not to
@@ -165,7 +168,11 @@ impl<O: Outputs> Controller<O> {
         self.settled |= !matches!(unready, Some(readiness::Unready::Sockets(_)));
         let undecided = self.undecided(&translation.needs);
         if self.settled {
-            let reserve = Reserve { others: Arc::clone(&translation.others), undecided };
+            let is_over = |(address, state): (&SocketAddr, &SocketState)| {
+                *state == SocketState::Bound && !translation.needs.sockets.contains(address)
+            };
+            let closing = self.resources.facts.sockets.iter().any(is_over);
+            let reserve = Reserve { others: Arc::clone(&translation.others), undecided, closing };
             self.outputs.say(&translation.statuses, &reserve);
         }
         self.board.publish(&translation.statuses, &self.resources.facts.sockets, problems, unready);

@@ -1,9 +1,9 @@
 //! What the controller counts.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use penstock_core::Kind;
-use penstock_translate::Resources;
+use penstock_translate::{Resources, Statuses};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -13,12 +13,24 @@ use prometheus_client::{
 /// In seconds: one route of a small world takes tens of microseconds, everything in a large one half a second.
 const TRANSLATION_BUCKETS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.05, 0.25, 1.0];
 
+/// Kinds that belong to some installation: these are counted also where there are none.
+const OWNED: [Kind; 8] = [
+    Kind::GatewayClass,
+    Kind::Gateway,
+    Kind::ListenerSet,
+    Kind::HTTPRoute,
+    Kind::GRPCRoute,
+    Kind::Ingress,
+    Kind::BackendTLSPolicy,
+    Kind::WasmPlugin,
+];
+
 /// Metrics of the controller. Clones count into the same numbers.
 #[derive(Debug, Clone)]
 pub struct ControllerMetrics {
     reloads: Family<ReloadLabels, Counter>,
     problems: Gauge,
-    resources: Family<KindLabels, Gauge>,
+    resources: Family<KindNameLabels, Gauge>,
     translations: Histogram,
     snapshots: Counter,
 }
@@ -35,16 +47,12 @@ enum ReloadResult {
     problems,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    kind: &'static str,
-}
-
 /// Metrics of a cluster as a source and as a place for statuses. Clones count into the same numbers.
 #[derive(Debug, Clone)]
 pub struct ClusterMetrics {
     writes: Family<WriteLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
+    contests: Family<KindNameLabels, Counter>,
     watch_errors: Family<KindNameLabels, Counter>,
     unreadable: Family<KindNameLabels, Counter>,
     leader: Gauge,
@@ -129,6 +137,7 @@ impl ClusterMetrics {
         let metrics = Self {
             writes: Family::default(),
             failures: Family::default(),
+            contests: Family::default(),
             watch_errors: Family::default(),
             unreadable: Family::default(),
             leader: Gauge::default(),
@@ -139,6 +148,8 @@ impl ClusterMetrics {
         registry.register("penstock_status_writes", "Statuses written, by why", metrics.writes.clone());
         let help = "Statuses that could not be written; conflicts are harmless";
         registry.register("penstock_status_write_failures", help, metrics.failures.clone());
+        let help = "Statuses that somebody else keeps changing; two installations may own the same class";
+        registry.register("penstock_status_contests", help, metrics.contests.clone());
         let help = "Interruptions in following a kind; what was known stays in effect";
         registry.register("penstock_watch_errors", help, metrics.watch_errors.clone());
         let help = "Objects that could not be read; an earlier version of them stays in effect";
@@ -161,6 +172,10 @@ impl ClusterMetrics {
     pub(crate) fn write_failed(&self, kind: Kind, conflict: bool) {
         let conflict = if conflict { Conflict::yes } else { Conflict::no };
         self.failures.get_or_create(&FailureLabels { kind: kind.to_string(), conflict }).inc();
+    }
+
+    pub(crate) fn contested(&self, kind: Kind) {
+        self.contests.get_or_create(&KindNameLabels { kind: kind.to_string() }).inc();
     }
 
     pub(crate) fn told(&self, reason: &'static str) {
@@ -201,7 +216,8 @@ impl ControllerMetrics {
         };
         registry.register("penstock_reloads", "Readings of all resource files", metrics.reloads.clone());
         registry.register("penstock_file_problems", "Faults in resource files", metrics.problems.clone());
-        registry.register("penstock_resources", "Resources in effect", metrics.resources.clone());
+        let help = "Resources that this installation owns, and those that others are referred to by";
+        registry.register("penstock_resources", help, metrics.resources.clone());
         let help = "Time from a change to the configuration that follows from it";
         registry.register("penstock_translation_seconds", help, metrics.translations.clone());
         registry.register("penstock_snapshots", "Configurations published", metrics.snapshots.clone());
@@ -214,25 +230,24 @@ impl ControllerMetrics {
         self.problems.set(problems.try_into().unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn translated(&self, took: Duration, resources: &Resources) {
+    /// Of what may be somebody else's, that is counted which has a status of ours; the rest is what all of them refer to.
+    pub(crate) fn translated(&self, took: Duration, resources: &Resources, statuses: &Statuses) {
         self.translations.observe(took.as_secs_f64());
-        let counts = [
-            ("GatewayClass", resources.gateway_classes.len()),
-            ("Gateway", resources.gateways.len()),
-            ("ListenerSet", resources.listener_sets.len()),
-            ("HTTPRoute", resources.http_routes.len()),
-            ("GRPCRoute", resources.grpc_routes.len()),
-            ("BackendTLSPolicy", resources.backend_tls_policies.len()),
-            ("ReferenceGrant", resources.reference_grants.len()),
-            ("XBackend", resources.x_backends.len()),
-            ("WasmPlugin", resources.wasm_plugins.len()),
-            ("Service", resources.services.len()),
-            ("Secret", resources.secrets.len()),
-            ("ConfigMap", resources.config_maps.len()),
-            ("Namespace", resources.namespaces.len()),
+        let referred = [
+            (Kind::ReferenceGrant, resources.reference_grants.len()),
+            (Kind::XBackend, resources.x_backends.len()),
+            (Kind::Service, resources.services.len()),
+            (Kind::Secret, resources.secrets.len()),
+            (Kind::ConfigMap, resources.config_maps.len()),
+            (Kind::Namespace, resources.namespaces.len()),
         ];
+        let mut counts: BTreeMap<Kind, usize> = OWNED.into_iter().map(|kind| (kind, 0)).chain(referred).collect();
+        for id in statuses.keys() {
+            *counts.entry(id.kind).or_default() += 1;
+        }
         for (kind, count) in counts {
-            self.resources.get_or_create(&KindLabels { kind }).set(count.try_into().unwrap_or(i64::MAX));
+            let labels = KindNameLabels { kind: kind.to_string() };
+            self.resources.get_or_create(&labels).set(count.try_into().unwrap_or(i64::MAX));
         }
     }
 

@@ -57,6 +57,8 @@ struct Posted {
 struct Entry {
     status: Arc<Status>,
     since: Vec<Timestamp>,
+    /// Since when the revision of a plugin serves.
+    serving: Option<Timestamp>,
 }
 
 /// Everything on the board, as `/status` shows it.
@@ -277,7 +279,15 @@ impl Entry {
                 status.conditions().map(|(part, condition)| time((part.into_owned(), condition))).collect()
             }
         };
-        Arc::new(Self { status: Arc::clone(status), since })
+        let serves = |status: &Status| match status {
+            Status::WasmPlugin(status) => status.active.as_ref().map(|it| (it.generation, Arc::clone(&it.digest))),
+            _ => None,
+        };
+        let serving = serves(status).map(|revision| {
+            let same = before.filter(|before| serves(&before.status).as_ref() == Some(&revision));
+            same.and_then(|before| before.serving).unwrap_or(now)
+        });
+        Arc::new(Self { status: Arc::clone(status), since, serving })
     }
 
     fn times(&self) -> BTreeMap<(String, &'static str), (ConditionStatus, Timestamp)> {
@@ -290,8 +300,16 @@ impl Entry {
     fn to_json(&self) -> Value {
         let mut json = serde_json::to_value(&self.status).unwrap_or_default();
         stamp(&mut json, &mut self.since.iter());
+        if let Some(serving) = self.serving {
+            json["active"]["since"] = time(serving);
+        }
         json
     }
+}
+
+/// Whole seconds, as Kubernetes writes times.
+fn time(time: Timestamp) -> Value {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()
 }
 
 /// Put the times into the conditions: those of the resource itself, then those of its parts, which is the order of `Status::conditions`.
@@ -299,8 +317,7 @@ fn stamp<'t>(status: &mut Value, since: &mut impl Iterator<Item = &'t Timestamp>
     let Value::Object(fields) = status else { return };
     for condition in fields.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(since) = since.next() {
-            // Whole seconds, as Kubernetes writes times.
-            condition["lastTransitionTime"] = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+            condition["lastTransitionTime"] = time(*since);
         }
     }
     for parts in ["listeners", "parents", "ancestors"] {

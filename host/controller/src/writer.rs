@@ -9,9 +9,10 @@
 //!
 //! Invariants:
 //! * Nothing is queued but names: an object that changed ten times meanwhile is written once, as it should be then.
-//! * One write per object at a time, and a bounded number altogether.
-//! * What says nothing new but a count of routes waits for more; nothing else does.
+//! * One write per object at a time, a bounded number altogether, and a bounded number a second if the operator says so.
+//! * What says nothing new but a count of routes waits for more; so does what keeps changing. Nothing else does.
 //! * Only the leader writes. Who does not lead keeps comparing nothing, and begins with everything when it does.
+//! * What is not ours any more loses what this installation wrote in it, and nothing else; what stood for a listener goes after the listener.
 //! * Somebody who keeps undoing what is written here is answered more and more slowly: no war of writes.
 
 mod merge;
@@ -19,6 +20,7 @@ mod pace;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -33,15 +35,21 @@ use penstock_core::{Kind, ResourceRef};
 use penstock_translate::{Status, Statuses};
 use serde_json::{Value, json};
 use tokio::{
-    sync::{mpsc::UnboundedReceiver, watch},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender},
+        watch,
+    },
     time::Instant,
 };
 
-use self::{merge::Merge, pace::Pace};
+use self::{
+    merge::Merge,
+    pace::{Pace, Throttle},
+};
 use crate::{
     controller::Reserve,
     metrics::{ClusterMetrics, WriteReason},
-    sources::cluster::{LiveObject, LiveObjects, Namespaces},
+    sources::cluster::{LiveObject, LiveObjects, Namespaces, signature},
     status::Clock,
     timer::sleep_until,
 };
@@ -52,7 +60,7 @@ const MAX_WRITES: usize = 16;
 /// How long the writer waits for more after something changed.
 const SETTLING: Duration = Duration::from_millis(25);
 
-/// The name under which the API server notes our fields.
+/// The name under which the API server notes what we write beside statuses.
 pub(crate) const FIELD_MANAGER: &str = "penstock";
 
 /// What should be said, complete.
@@ -77,11 +85,15 @@ pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) live: Arc<LiveObjects>,
     pub(crate) namespaces: Namespaces,
-    /// Under which the addresses of Ingresses are written.
-    pub(crate) signature: Arc<str>,
+    /// Under which name statuses are written.
+    pub(crate) manager: Arc<str>,
     pub(crate) controller: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) metrics: ClusterMetrics,
+    /// Writes a second, if there is a limit.
+    pub(crate) per_second: Option<NonZeroU32>,
+    /// Told of objects whose status somebody else keeps changing.
+    pub(crate) contested: UnboundedSender<ResourceRef>,
 }
 
 /// What mends a status.
@@ -115,8 +127,11 @@ struct Desk {
     dirty: BTreeSet<ResourceRef>,
     busy: BTreeSet<ResourceRef>,
     pace: Pace,
-    /// Of these nothing but counts is to be written, and not before.
-    counting: BTreeMap<ResourceRef, Instant>,
+    throttle: Throttle,
+    /// These are to be withdrawn once nothing listens for them any more.
+    held: BTreeSet<ResourceRef>,
+    /// What is to be written of these are counts, or they change all the time: not before.
+    resting: BTreeMap<ResourceRef, Instant>,
     /// What was last written for an object: the same again means that somebody undid it.
     last: BTreeMap<ResourceRef, Option<Arc<Status>>>,
 }
@@ -124,15 +139,17 @@ struct Desk {
 impl Writer {
     /// Write until the controller is gone.
     pub(crate) async fn run(self, mut sources: Sources) {
-        let mut desk = Desk::default();
+        let mut desk = Desk { throttle: Throttle::new(self.per_second), ..Desk::default() };
         let mut writes = FuturesUnordered::new();
         loop {
             let known = sources.desired.borrow().is_some();
             let works = known && *sources.leading.borrow();
             if works {
                 while writes.len() < MAX_WRITES
+                    && desk.throttle.next(Instant::now()).is_none()
                     && let Some((id, patch, reason)) = self.next(&mut desk, Instant::now())
                 {
+                    desk.throttle.take();
                     desk.busy.insert(id.clone());
                     writes.push(self.write(id, patch, reason));
                 }
@@ -157,10 +174,10 @@ impl Writer {
 
     /// The next object whose status differs from what it should be, with the patch that mends it.
     fn next(&self, desk: &mut Desk, now: Instant) -> Option<(ResourceRef, Value, WriteReason)> {
-        desk.count(now);
+        desk.rouse(now);
         while let Some(id) = desk.due(now) {
             desk.dirty.remove(&id);
-            desk.counting.remove(&id);
+            desk.resting.remove(&id);
             let Some(live) = self.live.get(&id) else {
                 continue; // not there: its watch will say when it is
             };
@@ -172,6 +189,10 @@ impl Writer {
                 continue; // it is looked at as soon as that is no more so
             }
             let wanted = statuses.get(&id);
+            if wanted.is_none() && reserve.closing && is_listened_for(id.kind) {
+                desk.held.insert(id);
+                continue;
+            }
             let difference = self.difference(&id, &live, wanted, &reserve.others);
             let Some(Difference { patch, counts_alone }) = difference else { continue };
             let undone = desk.last.get(&id).is_some_and(|last| match (last, wanted) {
@@ -183,14 +204,19 @@ impl Writer {
                 desk.dirty.insert(id.clone());
                 if times == pace::WAR {
                     tracing::warn!(object = %id, "somebody else keeps changing this status; it is written less and less often");
+                    self.metrics.contested(id.kind);
+                    // Who tells is gone only at the end of everything.
+                    let _ = self.contested.send(id);
                 }
                 continue;
             }
-            if counts_alone
-                && !undone
-                && let Some(at) = desk.pace.counts(&id, now)
-            {
-                desk.counting.insert(id, at);
+            let rests = match counts_alone {
+                _ if undone => None,
+                true => desk.pace.counts(&id, now),
+                false => desk.pace.changed(&id, now),
+            };
+            if let Some(until) = rests {
+                desk.resting.insert(id, until);
                 continue;
             }
             let reason = match wanted {
@@ -213,15 +239,9 @@ impl Writer {
     ) -> Option<Difference> {
         // Whole seconds, as Kubernetes writes times.
         let now = (self.clock)().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let merge = Merge { controller: &self.controller, others, now: &now };
-        let there = live.status();
-        let wanted = match wanted {
-            Some(status) => Some(status.written()),
-            // An Ingress that is not ours any more, unless somebody else has it by now, and said so.
-            None if live.signed && there["loadBalancer"]["ingress"].is_array() => Some(json!({ "loadBalancer": {} })),
-            None => None,
-        };
-        let status = merge.apply(id, &there, wanted.as_ref())?;
+        let merge = Merge { controller: &self.controller, others, namespaces: &self.namespaces, now: &now };
+        let (there, wanted) = (live.status(), wanted.map(|status| status.written()));
+        let status = merge.apply(id, &there, live.signature.as_deref(), wanted.as_ref())?;
         let patch = json!({
             "metadata": { "uid": *live.uid, "resourceVersion": *live.version },
             "status": merge::patch(&there, &status),
@@ -240,12 +260,11 @@ impl Writer {
             "" => Api::all_with(self.client.clone(), &resource),
             namespace => Api::namespaced_with(self.client.clone(), namespace, &resource),
         };
-        let manager = if id.kind == Kind::Ingress { &self.signature } else { FIELD_MANAGER };
-        let parameters = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+        let parameters = PatchParams { field_manager: Some(self.manager.to_string()), ..PatchParams::default() };
         let object = api.patch_status(&id.name, &parameters, &Patch::Merge(patch)).await?;
         let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
         let live = LiveObject::new(&uid, &version, object.data.get("status"));
-        Ok(live.signed_by(&object.metadata, &self.signature))
+        Ok(live.signed(signature(id.kind, &object.metadata, &self.manager)))
     }
 
     fn settle(&self, desk: &mut Desk, written: Written) {
@@ -276,22 +295,32 @@ impl Writer {
     }
 }
 
+/// Whether its status says where it listens.
+fn is_listened_for(kind: Kind) -> bool {
+    matches!(kind, Kind::Gateway | Kind::ListenerSet | Kind::Ingress)
+}
+
 impl Desk {
-    /// Look again at what has waited long enough.
-    fn count(&mut self, now: Instant) {
-        self.counting.retain(|id, at| {
-            let waits = *at > now;
-            if !waits {
+    /// Look again at what has rested long enough.
+    fn rouse(&mut self, now: Instant) {
+        self.resting.retain(|id, until| {
+            let rests = *until > now;
+            if !rests {
                 self.dirty.insert(id.clone());
             }
-            waits
+            rests
         });
     }
 
     /// When something that waits may be looked at. Who may not write now, or has his hands full, is not woken for it: he would be at once, again and
     /// again.
-    fn due_at(&self, may_write: bool) -> Option<Instant> {
-        self.pace.next(&self.dirty).into_iter().chain(self.counting.values().copied()).filter(|_| may_write).min()
+    fn due_at(&mut self, may_write: bool) -> Option<Instant> {
+        if !may_write {
+            return None;
+        }
+        let first = self.pace.next(&self.dirty).into_iter().chain(self.resting.values().copied()).min();
+        let is_idle = self.dirty.is_empty() && self.resting.is_empty();
+        self.throttle.next(Instant::now()).filter(|_| !is_idle).or(first)
     }
 
     /// An object that may be looked at now.
@@ -303,12 +332,16 @@ impl Desk {
     /// Take what is wanted now. What differs from before is to be looked at; the rest is as it was.
     fn receive(&mut self, desired: Desired) {
         let before = std::mem::replace(&mut self.desired, desired);
+        self.pace.forget_calm(Instant::now());
         let now = &self.desired.statuses;
         self.dirty.extend(before.statuses.keys().filter(|id| !now.contains_key(*id)).cloned());
         let differs = |(id, status): &(&ResourceRef, &Arc<Status>)| {
             before.statuses.get(*id).is_none_or(|before| !Arc::ptr_eq(before, status))
         };
         self.dirty.extend(now.iter().filter(differs).map(|(id, _)| id.clone()));
+        if !self.desired.reserve.closing {
+            self.dirty.append(&mut self.held);
+        }
         self.dirty.extend(before.reserve.undecided.difference(&self.desired.reserve.undecided).cloned());
         self.last.retain(|id, _| now.contains_key(id) || before.statuses.contains_key(id));
     }

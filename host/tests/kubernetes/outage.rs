@@ -141,7 +141,7 @@ async fn the_api_server_crashes_and_has_forgotten_the_past() {
 }
 
 /// Wait for what takes several times as long as anything else here.
-async fn patiently<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn patiently<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     for _ in 0..5 {
         let waited = std::panic::AssertUnwindSafe(eventually(what, &mut probe));
         if let Ok(found) = futures_util::FutureExt::catch_unwind(waited).await {

@@ -12,6 +12,7 @@ use crate::{
     audit::count,
     cluster::{Namespace, class, gateway, kubectl, origin, route},
     install::{Install, sockets, written},
+    outage::patiently,
 };
 
 /// Entries of the route's status by another controller: about its own Gateway, and about one of ours.
@@ -132,6 +133,17 @@ async fn a_class_is_handed_over_by_its_label() {
     assert_eq!(entries(&route).len(), 1, "who comes takes the entry over, who goes does not remove it: {route:#}");
     let after = namespace.address("web").await;
     assert_eq!(fetch(after, get("/")).await.unwrap().text(), "shop");
+
+    // Handed over to nobody, class and Gateway have no word of ours any more.
+    kubectl(&["label", "gatewayclass", &namespace.name, "lb-"]);
+    let waits = |object: &Value| {
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().all(|it| it["status"] == "Unknown") && object["status"]["supportedFeatures"].is_null()
+    };
+    namespace.until(&format!("gatewayclass/{}", namespace.name), waits).await;
+    let gateway = namespace.until("gateway/web", waits).await;
+    assert_eq!((&gateway["status"]["addresses"], &gateway["status"]["listeners"]), (&Value::Null, &Value::Null));
+    eventually("nobody listens", async || sockets(&second).await.is_empty().then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,14 +160,54 @@ async fn what_is_taken_away_from_us_is_left_without_a_trace() {
     namespace.until_routed("shop", &install.controller).await;
     assert_eq!(sockets(&process).await.len(), 2);
 
-    let theirs = json!({ "spec": { "gatewayClassName": format!("{}-other", namespace.name) } }).to_string();
-    namespace.kubectl(&["patch", "gateway/web", "--type=merge", "--patch", &theirs]);
+    // What somebody else has noted about it stays.
+    let noted = note(&namespace, "gateway/web");
+    move_to(&namespace, "gateway/web", &format!("{}-other", namespace.name));
     namespace.until("httproute/shop", |route| entries(route).is_empty()).await;
     eventually("the sockets of the other Gateway", async || (sockets(&process).await.len() == 1).then_some(())).await;
+    let left = json!({ "conditions": [noted] });
+    namespace.until("gateway/web", |gateway| gateway["status"] == left).await;
 
-    namespace.delete("gateway/stays");
+    // One that is moved while nobody is there loses it at the next start, and stands there as one for which a controller is waited.
+    process.terminate().await;
+    move_to(&namespace, "gateway/stays", &format!("{}-other", namespace.name));
+    let process = install.start().await;
     namespace.until("httproute/stays", |route| entries(route).is_empty()).await;
+    let stays = namespace.until("gateway/stays", |it| it["status"]["addresses"].is_null()).await;
+    assert_eq!(stays["status"]["listeners"], Value::Null, "{stays:#}");
+    let conditions = stays["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().all(|it| it["status"] == "Unknown" && it["reason"] == "Pending"), "{conditions:#?}");
+    assert_eq!(sockets(&process).await, [""; 0]);
+
+    // And that is all that is written about it.
+    let written = || count(&install.writes()).get("gateways/stays").copied();
+    let before = written();
+    namespace.kubectl(&["annotate", "gateway/stays", "example.org/touched=yes"]);
+    namespace.apply(&(gateway("fence", "$NS") + &route("fence", &["fence"], "/", "shop")));
+    namespace.until_routed("fence", &install.controller).await;
+    assert_eq!(written(), before);
+
+    namespace.delete("gateway/fence");
+    namespace.until("httproute/fence", |route| entries(route).is_empty()).await;
     eventually("no socket", async || sockets(&process).await.is_empty().then_some(())).await;
+}
+
+fn move_to(namespace: &Namespace, gateway: &str, class: &str) {
+    let theirs = json!({ "spec": { "gatewayClassName": class } }).to_string();
+    namespace.kubectl(&["patch", gateway, "--type=merge", "--patch", &theirs]);
+}
+
+/// A condition that somebody else adds to an object.
+fn note(namespace: &Namespace, object: &str) -> Value {
+    let noted = json!({
+        "type": "example.org/Seen", "status": "True", "reason": "Seen", "message": "not the gateway's",
+        "lastTransitionTime": "2020-01-01T00:00:00Z",
+    });
+    let mut conditions = namespace.get(object)["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.push(noted.clone());
+    let status = json!({ "status": { "conditions": conditions } }).to_string();
+    namespace.kubectl(&["patch", object, "--subresource=status", "--type=merge", "--patch", &status]);
+    noted
 }
 
 /// Two installations that own the same class by mistake, each with addresses of its own. Neither can win; both must notice.
@@ -166,8 +218,22 @@ async fn a_class_with_two_owners_is_no_war() {
     let two = Install::new(&elsewhere, "two").controlling(&one.controller);
     namespace.apply(&(class("$NS", &one.controller, "") + &gateway("web", "$NS")));
     let (first, second) = (one.start().await, two.start().await);
-    let noticed = |log: String| log.contains("somebody else keeps changing this status").then_some(());
-    eventually("either of them notices", async || noticed(first.log()).or_else(|| noticed(second.log()))).await;
+    // The slower one has waited for twice as long as the quicker one.
+    for process in [&first, &second] {
+        let noticed = async || process.log().contains("somebody else keeps changing this status").then_some(());
+        patiently("it is noticed", noticed).await;
+        let metrics = process.admin("/metrics").await;
+        let counted = r#"penstock_status_contests_total{kind="Gateway"} 1"#;
+        assert!(metrics.text().contains(counted), "{}", metrics.text());
+    }
+    let selector = "--field-selector=reason=StatusContested,regarding.kind=Gateway,regarding.name=web";
+    let told = || namespace.kubectl(&["get", "events.events.k8s.io", selector, "--output=json"]);
+    let reporters = |events: &str| -> BTreeSet<String> {
+        let events: Value = serde_json::from_str(events).unwrap();
+        let events = events["items"].as_array().unwrap().iter();
+        events.map(|event| event["reportingInstance"].as_str().unwrap().to_owned()).collect()
+    };
+    eventually("both tell it", async || (reporters(&told()).len() == 2).then_some(())).await;
     for install in [&one, &two] {
         let writes = install.writes();
         let of_gateway = count(&writes).get("gateways/web").copied().unwrap_or_default();

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{event::Event, readiness::Unready};
 
-/// What was called, in order; and whether something that was asked for is on its way.
+/// What was called, in order; whether something that was asked for is on its way; and for each time that something was said, whether a socket was
+/// still to be closed.
 #[derive(Clone, Default)]
-struct Calls(Rc<RefCell<Vec<Call>>>, Rc<Cell<bool>>);
+struct Calls(Rc<RefCell<Vec<Call>>>, Rc<Cell<bool>>, Rc<RefCell<Vec<bool>>>);
 
 enum Call {
     Publish(Arc<Snapshot>),
@@ -33,6 +34,10 @@ impl Outputs for Calls {
 
     fn require(&mut self, needs: &Needs) {
         self.0.borrow_mut().push(Call::Require(needs.plugins.iter().map(|spec| spec.plugin.clone()).collect()));
+    }
+
+    fn say(&mut self, _: &Statuses, reserve: &Reserve) {
+        self.2.borrow_mut().push(reserve.closing);
     }
 }
 
@@ -118,6 +123,20 @@ fn what_is_on_its_way_does_not_look_as_if_it_were_missing() {
     assert_eq!(it.handle([gateway(8081)]), Vec::<String>::new());
     it.calls.1.set(false);
     assert_eq!(it.handle([Event::Fetched]), ["publish 8081", "require 0"]);
+}
+
+#[test]
+fn what_is_said_tells_whether_a_socket_is_still_to_be_closed() {
+    let mut it = Loop::new(&["cluster"]);
+    it.handle([gateway(8080), complete("cluster")]);
+    it.handle([socket(8080, SocketState::Bound)]);
+    it.handle([gateway(8081)]);
+    it.handle([socket(8080, SocketState::Closed)]);
+    it.handle([socket(8081, SocketState::Failed("taken".into()))]);
+    // One that was never open needs no closing.
+    it.handle([gateway(8082)]);
+    it.handle([socket(8082, SocketState::Bound)]);
+    assert_eq!(it.calls.2.take(), [false, true, false, false, false, false]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod kinds;
 mod live;
 mod namespaces;
 mod references;
+mod signature;
 mod watch;
 
 use std::{
@@ -26,6 +27,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, ResourceExt as _,
     core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta},
@@ -45,6 +47,7 @@ pub(crate) use self::{
     live::{LiveObject, LiveObjects},
     namespaces::Namespaces,
     references::{References, Wanted},
+    signature::Signature,
 };
 pub use self::{
     connect::{ClusterAccess, ConnectFailed},
@@ -74,8 +77,14 @@ pub(crate) struct Context {
     /// The labels of this installation's records.
     pub(crate) records: Arc<str>,
     pub(crate) namespaces: Namespaces,
-    /// How this installation signs the addresses of Ingresses.
-    pub(crate) signature: Arc<str>,
+    /// Under which name this installation writes.
+    pub(crate) manager: Arc<str>,
+}
+
+/// What `manager` has signed of an object; none of those whose entries name their author.
+pub(crate) fn signature(kind: Kind, metadata: &ObjectMeta, manager: &str) -> Option<Signature> {
+    let is_signed = matches!(kind, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet | Kind::Ingress);
+    is_signed.then(|| Signature::of(metadata, manager)).flatten()
 }
 
 impl Context {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use penstock_core::Kind;
-use penstock_translate::status::{GatewayStatus, ListenerStatus};
+use penstock_translate::status::{ActiveStatus, GatewayStatus, ListenerStatus, WasmPluginStatus};
 
 use super::*;
 
@@ -62,6 +62,35 @@ fn the_time_moves_only_for_the_condition_whose_status_flipped() {
     assert_eq!(post(&board, 4, &other_reason), [1, 3, 1, 3], "a reason is no transition");
     assert_eq!(post(&board, 5, &other_reason[..1]), [1, 1], "one is gone");
     assert_eq!(post(&board, 6, &both(True, True)), [1, 6, 1, 6], "and back");
+}
+
+#[test]
+fn a_revision_serves_since_it_was_first_seen() {
+    let board = StatusBoard::new(clock);
+    let id = ResourceRef::new(Kind::WasmPlugin, "default", "headers");
+    let post = |now: i64, serves: Option<(i64, &str)>, conditions: &[Condition]| {
+        NOW.set(now);
+        let active = serves.map(|(generation, digest)| ActiveStatus {
+            generation,
+            digest: digest.into(),
+            name: "headers".into(),
+            version: "1.0.0".into(),
+            artifact: None,
+            restored: false,
+        });
+        let (conditions, ancestors) = (conditions.to_vec(), Vec::new());
+        let status = WasmPluginStatus { conditions, active, candidate: None, probation: None, ancestors };
+        let statuses = Statuses::from([(id.clone(), Arc::new(Status::WasmPlugin(status)))]);
+        board.publish(&statuses, &BTreeMap::new(), vec![], None);
+        let since = board.report().resources[0].status["active"]["since"].clone();
+        since.as_str().map(|since| since.parse::<Timestamp>().unwrap().as_second())
+    };
+    assert_eq!(post(1, None, &[]), None);
+    assert_eq!(post(2, Some((1, "sha256:aa")), &[]), Some(2));
+    let degraded = [condition("Degraded", ConditionStatus::True, "D")];
+    assert_eq!(post(3, Some((1, "sha256:aa")), &degraded), Some(2));
+    assert_eq!(post(4, Some((2, "sha256:aa")), &degraded), Some(4));
+    assert_eq!(post(5, Some((2, "sha256:bb")), &degraded), Some(5));
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use penstock_core::{Kind, ResourceRef};
 use serde_json::{Map, Value};
 
+use crate::sources::cluster::{Namespaces, Signature};
+
 /// Types of conditions that this gateway sets, and removes when they do not hold any more.
 const OWN_CONDITIONS: [&str; 9] = [
     "Accepted",
@@ -22,7 +24,7 @@ const OWN_CONDITIONS: [&str; 9] = [
 ];
 
 /// Fields that are absent when there is nothing to say.
-const OPTIONAL_FIELDS: [&str; 3] = ["active", "attachedListenerSets", "candidate"];
+const OPTIONAL_FIELDS: [&str; 4] = ["active", "attachedListenerSets", "candidate", "probation"];
 
 /// The limits of the lists of entries.
 const MAX_PARENTS: usize = 32;
@@ -33,20 +35,30 @@ const MAX_ANCESTORS: usize = penstock_translate::status::MAX_ANCESTORS;
 pub(super) struct Merge<'a> {
     /// Entries with this `controllerName` are ours …
     pub(super) controller: &'a str,
-    /// … but for those about these: another installation of the same name looks after them.
+    /// … but for those about these, and about what is in namespaces that are not ours: another installation of the same name looks after them.
     pub(super) others: &'a BTreeSet<ResourceRef>,
+    pub(super) namespaces: &'a Namespaces,
     /// The time of whatever changes now.
     pub(super) now: &'a str,
 }
 
 impl Merge<'_> {
-    /// The status to write; none if the one that is there is right. `wanted` is none if we have nothing to say about the object (any more).
-    pub(super) fn apply(&self, id: &ResourceRef, live: &Value, wanted: Option<&Value>) -> Option<Value> {
+    /// The status to write; none if the one that is there is right. `wanted` is none if we have nothing to say about the object (any more); then
+    /// what we signed goes, or our entries where they name us.
+    pub(super) fn apply(
+        &self,
+        id: &ResourceRef,
+        live: &Value,
+        signature: Option<&Signature>,
+        wanted: Option<&Value>,
+    ) -> Option<Value> {
         let empty = Map::new();
         let live = live.as_object().unwrap_or(&empty);
         let merged = match (wanted.and_then(Value::as_object), id.kind) {
             (Some(wanted), _) => self.whole(id, live, wanted),
-            (None, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet | Kind::Ingress) => return None,
+            (None, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet | Kind::Ingress) => {
+                signature?.withdrawn_from(live)
+            }
             (None, _) => self.withdrawn(id, live),
         };
         (merged != *live).then_some(Value::Object(merged))
@@ -54,6 +66,12 @@ impl Merge<'_> {
 
     fn whole(&self, id: &ResourceRef, live: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
         let mut merged = live.clone();
+        if id.kind == Kind::WasmPlugin
+            && let Some(ancestors) = self.beside_others(id, live, wanted)
+        {
+            merged.insert("ancestors".to_owned(), ancestors.into());
+            return merged;
+        }
         for field in OPTIONAL_FIELDS {
             merged.remove(field);
         }
@@ -61,6 +79,7 @@ impl Merge<'_> {
             let before = live.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
             let items = || value.as_array().map(Vec::as_slice).unwrap_or_default();
             let value = match field.as_str() {
+                "active" => self.active(live.get(field), value),
                 "conditions" => self.conditions(before, items()).into(),
                 "listeners" => self.listeners(before, items()).into(),
                 "parents" => self.entries(id, before, items(), "parentRef", MAX_PARENTS).into(),
@@ -70,6 +89,37 @@ impl Merge<'_> {
             merged.insert(field.clone(), value);
         }
         merged
+    }
+
+    /// Several installations may run the same plugin, and there is room for one story about it: that of the installation with the first entry. The
+    /// entries of a plugin of which another one tells the story; none if we do.
+    fn beside_others(
+        &self,
+        id: &ResourceRef,
+        live: &Map<String, Value>,
+        wanted: &Map<String, Value>,
+    ) -> Option<Vec<Value>> {
+        let items = |status: &Map<String, Value>| status.get("ancestors").and_then(Value::as_array).cloned();
+        let (before, wanted) = (items(live).unwrap_or_default(), items(wanted).unwrap_or_default());
+        let entries = self.entries(id, &before, &wanted, "ancestorRef", MAX_ANCESTORS);
+        let is_ours = |entry: &Value| {
+            entry["controllerName"] == self.controller && !self.is_others(&Reference::of(&entry["ancestorRef"], id))
+        };
+        entries.first().is_some_and(|first| !is_ours(first)).then_some(entries)
+    }
+
+    /// What serves, since when: as long as it is the same revision, nobody begins to count anew.
+    fn active(&self, live: Option<&Value>, wanted: &Value) -> Value {
+        let is_same = |live: &&Value| ["generation", "digest"].iter().all(|field| live[field] == wanted[field]);
+        let since = live.filter(is_same).map(|live| &live["since"]).filter(|since| since.is_string());
+        let mut active = wanted.clone();
+        active["since"] = since.cloned().unwrap_or_else(|| self.now.into());
+        active
+    }
+
+    /// Whether another installation of our name looks after what is said about this.
+    fn is_others(&self, reference: &Reference<'_>) -> bool {
+        self.others.contains(&reference.parent()) || self.namespaces.leaves_out(reference.namespace)
     }
 
     /// Without anything of ours. What describes the object as a whole goes with our last entry.
@@ -135,7 +185,7 @@ impl Merge<'_> {
                 merged.push(before.clone());
             } else if let Some(at) = left.iter().position(|wanted| same(before, wanted)) {
                 merged.push(self.entry(before, left.remove(at)));
-            } else if self.others.contains(&Reference::of(&before[reference], id).parent()) {
+            } else if self.is_others(&Reference::of(&before[reference], id)) {
                 merged.push(before.clone());
             }
         }

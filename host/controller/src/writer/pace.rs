@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
     time::Duration,
 };
 
@@ -16,10 +17,16 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const FIRST_RESTORE: Duration = Duration::from_secs(1);
 const LONGEST_RESTORE: Duration = Duration::from_secs(300);
 
-/// Between writes of counts alone: while thousands of routes come, every one of them is another count of its Gateway. The first is written at once,
-/// and each one that follows soon waits longer; what was true for a moment in between nobody needs to know.
-const FIRST_COUNT: Duration = Duration::from_secs(1);
-const LONGEST_COUNT: Duration = Duration::from_secs(4);
+/// Between writes that say something new about the same object. The first are written at once, and each one that follows soon waits longer; what was
+/// true for a moment in between nobody needs to know.
+const FIRST_CHANGE: Duration = Duration::from_secs(1);
+const LONGEST_CHANGE: Duration = Duration::from_secs(4);
+
+/// While thousands of routes come, every one of them is another count of its Gateway.
+const FREE_COUNTS: u32 = 1;
+
+/// What comes to life, or is upgraded twice, says several things in a row; what keeps flapping between good and bad says more.
+const FREE_CHANGES: u32 = 6;
 
 /// After so many times it is no accident any more.
 pub(super) const WAR: u32 = 4;
@@ -28,14 +35,19 @@ pub(super) const WAR: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     waits: BTreeMap<ResourceRef, Wait>,
-    counts: BTreeMap<ResourceRef, Counted>,
+    counts: Beats,
+    changes: Beats,
 }
 
-/// When counts alone were last written.
+/// When something new was last written about each object.
+type Beats = BTreeMap<ResourceRef, Beat>;
+
 #[derive(Debug, Clone, Copy)]
-struct Counted {
+struct Beat {
     at: Instant,
     pause: Duration,
+    /// So many more need not wait.
+    free: u32,
 }
 
 #[derive(Debug, Default)]
@@ -98,18 +110,77 @@ impl Pace {
     pub(super) fn forget(&mut self, id: &ResourceRef) {
         self.waits.remove(id);
         self.counts.remove(id);
+        self.changes.remove(id);
     }
 
     /// Nothing but counts is to be written. None if that may happen now, and then it counts as done; else when.
     pub(super) fn counts(&mut self, id: &ResourceRef, now: Instant) -> Option<Instant> {
-        let pause = match self.counts.get(id) {
-            Some(last) if now < last.at + last.pause => return Some(last.at + last.pause),
-            // Soon after it had to wait: there is a storm.
-            Some(last) if now < last.at + 2 * last.pause => (2 * last.pause).min(LONGEST_COUNT),
-            _ => FIRST_COUNT,
-        };
-        self.counts.insert(id.clone(), Counted { at: now, pause });
-        None
+        beat(&mut self.counts, id, FREE_COUNTS, now)
+    }
+
+    /// The same of anything else that is new.
+    pub(super) fn changed(&mut self, id: &ResourceRef, now: Instant) -> Option<Instant> {
+        beat(&mut self.changes, id, FREE_CHANGES, now)
+    }
+
+    /// What was written long ago may be written at once, and need not be remembered.
+    pub(super) fn forget_calm(&mut self, now: Instant) {
+        for beats in [&mut self.counts, &mut self.changes] {
+            beats.retain(|_, beat| beat.is_soon(now));
+        }
+    }
+}
+
+impl Beat {
+    /// Whether a write now follows soon after it.
+    fn is_soon(&self, now: Instant) -> bool {
+        now < self.at + 2 * self.pause
+    }
+}
+
+fn beat(beats: &mut Beats, id: &ResourceRef, free: u32, now: Instant) -> Option<Instant> {
+    let next = match beats.get(id) {
+        Some(last) if last.is_soon(now) => match last.free.checked_sub(1) {
+            Some(free) => Beat { at: now, free, ..*last },
+            None if now < last.at + last.pause => return Some(last.at + last.pause),
+            None => Beat { at: now, pause: (2 * last.pause).min(LONGEST_CHANGE), free: 0 },
+        },
+        _ => Beat { at: now, pause: FIRST_CHANGE, free: free - 1 },
+    };
+    beats.insert(id.clone(), next);
+    None
+}
+
+/// How many writes a second, all objects together: as many as gather in a second may go at once.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    /// None: as many as there are.
+    per_second: Option<NonZeroU32>,
+    /// How many may go, as of then.
+    left: Option<(f64, Instant)>,
+}
+
+impl Throttle {
+    pub(super) fn new(per_second: Option<NonZeroU32>) -> Self {
+        Self { per_second, left: None }
+    }
+
+    /// When the next write may go; none if at once.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
+        let rate = f64::from(self.per_second?.get());
+        let left = self
+            .left
+            .map_or(rate, |(left, at)| now.saturating_duration_since(at).as_secs_f64().mul_add(rate, left).min(rate));
+        self.left = Some((left, now));
+        // A hair more, so that whoever comes at that time does not come in vain.
+        (left < 1.0).then(|| now + Duration::from_secs_f64((1.0 - left) / rate) + Duration::from_millis(1))
+    }
+
+    /// A write goes.
+    pub(super) fn take(&mut self) {
+        if let Some((left, _)) = &mut self.left {
+            *left -= 1.0;
+        }
     }
 }
 
@@ -170,8 +241,45 @@ mod tests {
         assert_eq!(writes, [0, 10, 30, 70]);
         let later = start + Duration::from_secs(60);
         assert_eq!(pace.counts(&id, later), None);
-        assert_eq!(pace.counts(&id, later), Some(later + FIRST_COUNT), "the storm is over");
+        assert_eq!(pace.counts(&id, later), Some(later + FIRST_CHANGE), "the storm is over");
         let other = ResourceRef::new(Kind::Gateway, "default", "other");
         assert_eq!(pace.counts(&other, later), None);
+    }
+
+    #[test]
+    fn what_flaps_is_written_now_and_then() {
+        let (mut pace, id) = (Pace::default(), ResourceRef::new(Kind::WasmPlugin, "default", "headers"));
+        let start = Instant::now();
+        let writes: Vec<u32> =
+            (0..200).filter(|tenth| pace.changed(&id, start + Duration::from_millis(100) * *tenth).is_none()).collect();
+        assert_eq!(writes, [0, 1, 2, 3, 4, 5, 15, 35, 75, 115, 155, 195]);
+        let later = start + Duration::from_secs(60);
+        pace.forget_calm(later);
+        assert!(pace.changes.is_empty(), "it has calmed down");
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|_| pace.changed(&id, later)), [None; 6]);
+        pace.forget_calm(later);
+        assert!(pace.changed(&id, later).is_some());
+    }
+
+    #[test]
+    fn writes_of_all_objects_have_a_rate() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(NonZeroU32::new(10));
+        let (mut now, mut writes) = (start, 0);
+        while now < start + Duration::from_secs(3) {
+            match throttle.next(now) {
+                None => throttle.take(),
+                Some(at) => {
+                    assert!(at > now && throttle.next(at).is_none());
+                    now = at;
+                    continue;
+                }
+            }
+            writes += 1;
+        }
+        assert!((38..=41).contains(&writes), "{writes}: ten at once, and ten a second");
+        let mut unbounded = Throttle::default();
+        (0..1000).for_each(|_| unbounded.take());
+        assert_eq!(unbounded.next(start), None);
     }
 }

@@ -5,8 +5,10 @@ use penstock_translate::{
     status::{GatewayStatus, ListenerStatus},
 };
 use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
 
 use super::*;
+use crate::sources::cluster::Signature;
 
 /// A writer whose client nobody asks.
 fn writer() -> Writer {
@@ -15,10 +17,12 @@ fn writer() -> Writer {
         client: Client::try_from(nobody).unwrap(),
         live: Arc::default(),
         namespaces: Namespaces::new(None),
-        signature: "penstock-test".into(),
+        manager: "penstock-test".into(),
         controller: "example.com/gateway".into(),
         clock: || jiff::Timestamp::UNIX_EPOCH,
         metrics: ClusterMetrics::new(&mut Registry::default()),
+        per_second: None,
+        contested: mpsc::unbounded_channel().0,
     }
 }
 
@@ -44,6 +48,13 @@ fn gateway(routes: i32, programmed: ConditionStatus) -> Arc<Status> {
         attached_listener_sets: 0,
     };
     Arc::new(Status::Gateway(status))
+}
+
+/// What we have signed of a status.
+fn signature_of(fields: &Value) -> Signature {
+    let entry = json!({ "manager": "penstock-test", "subresource": "status", "fieldsV1": fields });
+    let metadata = serde_json::from_value(json!({ "managedFields": [entry] })).unwrap();
+    Signature::of(&metadata, "penstock-test").unwrap()
 }
 
 /// What the API server makes of a patch (RFC 7396).
@@ -128,9 +139,8 @@ async fn an_ingress_that_is_not_ours_loses_the_addresses_that_we_wrote() {
     let id = |name: &str| ResourceRef::new(Kind::Ingress, "default", name);
     let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
     let live = |signed: bool, status: &Value| {
-        let mut live = LiveObject::new("uid", "1", Some(status));
-        live.signed = signed;
-        live
+        let fields = json!({ "f:status": { "f:loadBalancer": { "f:ingress": {} } } });
+        LiveObject::new("uid", "1", Some(status)).signed(signed.then(|| signature_of(&fields)))
     };
     writer.live.insert(id("ours-before-the-restart"), live(true, &status));
     writer.live.insert(id("theirs"), live(false, &status));
@@ -140,4 +150,46 @@ async fn an_ingress_that_is_not_ours_loses_the_addresses_that_we_wrote() {
     assert_eq!((found, reason), (id("ours-before-the-restart"), WriteReason::withdrawn));
     assert_eq!(patch["status"], json!({ "loadBalancer": { "ingress": null } }));
     assert!(writer.next(&mut desk, Instant::now()).is_none());
+}
+
+#[tokio::test]
+async fn what_stood_for_a_listener_goes_after_the_listener() {
+    let (mut rig, now) = (Rig::new(), Instant::now());
+    rig.want(gateway(1, ConditionStatus::True));
+    assert!(rig.writes(now));
+    let fields = json!({ "f:status": {
+        "f:addresses": {},
+        "f:conditions": { "k:{\"type\":\"Programmed\"}": { "f:status": {} } },
+        "f:listeners": { "k:{\"name\":\"http\"}": {
+            "f:attachedRoutes": {}, "f:conditions": { "k:{\"type\":\"Programmed\"}": { "f:status": {} } },
+        } },
+    } });
+    let live = LiveObject::new("uid", "1", Some(&rig.there)).signed(Some(signature_of(&fields)));
+    rig.writer.live.insert(rig.id.clone(), live);
+    let nothing =
+        |closing: bool| Desired { statuses: Statuses::new(), reserve: Reserve { closing, ..Reserve::default() } };
+    rig.desk.receive(nothing(true));
+    assert!(!rig.writes(now), "its socket is still open");
+    assert_eq!(rig.desk.due_at(true), None);
+    rig.desk.receive(nothing(false));
+    assert!(rig.writes(now));
+    assert_eq!(rig.there, json!({ "addresses": null, "conditions": null, "listeners": null }));
+}
+
+#[tokio::test]
+async fn what_flaps_is_written_now_and_then_and_ends_as_it_is() {
+    use ConditionStatus::{False, True};
+    let (mut rig, start) = (Rig::new(), Instant::now());
+    let mut writes = 0;
+    for tenth in 0..300_u32 {
+        rig.want(gateway(1, if tenth % 2 == 0 { True } else { False }));
+        writes += u32::from(rig.writes(start + Duration::from_millis(100) * tenth));
+    }
+    assert!((8..16).contains(&writes), "{writes} in half a minute");
+    rig.want(gateway(1, False));
+    rig.writes(start + Duration::from_secs(30));
+    while let Some(due) = rig.desk.due_at(true) {
+        rig.writes(due);
+    }
+    assert_eq!(rig.there["conditions"][0]["status"], "False");
 }

@@ -1,6 +1,6 @@
 //! Where resources come from: files, or a cluster; and what follows from it.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -95,6 +95,10 @@ pub(super) struct Sources {
     #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", help_heading = "Kubernetes")]
     lease_namespace: Option<String>,
 
+    /// Write no more statuses a second than this, all resources together; as many as there are unless it is given, 16 at a time
+    #[arg(long, value_name = "NUMBER", conflicts_with = "filename", help_heading = "Kubernetes")]
+    status_writes_per_second: Option<NonZeroU32>,
+
     /// Name of this instance in the Lease; the name of the host and the process unless said otherwise
     #[arg(long, value_name = "NAME", env = "POD_NAME", help_heading = "Kubernetes")]
     identity: Option<String>,
@@ -156,10 +160,11 @@ impl Sources {
             access,
             controller_name: self.controller_name.as_str().into(),
             namespaces: self.watched(),
-            signature: format!("penstock-{}", installation(&self.settings())).into(),
+            manager: format!("penstock-{}", installation(&self.settings())).into(),
             records: record_selector(&self.settings()).into(),
             lease: (self.lease_namespace.clone(), self.lease_name()),
             identity: self.identity.clone().unwrap_or_else(identity),
+            status_writes: self.status_writes_per_second,
             clock: Timestamp::now,
         };
         let cluster = Cluster::start(settings, inbox.clone(), ClusterMetrics::new(registry))?;

@@ -5,10 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ObjectMeta};
 use kube::core::ApiResource;
 use penstock_core::{Kind, ResourceRef};
 use serde_json::Value;
+
+use super::signature::Signature;
 
 /// What of an object decides over writing its status.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +18,8 @@ pub(crate) struct LiveObject {
     pub(crate) uid: Arc<str>,
     /// For optimistic concurrency.
     pub(crate) version: Arc<str>,
-    /// The addresses of an Ingress are as we wrote them, in this process or in one before it. No other status needs it: they name their authors.
-    pub(crate) signed: bool,
+    /// What of the status is ours, where its entries do not name their author.
+    pub(crate) signature: Option<Arc<Signature>>,
     /// `.status` as text: it is looked at rarely, and there are thousands.
     status: Option<Arc<str>>,
 }
@@ -26,19 +27,12 @@ pub(crate) struct LiveObject {
 impl LiveObject {
     pub(crate) fn new(uid: &str, version: &str, status: Option<&Value>) -> Self {
         let status = status.filter(|status| !status.is_null()).map(|status| status.to_string().into());
-        Self { uid: uid.into(), version: version.into(), signed: false, status }
+        Self { uid: uid.into(), version: version.into(), signature: None, status }
     }
 
-    /// With the signature that the API server keeps of who wrote which field.
-    pub(crate) fn signed_by(self, metadata: &ObjectMeta, signature: &str) -> Self {
-        let mut entries = metadata.managed_fields.iter().flatten();
-        let addresses = |fields: &FieldsV1| fields.0.pointer("/f:status/f:loadBalancer/f:ingress").is_some();
-        let signed = entries.any(|entry| {
-            entry.manager.as_deref() == Some(signature)
-                && entry.subresource.as_deref() == Some("status")
-                && entry.fields_v1.as_ref().is_some_and(addresses)
-        });
-        Self { signed, ..self }
+    /// With what this installation has signed of it.
+    pub(crate) fn signed(self, signature: Option<Signature>) -> Self {
+        Self { signature: signature.map(Arc::new), ..self }
     }
 
     /// Whether it is an earlier version of the same object. Versions are numbers that grow, as Kubernetes promises since 1.35; where they are
@@ -73,9 +67,9 @@ impl LiveObjects {
         if state.objects.get(&id).is_some_and(|before| object.is_older_than(before)) {
             return false; // the answer to a write came before the watch told of what was there until then
         }
-        let now = (object.status.clone(), Arc::clone(&object.uid), object.signed);
+        let now = (object.status.clone(), Arc::clone(&object.uid), object.signature.clone());
         let before = state.objects.insert(id, object);
-        before.is_none_or(|before| (before.status, before.uid, before.signed) != now)
+        before.is_none_or(|before| (before.status, before.uid, before.signature) != now)
     }
 
     pub(crate) fn remove(&self, id: &ResourceRef) {
@@ -110,22 +104,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn who_wrote_the_addresses_of_an_ingress_is_on_record() {
-        let check = |manager: &str, subresource: &str, fields: Value, expected: bool| {
-            let entry =
-                json!({ "manager": manager, "operation": "Update", "subresource": subresource, "fieldsV1": fields });
-            let metadata: ObjectMeta = serde_json::from_value(json!({ "managedFields": [entry] })).unwrap();
-            let object = LiveObject::new("u1", "1", None).signed_by(&metadata, "penstock-a");
-            assert_eq!(object.signed, expected, "{metadata:?}");
-        };
-        let addresses = || json!({ "f:status": { "f:loadBalancer": { "f:ingress": {} } } });
-        check("penstock-a", "status", addresses(), true);
-        check("penstock-b", "status", addresses(), false);
-        check("penstock-a", "", addresses(), false);
-        check("penstock-a", "status", json!({ "f:status": { "f:loadBalancer": {} } }), false);
-    }
 
     #[test]
     fn only_another_status_or_object_is_news() {

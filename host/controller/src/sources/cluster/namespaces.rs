@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use penstock_core::{Kind, ResourceRef};
@@ -34,11 +34,13 @@ pub(crate) struct Namespaces {
     rule: Option<Arc<WatchedNamespaces>>,
     /// None until all have been read.
     selection: Arc<watch::Sender<Option<Selection>>>,
+    /// Those that are there and not selected: what is in them may be another installation's.
+    left_out: Arc<Mutex<BTreeSet<Arc<str>>>>,
 }
 
 impl Namespaces {
     pub(crate) fn new(rule: Option<WatchedNamespaces>) -> Self {
-        Self { rule: rule.map(Arc::new), selection: Arc::new(watch::channel(None).0) }
+        Self { rule: rule.map(Arc::new), selection: Arc::new(watch::channel(None).0), left_out: Arc::default() }
     }
 
     /// Whether the objects of a kind may be left out for their namespace.
@@ -52,9 +54,34 @@ impl Namespaces {
         self.rule.is_none() || id.namespace.is_empty() || self.selection.borrow().as_ref().is_some_and(selected)
     }
 
-    /// Whether a namespace exists.
-    pub(super) fn select(&self, name: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
-        self.rule.as_ref().is_none_or(|rule| rule.select(name, labels))
+    /// Whether a namespace exists for us. It is there.
+    pub(crate) fn select(&self, name: &Arc<str>, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let selected = self.rule.as_ref().is_none_or(|rule| rule.select(name, labels));
+        if selected {
+            self.left_out().remove(name)
+        } else {
+            self.left_out().insert(Arc::clone(name))
+        };
+        selected
+    }
+
+    /// Whether a namespace is there, and does not exist for us.
+    pub(crate) fn leaves_out(&self, namespace: &str) -> bool {
+        self.left_out().contains(namespace)
+    }
+
+    /// A namespace is gone.
+    pub(super) fn forget(&self, name: &str) {
+        self.left_out().remove(name);
+    }
+
+    /// Of those that are left out only these are there still.
+    pub(super) fn forget_all_but(&self, is_there: impl Fn(&Arc<str>) -> bool) {
+        self.left_out().retain(is_there);
+    }
+
+    fn left_out(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// These exist.
@@ -89,8 +116,11 @@ mod tests {
         let check = |rule: Option<&WatchedNamespaces>, expected: [bool; 3]| {
             let namespaces = Namespaces::new(rule.cloned());
             let found = [("a", None), ("b", labels("shop")), ("c", labels("other"))]
-                .map(|(name, labels)| namespaces.select(name, labels.as_ref()));
+                .map(|(name, labels)| namespaces.select(&name.into(), labels.as_ref()));
             assert_eq!(found, expected, "{rule:?}");
+            assert_eq!(["a", "b", "c"].map(|name| !namespaces.leaves_out(name)), expected, "{rule:?}");
+            namespaces.forget("c");
+            assert!(!namespaces.leaves_out("c") && !namespaces.leaves_out("never-seen"));
         };
         let rule = |names: &[&str], labels: Option<&str>| WatchedNamespaces {
             names: names.iter().map(ToString::to_string).collect(),
@@ -118,5 +148,8 @@ mod tests {
         assert!(!receiver.has_changed().unwrap());
         publish(&[]);
         assert_eq!(selected(&mut receiver), Some(vec![]));
+        assert!(!namespaces.select(&"b".into(), None) && !namespaces.select(&"c".into(), None));
+        namespaces.forget_all_but(|name| **name == *"c");
+        assert!(!namespaces.leaves_out("b") && namespaces.leaves_out("c"));
     }
 }

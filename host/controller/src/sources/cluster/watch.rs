@@ -19,6 +19,7 @@ use super::{
     kinds::{Contents, Selected, Watched, is_written},
     live::LiveObject,
     namespaces::Selection,
+    signature,
 };
 use crate::event::Event;
 
@@ -152,7 +153,13 @@ impl Follower {
             }
             Ok(watcher::Event::InitDone) => self.listed(),
             Ok(watcher::Event::Apply(object)) => drop(apply(self, object)),
-            Ok(watcher::Event::Delete(object)) => self.delete(&self.id(&object)),
+            Ok(watcher::Event::Delete(object)) => {
+                let id = self.id(&object);
+                if self.kind == Kind::Namespace {
+                    self.context.namespaces.forget(&id.name);
+                }
+                self.delete(&id);
+            }
             Err(error) => {
                 // The watcher tries again by itself, and more slowly each time. What is known stays in effect.
                 self.context.metrics.watch_failed(self.kind);
@@ -173,6 +180,8 @@ impl Follower {
             self.delete(&id);
         }
         if self.kind == Kind::Namespace {
+            let is_there = |name: &Arc<str>| listing.contains(&ResourceRef::new(Kind::Namespace, "", Arc::clone(name)));
+            self.context.namespaces.forget_all_but(is_there);
             self.complete = true;
             self.tell_namespaces();
         }
@@ -215,7 +224,7 @@ impl Follower {
     fn live(&self, object: &DynamicObject) -> LiveObject {
         let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
         let live = LiveObject::new(&uid, &version, object.data.get("status"));
-        live.signed_by(&object.metadata, &self.context.signature)
+        live.signed(signature(self.kind, &object.metadata, &self.context.manager))
     }
 
     fn metadata(&mut self, object: &PartialObjectMeta<DynamicObject>) -> Option<ResourceRef> {
@@ -226,7 +235,7 @@ impl Follower {
         let is_namespace = self.kind == Kind::Namespace;
         if is_namespace && !self.context.namespaces.select(&id.name, object.metadata.labels.as_ref()) {
             self.delete(&id);
-            return None;
+            return Some(id); // a list that shows it says that it is there
         }
         self.known.insert(id.clone());
         if is_namespace {

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::sources::cluster::WatchedNamespaces;
 
 const NOW: &str = "2026-02-02T00:00:00Z";
 const BEFORE: &str = "2026-01-01T00:00:00Z";
@@ -10,14 +11,17 @@ fn id(kind: Kind) -> ResourceRef {
     ResourceRef::new(kind, "default", "it")
 }
 
-/// The status to write, and the same once more: what was written needs no further write.
+/// The status to write, and the same once more: what was written needs no further write. Namespace `theirs` is left out.
 #[track_caller]
 fn merged(kind: Kind, live: &Value, wanted: Option<&Value>, others: &[&str]) -> Option<Value> {
     let others = others.iter().map(|name| ResourceRef::new(Kind::Gateway, "default", *name)).collect();
-    let merge = Merge { controller: OURS, others: &others, now: NOW };
-    let result = merge.apply(&id(kind), live, wanted);
+    let names = ["default".to_owned()].into();
+    let namespaces = Namespaces::new(Some(WatchedNamespaces { names, labels: None }));
+    namespaces.select(&"theirs".into(), None);
+    let merge = Merge { controller: OURS, others: &others, namespaces: &namespaces, now: NOW };
+    let result = merge.apply(&id(kind), live, None, wanted);
     let there = result.as_ref().unwrap_or(live);
-    assert_eq!(Merge { now: "later", ..merge }.apply(&id(kind), there, wanted), None, "not idempotent");
+    assert_eq!(Merge { now: "later", ..merge }.apply(&id(kind), there, None, wanted), None, "not idempotent");
     result
 }
 
@@ -123,6 +127,100 @@ fn entries_of_another_installation_with_our_name_stay() {
 }
 
 #[test]
+fn entries_about_namespaces_that_are_left_out_stay() {
+    let about = |namespace: &str| {
+        let mut entry = parent("web", OURS, &[]);
+        entry["parentRef"]["namespace"] = namespace.into();
+        entry
+    };
+    let live = json!({"parents": [about("theirs"), about("gone"), about("default")]});
+    let expected = json!({"parents": [about("theirs")]});
+    assert_eq!(merged(Kind::HTTPRoute, &live, None, &[]), Some(expected));
+}
+
+fn ancestor(name: &str, controller: &str) -> Value {
+    json!({"ancestorRef": {"name": name}, "controllerName": controller, "conditions": []})
+}
+
+#[test]
+fn of_a_plugin_in_several_installations_one_tells_the_story() {
+    const OTHER: &str = "example.com/other";
+    let story = |version: &str, ancestors: &[Value]| {
+        let conditions = [condition("Programmed", "True", version, 1, Some(BEFORE))];
+        json!({"conditions": conditions, "active": {"generation": 1, "version": version, "since": BEFORE}, "ancestors": ancestors})
+    };
+    let ours = story("ours", &[ancestor("ours", OURS)]);
+    let check = |live: Value, others: &[&str], expected: Option<Value>| {
+        assert_eq!(merged(Kind::WasmPlugin, &live, Some(&ours), others), expected, "{live:#}");
+    };
+    // The other one was there before: we add our entry, and leave the rest.
+    let both = [ancestor("theirs", OTHER), ancestor("ours", OURS)];
+    check(story("theirs", &both[..1]), &[], Some(story("theirs", &both)));
+    check(story("theirs", &both), &[], None);
+    // We were, or the other one has left: the story is ours.
+    let both = [ancestor("ours", OURS), ancestor("theirs", OTHER)];
+    check(story("theirs", &both), &[], Some(story("ours", &both)));
+    check(story("theirs", &both[..1]), &[], Some(story("ours", &both[..1])));
+    // An installation with our name is another one too.
+    let both = [ancestor("theirs", OURS), ancestor("ours", OURS)];
+    check(story("theirs", &both), &["theirs"], None);
+    check(story("theirs", &both), &[], Some(story("ours", &both[1..])));
+}
+
+#[test]
+fn what_serves_does_so_since_it_was_first_said() {
+    let status = |digest: &str, since: Option<&str>| {
+        let mut active = json!({"generation": 1, "digest": digest, "name": "headers"});
+        if let Some(since) = since {
+            active["since"] = since.into();
+        }
+        json!({"active": active, "ancestors": [ancestor("web", OURS)]})
+    };
+    let check = |live: Value, digest: &str, expected: Option<Value>| {
+        assert_eq!(merged(Kind::WasmPlugin, &live, Some(&status(digest, None)), &[]), expected);
+    };
+    check(json!({}), "a", Some(status("a", Some(NOW))));
+    check(status("a", Some(BEFORE)), "a", None);
+    check(status("a", Some(BEFORE)), "b", Some(status("b", Some(NOW))));
+    let mut renamed = status("a", Some(BEFORE));
+    renamed["active"]["name"] = "another".into();
+    check(renamed, "a", Some(status("a", Some(BEFORE))));
+}
+
+/// What the API server may hold, in fields that hold no conditions.
+#[test]
+fn every_field_counts_when_statuses_are_compared() {
+    let gateway = |address: &str, kinds: &[&str], sets: u32| {
+        let kinds: Vec<Value> = kinds.iter().map(|kind| json!({"kind": kind})).collect();
+        json!({
+            "addresses": [{"type": "IPAddress", "value": address}],
+            "attachedListenerSets": sets,
+            "listeners": [{"name": "http", "attachedRoutes": 1, "supportedKinds": kinds, "conditions": []}],
+        })
+    };
+    let live = gateway("10.0.0.1", &["HTTPRoute", "GRPCRoute"], 1);
+    let check = |wanted: Value, is_written: bool| {
+        let expected = is_written.then(|| wanted.clone());
+        assert_eq!(merged(Kind::Gateway, &live, Some(&wanted), &[]), expected);
+    };
+    check(live.clone(), false);
+    check(gateway("10.0.0.2", &["HTTPRoute", "GRPCRoute"], 1), true);
+    check(gateway("10.0.0.1", &["HTTPRoute"], 1), true);
+    check(gateway("10.0.0.1", &["HTTPRoute", "GRPCRoute"], 2), true);
+    let class = |features: &[&str]| {
+        let features: Vec<Value> = features.iter().map(|name| json!({"name": name})).collect();
+        json!({"supportedFeatures": features})
+    };
+    let check = |live: &[&str], wanted: &[&str], is_written: bool| {
+        let found = merged(Kind::GatewayClass, &class(live), Some(&class(wanted)), &[]);
+        assert_eq!(found, is_written.then(|| class(wanted)));
+    };
+    check(&["Gateway"], &["Gateway"], false);
+    check(&["Gateway"], &["Gateway", "HTTPRoute"], true);
+    check(&["Gateway", "Mesh"], &["Gateway"], true);
+}
+
+#[test]
 fn a_plugin_that_serves_nobody_of_ours_says_nothing() {
     let ancestor =
         |controller: &str| json!({"ancestorRef": {"name": "web"}, "controllerName": controller, "conditions": []});
@@ -142,9 +240,15 @@ fn lists_that_are_full_take_no_more() {
 
 #[test]
 fn fields_that_do_not_hold_any_more_go() {
-    let live = json!({"candidate": {"phase": "Rejected", "reason": "X"}, "active": {"generation": 1}, "ancestors": []});
+    let live = json!({
+        "candidate": {"phase": "Rejected", "reason": "X"},
+        "probation": {"until": BEFORE},
+        "active": {"generation": 1},
+        "ancestors": [],
+    });
     let wanted = json!({"active": {"generation": 2}, "ancestors": []});
-    assert_eq!(merged(Kind::WasmPlugin, &live, Some(&wanted), &[]), Some(wanted.clone()));
+    let expected = json!({"active": {"generation": 2, "since": NOW}, "ancestors": []});
+    assert_eq!(merged(Kind::WasmPlugin, &live, Some(&wanted), &[]), Some(expected));
 }
 
 #[test]
