@@ -45,7 +45,10 @@ impl Outputs for GatewayOutputs {
     }
 
     fn ask(&mut self, objects: &Arc<BTreeSet<ResourceRef>>) -> bool {
-        self.cluster.as_ref().is_none_or(|cluster| cluster.ask(objects))
+        if let Some(cluster) = &self.cluster {
+            cluster.ask(objects);
+        }
+        self.cluster.is_some()
     }
 
     fn keep_up(&mut self, upkeep: &Arc<Upkeep>) {

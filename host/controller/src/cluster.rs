@@ -100,9 +100,9 @@ impl Cluster {
         Ok(Self { wanted, desired, upkeep, end, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Ask for these objects and no others. Whether all of them have been read, or are known not to be there.
-    pub fn ask(&self, objects: &Arc<BTreeSet<ResourceRef>>) -> bool {
-        self.wanted.ask(objects)
+    /// Ask for these objects and no others. What has become of them is told by [`Event::Answered`](crate::Event::Answered).
+    pub fn ask(&self, objects: &Arc<BTreeSet<ResourceRef>>) {
+        self.wanted.ask(objects);
     }
 
     /// What should be said: complete, in place of what was given before.

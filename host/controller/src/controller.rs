@@ -28,10 +28,10 @@ pub trait Outputs {
     /// The plugins of `needs` should run, and no others.
     fn require(&mut self, needs: &Needs);
 
-    /// These Secrets and ConfigMaps should be read, and no others. Whether all of them have been, or are known not to be there; if not,
-    /// [`Event::Fetched`](crate::Event::Fetched) follows once they are.
+    /// These Secrets and ConfigMaps should be read, and no others. Whether what has become of them is told by
+    /// [`Event::Answered`](crate::Event::Answered).
     fn ask(&mut self, _: &Arc<BTreeSet<ResourceRef>>) -> bool {
-        true // a source that reports everything by itself
+        false // a source that reports everything by itself
     }
 
     /// This is to be done in the cluster for Gateways and plugins.
@@ -58,6 +58,8 @@ pub struct Controller<O> {
     translator: Translator,
     settings: Settings,
     problems: BTreeMap<SourceId, Vec<Problem>>,
+    /// Of the Secrets and ConfigMaps that were asked for, those that are in `resources`, or are known not to be there.
+    answered: Arc<BTreeSet<ResourceRef>>,
     /// Sources that have not said everything yet.
     incomplete: BTreeSet<SourceId>,
     published: Option<Arc<Snapshot>>,
@@ -87,6 +89,7 @@ impl<O: Outputs> Controller<O> {
             translator: Translator::default(),
             settings,
             problems: BTreeMap::new(),
+            answered: Arc::default(),
             incomplete,
             published: None,
             settled: false,
@@ -111,6 +114,7 @@ impl<O: Outputs> Controller<O> {
         for change in batch.take_changes() {
             changed |= self.resources.apply(change);
         }
+        let answered = batch.answered.take().map(|objects| self.answered = objects).is_some();
         let problems_changed = self.take_problems(&mut batch);
         let was_incomplete = !self.incomplete.is_empty();
         self.incomplete.retain(|source| !batch.complete.contains(source));
@@ -118,7 +122,7 @@ impl<O: Outputs> Controller<O> {
             self.board.wait_for(readiness::Unready::Sources(self.incomplete.iter().cloned().collect()));
             return;
         }
-        if changed || was_incomplete || problems_changed || batch.fetched {
+        if changed || was_incomplete || problems_changed || answered {
             self.translate();
         }
         if batch.retry {
@@ -150,12 +154,12 @@ impl<O: Outputs> Controller<O> {
         let began = Instant::now();
         let translation = self.translator.translate(&self.resources, &self.settings);
         self.metrics.translated(began.elapsed(), &self.resources, &translation.statuses);
-        let at_hand = self.outputs.ask(&translation.needs.objects);
-        if !at_hand {
+        let wanted = &translation.needs.objects;
+        if self.outputs.ask(wanted) && !wanted.is_subset(&self.answered) {
             // A certificate that is on its way must not look as if it were missing. Everything stays as it is until it is here, or is known not to
             // come: that takes one read.
             if self.published.is_none() {
-                let objects = translation.needs.objects.iter().map(ToString::to_string).collect();
+                let objects = wanted.iter().map(ToString::to_string).collect();
                 self.board.wait_for(readiness::Unready::Objects(objects));
             }
             return;

@@ -1,8 +1,9 @@
 //! What can make the controller work. A closed enum: whoever has something new to say extends it here, and the loop does not compile until it is
 //! handled.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
+use penstock_core::ResourceRef;
 use penstock_translate::Change;
 
 use crate::sources::files::Problem;
@@ -17,8 +18,9 @@ pub enum Event {
     Problems(SourceId, Vec<Problem>),
     /// The source has said everything that was there when it began.
     Complete(SourceId),
-    /// Every object that was referred to has been read, or is known not to be there.
-    Fetched,
+    /// Of the objects that were asked for, these have been read, or are known not to be there. What was read came before, and what is not among them
+    /// any more may go from now on: so who has heard this has what it says.
+    Answered(Arc<BTreeSet<ResourceRef>>),
     /// Time to try again what failed and may work by now: sockets whose address was taken.
     Retry,
 }

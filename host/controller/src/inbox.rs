@@ -46,8 +46,8 @@ pub struct Batch {
     pub(crate) problems: BTreeMap<SourceId, Vec<Problem>>,
     /// Sources that became complete with this batch.
     pub(crate) complete: BTreeSet<SourceId>,
-    /// Whether everything that was referred to is at hand now.
-    pub(crate) fetched: bool,
+    /// Which of the objects that were referred to are at hand now.
+    pub(crate) answered: Option<Arc<BTreeSet<ResourceRef>>>,
     /// Whether to try again what failed.
     pub(crate) retry: bool,
 }
@@ -59,6 +59,7 @@ enum Subject {
     Socket(SocketAddr),
     Plugin(ResourceRef),
     File(PathBuf),
+    Bundle(Arc<str>),
 }
 
 impl Subject {
@@ -69,6 +70,7 @@ impl Subject {
             Change::Observe(Fact::Socket(address, _)) => Self::Socket(*address),
             Change::Observe(Fact::Plugin(plugin, _)) => Self::Plugin(plugin.clone()),
             Change::File(path, _) => Self::File(path.clone()),
+            Change::Bundle(definition, _) => Self::Bundle(Arc::clone(definition)),
         }
     }
 }
@@ -76,7 +78,8 @@ impl Subject {
 impl Batch {
     /// Nothing happened.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.problems.is_empty() && self.complete.is_empty() && !self.fetched && !self.retry
+        let Self { changes, problems, complete, answered, retry } = self;
+        changes.is_empty() && problems.is_empty() && complete.is_empty() && answered.is_none() && !retry
     }
 
     /// One change for each thing that changed, in an order that depends on nothing but the things.
@@ -95,7 +98,7 @@ impl Batch {
             Event::Complete(source) => {
                 self.complete.insert(source);
             }
-            Event::Fetched => self.fetched = true,
+            Event::Answered(objects) => self.answered = Some(objects),
             Event::Retry => self.retry = true,
         }
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{event::Event, readiness::Unready};
 
-/// What was called, in order; whether something that was asked for is on its way; and for each time that something was said, whether a socket was
+/// What was called, in order; whether what was asked for is told by events; and for each time that something was said, whether a socket was
 /// still to be closed.
 #[derive(Clone, Default)]
 struct Calls(Rc<RefCell<Vec<Call>>>, Rc<Cell<bool>>, Rc<RefCell<Vec<bool>>>);
@@ -25,7 +25,7 @@ enum Call {
 
 impl Outputs for Calls {
     fn ask(&mut self, _: &Arc<BTreeSet<ResourceRef>>) -> bool {
-        !self.1.get()
+        self.1.get()
     }
 
     fn publish(&mut self, snapshot: &Arc<Snapshot>) {
@@ -110,19 +110,40 @@ fn nothing_is_published_before_every_source_is_complete() {
     assert_eq!(it.handle([complete("cluster")]), ["publish 8080", "require 0"]);
 }
 
+/// A listener with a certificate of this name.
+fn gateway_with(secret: &str) -> Event {
+    let document = json!({
+        "metadata": { "name": "gw" },
+        "spec": {
+            "gatewayClassName": "penstock",
+            "listeners": [{
+                "name": "https", "port": 8443, "protocol": "HTTPS", "tls": { "certificateRefs": [{ "name": secret }] },
+            }],
+        },
+    });
+    let object = Object::parse("gateway.networking.k8s.io/v1", "Gateway", document).unwrap();
+    Event::Changed(vec![Change::Upsert(object)])
+}
+
+fn answered(secrets: &[&str]) -> Event {
+    let secrets = secrets.iter().map(|name| ResourceRef::new(penstock_core::Kind::Secret, "default", *name));
+    Event::Answered(Arc::new(secrets.collect()))
+}
+
 #[test]
 fn what_is_on_its_way_does_not_look_as_if_it_were_missing() {
     let mut it = Loop::new(&["cluster"]);
     it.calls.1.set(true);
-    assert_eq!(it.handle([gateway(8080), complete("cluster")]), Vec::<String>::new());
+    assert_eq!(it.handle([gateway_with("first"), complete("cluster")]), Vec::<String>::new());
     assert!(matches!(it.board.readiness(), Err(Unready::Objects(_))));
-    it.calls.1.set(false);
-    assert_eq!(it.handle([Event::Fetched]), ["publish 8080", "require 0"]);
-    // Later, what serves goes on serving.
-    it.calls.1.set(true);
-    assert_eq!(it.handle([gateway(8081)]), Vec::<String>::new());
-    it.calls.1.set(false);
-    assert_eq!(it.handle([Event::Fetched]), ["publish 8081", "require 0"]);
+    assert_eq!(it.handle([answered(&[])]), Vec::<String>::new());
+    assert_eq!(it.handle([answered(&["first"])]), ["publish ", "require 0"]);
+    // Later, what serves goes on serving. That something is at hand counts from when it was told, and not from when it was so: what was read came
+    // before that.
+    assert_eq!(it.handle([gateway_with("second")]), Vec::<String>::new());
+    assert_eq!(it.handle([gateway(8080)]), ["publish 8080", "require 0"]);
+    assert_eq!(it.handle([gateway_with("second")]), Vec::<String>::new());
+    assert_eq!(it.handle([answered(&["second"])]), ["publish ", "require 0"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -16,25 +16,20 @@ use crate::event::Event;
 /// Reads at a time.
 const MAX_READS: usize = 16;
 
-/// What was asked for, and whether it is answered: shared with the controller's side.
+/// Where to ask for objects: the controller's side.
 #[derive(Debug)]
-pub(crate) struct Wanted {
-    sender: watch::Sender<Arc<BTreeSet<ResourceRef>>>,
-    answered: Arc<Mutex<BTreeSet<ResourceRef>>>,
-}
+pub(crate) struct Wanted(watch::Sender<Arc<BTreeSet<ResourceRef>>>);
 
 impl Wanted {
-    /// Ask for these objects and no others. Whether all of them have been read, or are known not to be there.
-    pub(crate) fn ask(&self, objects: &Arc<BTreeSet<ResourceRef>>) -> bool {
-        self.sender.send_if_modified(|before| {
+    /// Ask for these objects and no others.
+    pub(crate) fn ask(&self, objects: &Arc<BTreeSet<ResourceRef>>) {
+        self.0.send_if_modified(|before| {
             let differs = **before != **objects;
             if differs {
                 *before = Arc::clone(objects);
             }
             differs
         });
-        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        objects.iter().all(|object| answered.contains(object))
     }
 }
 
@@ -46,7 +41,8 @@ type Reading = BoxFuture<'static, (ResourceRef, Result<Option<(Arc<str>, Object)
 /// Reads what is asked for, and again when it changed.
 pub(crate) struct References {
     wanted: watch::Receiver<Arc<BTreeSet<ResourceRef>>>,
-    answered: Arc<Mutex<BTreeSet<ResourceRef>>>,
+    /// Those that have been read, or are known not to be there, as far as anybody was told.
+    answered: Arc<BTreeSet<ResourceRef>>,
     /// The versions that the watches have seen, of all objects.
     versions: BTreeMap<ResourceRef, Arc<str>>,
     /// Kinds of which every name is known.
@@ -66,10 +62,9 @@ impl References {
     /// Both ends.
     pub(crate) fn new() -> (Wanted, Self) {
         let (sender, wanted) = watch::channel(Arc::default());
-        let answered = Arc::<Mutex<_>>::default();
         let references = Self {
             wanted,
-            answered: Arc::clone(&answered),
+            answered: Arc::default(),
             versions: BTreeMap::new(),
             complete: BTreeSet::new(),
             read: BTreeMap::new(),
@@ -78,7 +73,7 @@ impl References {
             busy: BTreeSet::new(),
             failures: BTreeMap::new(),
         };
-        (Wanted { sender, answered }, references)
+        (Wanted(sender), references)
     }
 
     /// All names of a kind are known.
@@ -132,7 +127,9 @@ impl References {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
         let stale: Vec<_> =
             self.read.keys().filter(|id| !wanted.contains(*id) || !self.versions.contains_key(*id)).cloned().collect();
-        self.forget(stale, |id| context.inbox.send([Event::Changed(vec![Change::Delete(id)])]));
+        if let Some(events) = self.forget(&stale) {
+            context.inbox.send(events);
+        }
         for id in wanted.iter() {
             let due = self.versions.get(id).is_some_and(|version| self.read.get(id) != Some(version));
             if due && self.reading.len() < MAX_READS && self.busy.insert(id.clone()) {
@@ -145,28 +142,22 @@ impl References {
             None => self.complete.contains(&id.kind),
         };
         let now: BTreeSet<ResourceRef> = wanted.iter().filter(is_answered).cloned().collect();
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if *answered != now {
-            let done = now.len() == wanted.len();
-            *answered = now;
-            drop(answered);
-            if done {
-                context.inbox.send([Event::Fetched]);
-            }
+        if *self.answered != now {
+            self.answered = Arc::new(now);
+            context.inbox.send([Event::Answered(Arc::clone(&self.answered))]);
         }
     }
 
-    /// Whoever asks for one of these meanwhile must not be told that it is at hand, and then find it missing: it is not at hand any more
-    /// before it is gone.
-    fn forget(&mut self, stale: Vec<ResourceRef>, mut tell: impl FnMut(ResourceRef)) {
+    /// Nobody asks for these any more. They are not at hand any more in the same moment in which they are gone: whoever asks for one of them again must
+    /// not find it missing.
+    fn forget(&mut self, stale: &[ResourceRef]) -> Option<[Event; 2]> {
         if stale.is_empty() {
-            return;
+            return None;
         }
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| !stale.contains(id));
-        for id in stale {
-            self.read.remove(&id);
-            tell(id);
-        }
+        stale.iter().for_each(|id| drop(self.read.remove(id)));
+        self.answered = Arc::new(self.answered.iter().filter(|id| !stale.contains(id)).cloned().collect());
+        let gone = stale.iter().cloned().map(Change::Delete).collect();
+        Some([Event::Answered(Arc::clone(&self.answered)), Event::Changed(gone)])
     }
 
     fn begin(&mut self, context: &Context, id: ResourceRef) {
@@ -182,16 +173,18 @@ impl References {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbox::Inbox;
 
     #[test]
-    fn what_is_about_to_go_is_not_at_hand() {
-        let (wanted, mut references) = References::new();
-        let id = ResourceRef::new(Kind::ConfigMap, "default", "ca");
-        let objects = Arc::new(BTreeSet::from([id.clone()]));
-        references.answered.lock().unwrap().insert(id.clone());
-        assert!(wanted.ask(&objects));
-        let mut told = Vec::new();
-        references.forget(vec![id.clone()], |id| told.push((id, wanted.ask(&objects))));
-        assert_eq!(told, [(id, false)]);
+    fn what_goes_is_not_at_hand_any_more_in_the_same_moment() {
+        let (_wanted, mut references) = References::new();
+        let id = |name: &str| ResourceRef::new(Kind::ConfigMap, "default", name);
+        references.answered = Arc::new(BTreeSet::from([id("ca"), id("stays")]));
+        assert!(references.forget(&[]).is_none());
+        let inbox = Inbox::new();
+        inbox.send(references.forget(&[id("ca")]).unwrap());
+        let mut batch = inbox.next().unwrap();
+        assert_eq!(*batch.answered.take().unwrap(), BTreeSet::from([id("stays")]));
+        assert_eq!(batch.take_changes().collect::<Vec<_>>(), [Change::Delete(id("ca"))]);
     }
 }
