@@ -68,7 +68,7 @@ fn describe(change: &Change) -> String {
         }
         Change::Delete(reference) => format!("{} deleted", reference.name),
         Change::File(path, _) => path.file_name().unwrap().display().to_string(),
-        Change::Observe(_) => "fact".to_owned(),
+        Change::Observe(_) | Change::Bundle(..) => "fact".to_owned(),
     }
 }
 

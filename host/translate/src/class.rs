@@ -1,9 +1,11 @@
 //! GatewayClass: accepted or not, and what is claimed to be supported.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use penstock_core::ResourceRef;
 
 use crate::{
-    GatewayAddresses, Settings, Status, Statuses,
+    GatewayAddresses, Status, Statuses,
     ownership::Ownership,
     problem::{Conditions, Problem},
     resources::GatewayClass,
@@ -53,17 +55,28 @@ const WITH_A_POOL: &[&str] = &["GatewayStaticAddresses"];
 /// And what holds only where something is made for each Gateway, which can carry its labels and annotations.
 const WITH_SERVICES: &[&str] = &["GatewayInfrastructure"];
 
+/// Gateway API v1.7. Earlier ones have less.
+const LATEST_MINOR: u32 = 7;
+
+/// Whether a version of Gateway API is known, by what the definitions say: `v1.7.0`, `v1.7.0-rc.1`.
+fn is_supported(version: &str) -> bool {
+    let mut parts = version.trim_start_matches('v').split('.');
+    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    matches!((number(), number()), (Some(1), Some(..=LATEST_MINOR)))
+}
+
 /// Statuses of the classes that are ours.
 pub(crate) fn translate(ownership: Ownership<'_>, statuses: &mut Statuses) {
     for (key, class) in ownership.resources.gateway_classes.iter() {
         if ownership.owns_class(class) {
-            let status = std::sync::Arc::new(Status::GatewayClass(status(key, class, ownership.settings)));
-            statuses.insert(key.clone(), status);
+            let status = status(ownership, key, class);
+            statuses.insert(key.clone(), Arc::new(Status::GatewayClass(status)));
         }
     }
 }
 
-fn status(key: &ResourceRef, class: &GatewayClass, settings: &Settings) -> GatewayClassStatus {
+fn status(ownership: Ownership<'_>, key: &ResourceRef, class: &GatewayClass) -> GatewayClassStatus {
+    let Ownership { resources, settings } = ownership;
     let mut conditions = Conditions::new(class.metadata.generation.unwrap_or(0));
     let refused = class.spec.parameters_ref.as_ref().map(|parameters| {
         let message = format!(
@@ -73,7 +86,15 @@ fn status(key: &ResourceRef, class: &GatewayClass, settings: &Settings) -> Gatew
         Problem::new("InvalidParameters", message)
     });
     conditions.holds_unless("Accepted", refused.as_ref(), format!("Gateways of class `{}` are served", key.name));
-    conditions.yes("SupportedVersion", "SupportedVersion", "Gateway API v1.7");
+    let installed: BTreeSet<&str> = resources.facts.bundles.values().map(|version| &**version).collect();
+    let unsupported = installed.iter().find(|version| !is_supported(version)).map(|version| {
+        let message = format!(
+            "the definitions in the cluster are of Gateway API {version}, and this gateway knows v1.0 to v1.{LATEST_MINOR}; what \
+             is in both is served"
+        );
+        Problem::new("UnsupportedVersion", message)
+    });
+    conditions.holds_unless("SupportedVersion", unsupported.as_ref(), format!("Gateway API v1.{LATEST_MINOR}"));
     let has_pool = matches!(settings.addresses, GatewayAddresses::Pool(_));
     let has_services = settings.services.of_each().is_some();
     let holds =
@@ -84,6 +105,17 @@ fn status(key: &ResourceRef, class: &GatewayClass, settings: &Settings) -> Gatew
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn versions_that_are_known() {
+        let check = |version: &str, expected: bool| assert_eq!(super::is_supported(version), expected, "{version}");
+        for version in ["v1.0.0", "v1.5.1", "v1.7.0", "v1.7.0-rc.1", "v1.7.3"] {
+            check(version, true);
+        }
+        for version in ["v1.8.0", "v2.0.0", "v0.8.1", "v1", "", "main"] {
+            check(version, false);
+        }
+    }
+
     #[test]
     fn features_are_sorted_and_few_enough() {
         assert!(super::SUPPORTED_FEATURES.is_sorted());

@@ -383,6 +383,14 @@ pub struct AncestorStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// What is to be said of Gateways for which a list of ancestors has no room.
+pub(crate) fn not_named(ancestors: usize) -> String {
+    match ancestors {
+        ..=MAX_ANCESTORS => String::new(),
+        _ => format!("; status.ancestors names {MAX_ANCESTORS} of {ancestors} Gateways, which are as many as it may"),
+    }
+}
+
 impl AncestorStatus {
     /// How the status of a policy names a Gateway, or the class of an Ingress.
     pub(crate) fn reference(ancestor: &ResourceRef) -> ParentReference {

@@ -33,6 +33,8 @@ pub enum Change {
     Delete(ResourceRef),
     /// The proxy or the plugin host found something out.
     Observe(Fact),
+    /// The version of Gateway API that a CustomResourceDefinition is of; none if it does not say, or is gone.
+    Bundle(Arc<str>, Option<Arc<str>>),
     /// The content of a file that a WasmPlugin names as its source; an opaque identity, or none if it cannot be read.
     File(PathBuf, Option<Arc<str>>),
 }
@@ -77,6 +79,8 @@ pub struct Facts {
     pub plugins: BTreeMap<ResourceRef, Arc<PluginState>>,
     /// Content identity of module files.
     pub files: BTreeMap<PathBuf, Arc<str>>,
+    /// Versions of Gateway API by CustomResourceDefinition, of those that say it.
+    pub bundles: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Facts {
@@ -112,6 +116,8 @@ impl Resources {
             Change::Upsert(object) => self.upsert(object),
             Change::Delete(reference) => self.delete(&reference),
             Change::Observe(fact) => self.facts.observe(fact),
+            Change::Bundle(definition, Some(version)) => set(&mut self.facts.bundles, definition, version),
+            Change::Bundle(definition, None) => self.facts.bundles.remove(&definition).is_some(),
             Change::File(path, Some(stamp)) => set(&mut self.facts.files, path, stamp),
             Change::File(path, None) => self.facts.files.remove(&path).is_some(),
         }

@@ -34,6 +34,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use penstock_core::{Kind, ResourceRef};
+use penstock_translate::Change;
 use tokio::{
     sync::{
         mpsc::{self, UnboundedReceiver, UnboundedSender},
@@ -65,6 +66,9 @@ use crate::{
 
 /// How long to wait before asking an API server again that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// By this annotation a definition says of which version of Gateway API it is.
+const BUNDLE: &str = "gateway.networking.k8s.io/bundle-version";
 
 /// What every part of the source needs.
 #[derive(Clone)]
@@ -121,8 +125,8 @@ struct Watch {
 
 /// What the watch of definitions says.
 enum Definition {
-    /// One changed, or is gone.
-    Changed(String),
+    /// One changed, or is gone; and the version of Gateway API that it says to be of.
+    Changed(String, Option<Arc<str>>),
     /// All that are there have been named.
     Listed,
 }
@@ -160,14 +164,15 @@ impl Source {
     }
 
     async fn definition(&mut self, definition: Definition) {
-        let name = match definition {
+        let (name, bundle) = match definition {
             Definition::Listed => {
                 self.surveyed = true;
                 return;
             }
-            Definition::Changed(name) => name,
+            Definition::Changed(name, bundle) => (name, bundle),
         };
         let Some(watched) = CUSTOM.iter().find(|watched| watched.definition() == name) else { return };
+        self.context.inbox.send([Event::Changed(vec![Change::Bundle(name.into(), bundle)])]);
         loop {
             match watched.discover(&self.context.client).await {
                 Ok(Some(resource)) => return self.start(watched, resource),
@@ -237,9 +242,11 @@ fn definitions(context: &Context) -> UnboundedReceiver<Definition> {
             let definition = match event {
                 Ok(watcher::Event::Init) => continue,
                 Ok(watcher::Event::InitDone) => Definition::Listed,
-                Ok(watcher::Event::InitApply(it) | watcher::Event::Apply(it) | watcher::Event::Delete(it)) => {
-                    Definition::Changed(it.name_any())
+                Ok(watcher::Event::InitApply(it) | watcher::Event::Apply(it)) => {
+                    let bundle = it.annotations().get(BUNDLE).map(|version| version.as_str().into());
+                    Definition::Changed(it.name_any(), bundle)
                 }
+                Ok(watcher::Event::Delete(it)) => Definition::Changed(it.name_any(), None),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot follow definitions; trying again");
                     continue;

@@ -13,7 +13,7 @@ use crate::{
         BackendTLSPolicy,
         common::{ParentReference, PolicyTargetReference},
     },
-    status::{AncestorStatus, MAX_ANCESTORS, PolicyStatus},
+    status::{AncestorStatus, MAX_ANCESTORS, PolicyStatus, not_named},
 };
 
 /// What statuses of policies are made of.
@@ -35,7 +35,7 @@ pub(crate) fn status(
     if references.is_empty() {
         return None;
     }
-    let conditions = conditions(inputs, id, policy, evaluation);
+    let conditions = conditions(inputs, id, policy, evaluation, &not_named(references.len()));
     let ancestors = references.into_iter().take(MAX_ANCESTORS).map(|ancestor_ref| AncestorStatus {
         ancestor_ref,
         controller_name: inputs.settings.controller_name.clone(),
@@ -74,6 +74,7 @@ fn conditions(
     id: &ResourceRef,
     policy: &BackendTLSPolicy,
     evaluation: &PolicyEvaluation,
+    rest: &str,
 ) -> Vec<Condition> {
     let mut conditions = Conditions::new(policy.metadata.generation.unwrap_or(0));
     let targets = policy.spec.target_refs.iter().enumerate();
@@ -87,8 +88,10 @@ fn conditions(
     match (&evaluation.refused, lost.first()) {
         (_, Some(first)) if all => conditions.no("Accepted", &Problem::new(first.reason, sentences(&lost))),
         (Some(problem), _) => conditions.no("Accepted", problem),
-        (None, Some(_)) => conditions.yes("Accepted", "Accepted", format!("applies in part; {}", sentences(&lost))),
-        (None, None) => conditions.yes("Accepted", "Accepted", "the policy applies to its targets"),
+        (None, Some(_)) => {
+            conditions.yes("Accepted", "Accepted", format!("applies in part; {}{rest}", sentences(&lost)));
+        }
+        (None, None) => conditions.yes("Accepted", "Accepted", format!("the policy applies to its targets{rest}")),
     }
     conditions.holds_unless("ResolvedRefs", evaluation.unresolved.as_ref(), "all references are resolved");
     conditions.finish()

@@ -21,6 +21,7 @@ use crate::{
     resources::{WasmPlugin, wasm_plugin::FailurePolicy},
     status::{
         ActiveStatus, AncestorStatus, CandidateStatus, MAX_ANCESTORS, ProbationStatus, RetryStatus, WasmPluginStatus,
+        not_named,
     },
 };
 
@@ -65,6 +66,7 @@ fn accepted(
     share: &RouteShare,
 ) {
     let lost = targets::problems(resources, id, object);
+    let rest = not_named(gateways.len());
     let nowhere = !lost.is_empty() && lost.len() == object.spec.target_refs.len() && gateways.is_empty();
     if let Some(problem) = &evaluation.refused {
         conditions.no("Accepted", problem);
@@ -73,14 +75,14 @@ fn accepted(
     } else if let Some(conflict) = share.conflict() {
         conditions.no("Accepted", &conflict);
     } else if !lost.is_empty() {
-        conditions.yes("Accepted", "Accepted", format!("applies in part; {}", sentences(&lost)));
+        conditions.yes("Accepted", "Accepted", format!("applies in part; {}{rest}", sentences(&lost)));
     } else if let Some(note) = share.note() {
-        conditions.yes("Accepted", "Accepted", format!("applies in part; {note}"));
+        conditions.yes("Accepted", "Accepted", format!("applies in part; {note}{rest}"));
     } else if gateways.is_empty() {
         let message = "valid, but no Gateway serves a target of it, and no rule names it in an ExtensionRef filter";
         conditions.yes("Accepted", "Accepted", message);
     } else {
-        conditions.yes("Accepted", "Accepted", "the plugin applies to its targets");
+        conditions.yes("Accepted", "Accepted", format!("the plugin applies to its targets{rest}"));
     }
 }
 

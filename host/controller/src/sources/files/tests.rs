@@ -43,7 +43,7 @@ fn describe(change: &Change) -> String {
             let name = path.file_name().unwrap_or_default().display();
             format!("{name} {}", if stamp.is_some() { "there" } else { "gone" })
         }
-        Change::Observe(fact) => panic!("files know no facts: {fact:?}"),
+        Change::Observe(_) | Change::Bundle(..) => panic!("files know no facts: {change:?}"),
     }
 }
 
