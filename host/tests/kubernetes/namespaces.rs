@@ -1,14 +1,16 @@
 //! What is in a namespace that is not selected does not exist for an installation.
 
+use std::collections::BTreeSet;
+
 use penstock_testing::{
     client::{fetch, get},
     eventually::eventually,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     audit::count,
-    cluster::{Namespace, class, gateway, kubectl, origin, route},
+    cluster::{Namespace, class, condition, gateway, kubectl, origin, route},
     install::Install,
 };
 
@@ -50,4 +52,52 @@ async fn a_namespace_comes_and_goes_by_its_label() {
     assert_eq!(labelled.get("httproute/shop")["status"], before);
     let writes = install.writes().split_off(since);
     assert!(!count(&writes).contains_key("httproutes/shop"), "{writes:?}");
+}
+
+/// Two installations with the same controller name, and a route that both see: each has a Gateway of it in a namespace that the other does not see.
+#[tokio::test(flavor = "multi_thread")]
+async fn installations_whose_namespaces_overlap_leave_each_others_entries_alone() {
+    let [shared, first, second] = ["overlap", "overlap-one", "overlap-two"].map(Namespace::new);
+    let backend = origin("shop");
+    shared.backend("shop", backend.address());
+    let controller = format!("example.com/{}", shared.name);
+    let installs = [&first, &second].map(|own| {
+        let namespaces = format!("{},{}", shared.name, own.name);
+        Install::new(own, "gateway").controlling(&controller).argument("--watch-namespaces", &namespaces)
+    });
+    shared.apply(&class("$NS", &controller, ""));
+    for own in [&first, &second] {
+        let open = gateway("web", &shared.name)
+            .replace("protocol: HTTP }", "protocol: HTTP, allowedRoutes: { namespaces: { from: All } } }");
+        own.apply(&open);
+    }
+    let parents: Vec<Value> =
+        [&first, &second].map(|own| json!({ "name": "web", "namespace": own.name })).into_iter().collect();
+    let both = |path: &str| {
+        let route = route("shop", &[], path, "shop");
+        route.replace("parentRefs: []", &format!("parentRefs: {}", Value::from(parents.clone())))
+    };
+    shared.apply(&both("/"));
+    let namespaces_of = |route: &Value| -> BTreeSet<String> {
+        let entries = route["status"]["parents"].as_array().cloned().unwrap_or_default();
+        entries.iter().map(|it| it["parentRef"]["namespace"].as_str().unwrap().to_owned()).collect()
+    };
+    let all: BTreeSet<String> = [&first, &second].map(|own| own.name.clone()).into();
+    let one = installs[0].start().await;
+    let two = installs[1].start().await;
+    shared.until("httproute/shop", |route| namespaces_of(route) == all).await;
+
+    // A change is written by both, and each leaves the other's entry as it is.
+    shared.apply(&both("/other"));
+    let is_current = |route: &Value| {
+        let entries = route["status"]["parents"].as_array().cloned().unwrap_or_default();
+        let observed = |it: &Value| condition(&it["conditions"], "Accepted")["observedGeneration"].clone();
+        entries.len() == 2 && entries.iter().all(|it| observed(it) == route["metadata"]["generation"])
+    };
+    shared.until("httproute/shop", is_current).await;
+    for install in &installs {
+        let writes = install.writes();
+        assert_eq!(writes.iter().filter(|write| write.object == "httproutes/shop" && write.code == 200).count(), 2);
+    }
+    drop((one, two));
 }

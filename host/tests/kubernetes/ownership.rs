@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     audit::count,
-    cluster::{Namespace, class, gateway, kubectl, origin, route},
+    cluster::{Namespace, class, condition, gateway, kubectl, origin, route},
     install::{Install, sockets, written},
     outage::patiently,
 };
@@ -268,4 +268,51 @@ async fn of_three_replicas_one_writes() {
     namespace.until_routed("after", &install.controller).await;
     let after = install.writes().split_off(before);
     assert_eq!(count(&after).get("httproutes/before"), None, "{after:?}");
+}
+
+/// What the definitions say of which version of Gateway API they are.
+struct Bundle(String);
+
+const BUNDLE: &str = "gateway.networking.k8s.io/bundle-version";
+
+impl Bundle {
+    /// Until it is dropped, those of Gateways say that they are of this one.
+    fn set(version: &str) -> Self {
+        let path = format!("--output=jsonpath={{.metadata.annotations.{}}}", BUNDLE.replace('.', "\\."));
+        let before = kubectl(&["get", "crd", "gateways.gateway.networking.k8s.io", &path]);
+        Self::annotate(version);
+        Self(before)
+    }
+
+    fn annotate(version: &str) {
+        let annotation = format!("{BUNDLE}={version}");
+        kubectl(&["annotate", "crd", "gateways.gateway.networking.k8s.io", &annotation, "--overwrite"]);
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        Self::annotate(&self.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_says_whether_the_version_of_gateway_api_is_known() {
+    let namespace = Namespace::new("version");
+    let install = Install::new(&namespace, "gateway");
+    namespace.apply(&class("$NS", &install.controller, ""));
+    let process = install.start().await;
+    let class = format!("gatewayclass/{}", namespace.name);
+    namespace.until_condition(&class, "SupportedVersion", "True").await;
+    let later = Bundle::set("v1.99.0");
+    let unsupported = namespace.until_condition(&class, "SupportedVersion", "False").await;
+    let conditions = &unsupported["status"]["conditions"];
+    assert_eq!(condition(conditions, "SupportedVersion")["reason"], "UnsupportedVersion");
+    assert_eq!(condition(conditions, "Accepted")["status"], "True", "what is known of it is served");
+    let since = install.writes().len();
+    process.kill_and_start();
+    process.ready().await;
+    drop(later);
+    namespace.until_condition(&class, "SupportedVersion", "True").await;
+    assert_eq!(install.writes().len(), since + 1, "the restart wrote nothing");
 }

@@ -1,9 +1,12 @@
 //! WasmPlugins as a real API server takes, refuses and shows them, and what is said of one whose module cannot be had.
 
+use std::time::Instant;
+
 use penstock_testing::{eventually::eventually, gateway::Gateway, guests, port::free_address};
 use serde_json::Value;
 
 use crate::{
+    audit::count,
     cluster::{Namespace, class, condition, gateway, origin, route},
     hot_load::{BROKEN, is_programmed, module, plugin},
     install::Install,
@@ -131,4 +134,79 @@ async fn a_registry_that_is_gone_is_written_about_once() {
     let writes = install.writes().split_off(since);
     assert!(!writes.iter().any(|write| write.object.starts_with("wasmplugins/")), "{writes:?}");
     assert_eq!(namespace.get("wasmplugin/rules")["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+}
+
+/// Two installations whose Gateways share a plugin. Each has its entry, and one of them tells the rest; when it has nothing to do with the plugin
+/// any more, the other one does.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_installations_one_tells_the_story_of_a_plugin() {
+    let (namespace, elsewhere) = (Namespace::new("shared"), Namespace::new("shared-too"));
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let one = Install::new(&namespace, "one");
+    let two = Install::new(&elsewhere, "two");
+    assert_ne!(one.controller, two.controller);
+    let gateways = [("one", &one), ("two", &two)].map(|(name, install)| {
+        class(&format!("$NS-{name}"), &install.controller, "") + &gateway(name, &format!("$NS-{name}"))
+    });
+    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    let world =
+        gateways.concat() + &route("shop", &["one", "two"], "/", "shop") + &plugin("HTTPRoute", "shop", "first");
+    namespace.apply(&world);
+    let controllers = |plugin: &Value| -> Vec<String> {
+        let all = plugin["status"]["ancestors"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|it| it["controllerName"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = one.start().await;
+    namespace.until("wasmplugin/rules", is_programmed).await;
+    let second = two.start().await;
+    let both = [one.controller.clone(), two.controller.clone()];
+    let before = namespace.until("wasmplugin/rules", |plugin| controllers(plugin) == both).await;
+    // A route at each of them is written after what there is to say about the plugin.
+    let settled = async |name: &str| {
+        namespace.apply(&route(name, &["one", "two"], &format!("/{name}"), "shop"));
+        for install in [&one, &two] {
+            namespace.until_routed(name, &install.controller).await;
+        }
+    };
+    settled("settled").await;
+    let after = namespace.get("wasmplugin/rules");
+    assert_eq!(after["status"], before["status"]);
+    let written = || [&one, &two].map(|install| count(&install.writes()).get("wasmplugins/rules").copied());
+    let writes = written();
+    settled("still").await;
+    assert_eq!(written(), writes, "nobody writes what the other one wrote");
+    assert_eq!(writes[1], Some(1), "its entry");
+
+    // The first one loses its Gateway.
+    namespace.delete("gateway/one");
+    let only = [two.controller.clone()];
+    namespace.until("wasmplugin/rules", |plugin| controllers(plugin) == only).await;
+    module(&namespace, "rules", BROKEN);
+    namespace.until_condition("wasmplugin/rules", "Programmed", "False").await;
+    drop((first, second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_flaps_between_good_and_bad_is_written_now_and_then() {
+    let namespace = Namespace::new("flapping");
+    let install = Install::new(&namespace, "gateway");
+    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    namespace.apply(&(class("$NS", &install.controller, "") + &gateway("web", "$NS")));
+    namespace.apply(&plugin("Gateway", "web", "good"));
+    let _process = install.start().await;
+    namespace.until("wasmplugin/rules", is_programmed).await;
+    let (since, began) = (install.writes().len(), Instant::now());
+    for _ in 0..20 {
+        for value in ["[1, 2]", "good"] {
+            namespace.apply(&plugin("Gateway", "web", value));
+        }
+    }
+    let good = namespace.until("wasmplugin/rules", is_programmed).await;
+    assert_eq!(good["status"]["candidate"], Value::Null, "{good:#}");
+    let writes = install.writes().split_off(since);
+    let written = count(&writes).get("wasmplugins/rules").copied().unwrap_or_default();
+    // Six at once, and no six more before it has been quiet for two seconds: however slow this machine is, it cannot be more.
+    let most = 6 + 6 * (began.elapsed().as_secs() / 2 + 1);
+    assert!(u64::try_from(written).unwrap() <= most, "{written} writes");
 }

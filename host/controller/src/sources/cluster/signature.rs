@@ -4,14 +4,17 @@
 //! any more, the status alone does not tell what to take back. The API server knows: it keeps on record who wrote which field
 //! (`metadata.managedFields`), and each installation has a name of its own there.
 //!
-//! Only what nobody else has written since is ours. Who has written what a controller says of the whole object (conditions that we set too, or its
-//! addresses) has taken it over, with everything in it.
+//! Only what nobody else has written since is ours. A field that somebody else sets to the value that it has stays with whom it was, so a condition may
+//! have several writers: its author is who wrote its message. Whoever has written the addresses has taken the object over, with everything in it; where
+//! we have not, so has the author of what a controller says of the whole object.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value, json};
 
 /// Conditions that every controller sets of the objects that are its own.
 const OF_THE_CONTROLLER: [&str; 2] = ["Accepted", "Programmed"];
+
+const ADDRESSES: &str = "f:addresses";
 
 type Fields = Map<String, Value>;
 
@@ -28,7 +31,7 @@ impl Signature {
             let Some(fields) = entry.fields_v1.as_ref().and_then(status_fields) else { continue };
             if entry.manager.as_deref() == Some(manager) { ours.extend(fields.clone()) } else { others.push(fields) }
         }
-        if others.iter().any(|fields| takes_over(fields)) {
+        if others.iter().any(|theirs| takes_over(&ours, theirs)) {
             return None;
         }
         others.into_iter().for_each(|fields| subtract(&mut ours, fields));
@@ -62,19 +65,25 @@ fn status_fields(fields: &FieldsV1) -> Option<&Fields> {
     fields.0.get("f:status")?.as_object()
 }
 
-fn takes_over(fields: &Fields) -> bool {
-    let conditions = fields.get("f:conditions");
-    let says = |type_: &str| conditions.is_some_and(|conditions| conditions.get(key("type", type_)).is_some());
-    fields.contains_key("f:addresses") || OF_THE_CONTROLLER.into_iter().any(says)
+fn takes_over(ours: &Fields, theirs: &Fields) -> bool {
+    let conditions = theirs.get("f:conditions");
+    let says = |type_: &str| conditions.and_then(|all| all.get(key("type", type_))).is_some_and(has_message);
+    theirs.contains_key(ADDRESSES) || !ours.contains_key(ADDRESSES) && OF_THE_CONTROLLER.into_iter().any(says)
 }
 
-/// What somebody else wrote is not ours, and neither is a condition of which he wrote a part.
+fn has_message(condition: &Value) -> bool {
+    condition.get("f:message").is_some()
+}
+
+/// What somebody else wrote is not ours.
 fn subtract(ours: &mut Fields, theirs: &Fields) {
     for (name, field) in theirs {
-        let is_leaf = field.as_object().is_none_or(Map::is_empty) || name.starts_with("k:{\"type\":");
-        match ours.get_mut(name).and_then(Value::as_object_mut) {
-            Some(own) if !is_leaf && !own.is_empty() => subtract(own, field.as_object().unwrap_or(&Map::new())),
-            _ if name == "." => {} // that there is such a thing says nothing
+        let is_condition = name.starts_with("k:{\"type\":");
+        if name == "." || is_condition && !has_message(field) {
+            continue; // that there is such a thing says nothing, and of a condition the message decides
+        }
+        match (ours.get_mut(name).and_then(Value::as_object_mut), field.as_object()) {
+            (Some(own), Some(their)) if !is_condition && !own.is_empty() && !their.is_empty() => subtract(own, their),
             _ => drop(ours.remove(name)),
         }
     }
@@ -211,24 +220,31 @@ mod tests {
 
     #[test]
     fn whoever_took_it_over_has_all_of_it() {
-        let message = json!({ "f:conditions": { "k:{\"type\":\"Programmed\"}": { "f:message": {} } } });
-        check(&gateway(), all_of_it(), Some(message), &gateway());
+        let part = |field: &str| json!({ "f:conditions": { "k:{\"type\":\"Programmed\"}": { field: {} } } });
         check(&gateway(), all_of_it(), Some(json!({ "f:addresses": {} })), &gateway());
+        let (mut ours, mut status) = (all_of_it(), gateway());
+        ours.as_object_mut().unwrap().remove("f:addresses");
+        status.as_object_mut().unwrap().remove("addresses");
+        check(&status, ours.clone(), Some(part("f:message")), &status);
+        // Who has touched it otherwise has not.
+        let left = json!({ "conditions": [foreign()], "listeners": status["listeners"].clone() });
+        ours.as_object_mut().unwrap().remove("f:listeners");
+        check(&status, ours, Some(part("f:lastTransitionTime")), &left);
     }
 
     #[test]
     fn a_part_that_somebody_else_wrote_stays() {
         let routes = json!({ "f:listeners": { "k:{\"name\":\"http\"}": { "f:attachedRoutes": {} } } });
-        let mut ours = gateway();
-        ours["conditions"] = json!([foreign()]);
-        ours["listeners"] = json!([gateway()["listeners"][0], gateway()["listeners"][2]]);
-        ours["listeners"][0]["conditions"] = json!([foreign()]);
-        ours.as_object_mut().unwrap().remove("addresses");
-        check(&gateway(), all_of_it(), Some(routes), &ours);
-        let part = json!({ "f:conditions": { "k:{\"type\":\"ResolvedRefs\"}": { "f:message": {} } } });
-        let both = json!({ "conditions": [condition("ResolvedRefs")] });
-        let own = json!({ "f:conditions": { "k:{\"type\":\"ResolvedRefs\"}": { "f:status": {} } } });
-        check(&both, own, Some(part), &both);
+        let mut left = gateway();
+        left["conditions"] = json!([foreign()]);
+        left["listeners"] = json!([gateway()["listeners"][0], gateway()["listeners"][2]]);
+        left["listeners"][0]["conditions"] = json!([foreign()]);
+        left.as_object_mut().unwrap().remove("addresses");
+        check(&gateway(), all_of_it(), Some(routes), &left);
+        // Another installation that says the same in the same words has written nothing; its own words are its own.
+        let both = json!({ "addresses": [], "conditions": [condition("Accepted"), condition("Programmed")] });
+        let theirs = json!({ "f:conditions": { "k:{\"type\":\"Programmed\"}": { "f:message": {} } } });
+        check(&both, all_of_it(), Some(theirs), &json!({ "conditions": [condition("Programmed")] }));
     }
 
     #[test]
