@@ -12,7 +12,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::ensure;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use penstock_translate::{IngressPorts, PluginCeilings};
+use penstock_translate::{AddressRange, GatewayAddresses, IngressPorts, LabelSelector, PluginCeilings, Settings};
 
 use crate::logging::LogFormat;
 
@@ -65,6 +65,40 @@ struct Files {
     /// A YAML or JSON file with resources, or a directory of such files (not its subdirectories); repeat it for several
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     filename: Vec<PathBuf>,
+}
+
+/// Which GatewayClasses are ours, and where their Gateways listen.
+#[derive(Debug, Clone, clap::Args)]
+struct Ownership {
+    /// GatewayClasses with this controllerName are ours
+    #[arg(long, value_name = "DOMAIN/PATH", default_value = Settings::CONTROLLER_NAME, help_heading = "Kubernetes")]
+    controller_name: String,
+
+    /// Of these only those with such labels, for instance lb=internal; several installations can share a controller name
+    #[arg(long, value_name = "LABELS", help_heading = "Kubernetes")]
+    class_selector: Option<LabelSelector>,
+
+    /// Each Gateway gets an address of its own out of these: 10.0.0.0/24, 10.0.0.5-10.0.0.9 or one address; repeat it for
+    /// several. All Gateways share the addresses of the machine unless it is given
+    #[arg(long, value_name = "RANGE", value_delimiter = ',')]
+    address_pool: Vec<AddressRange>,
+}
+
+impl Ownership {
+    /// Settings of a gateway that follows files.
+    fn standalone(&self) -> Settings {
+        let standalone = Settings::standalone();
+        let addresses = match self.address_pool.as_slice() {
+            [] => standalone.addresses,
+            ranges => GatewayAddresses::Pool(ranges.to_vec()),
+        };
+        Settings {
+            controller_name: self.controller_name.as_str().into(),
+            class_selector: self.class_selector.clone(),
+            addresses,
+            ..standalone
+        }
+    }
 }
 
 /// Where Ingresses are served, which have no ports of their own.

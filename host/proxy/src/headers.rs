@@ -1,7 +1,10 @@
 //! Headers that concern one hop only, and what the next hop is told.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request};
-use penstock_core::{client_address::Hop, filter::Scheme};
+use penstock_core::{
+    client_address::{ForwardingHeader, Hop},
+    filter::Scheme,
+};
 use smallvec::SmallVec;
 
 use crate::connection::Connection;
@@ -22,6 +25,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::UPGRADE);
     headers.remove(header::PROXY_AUTHORIZATION);
+    headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
     if let Some(te) = headers.get(header::TE)
         && te.as_bytes() != b"trailers"
@@ -109,7 +113,7 @@ pub(crate) fn ask_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 pub(crate) fn forward(connection: &Connection, head: &mut request::Parts) {
     let proxies = &connection.worker.settings.forwarding.trusted_proxies;
     let headers = &mut head.headers;
-    if proxies.trusts(connection.peer.ip()) {
+    if proxies.trusts(connection.peer.ip()) || proxies.header == ForwardingHeader::Forwarded {
         let authority = headers.get(header::HOST).cloned();
         let hop = Hop {
             peer: connection.peer,

@@ -4,10 +4,11 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    time::Duration,
 };
 
 use penstock_core::listener::{Socket, SocketProtocol};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, TcpKeepalive, Type};
 
 /// Identity of a socket. Another protocol, or another port for clients, on the same address is another socket, opened beside the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +53,11 @@ pub(crate) fn probe(address: SocketAddr) -> io::Result<()> {
     socket(address)?.bind(&address.into())
 }
 
+/// Silence after which the other end must show that it is there; not so long that connections pile up, not so short that it costs anything.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_mins(1)).with_interval(Duration::from_secs(15)).with_retries(4)
+}
+
 fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -60,6 +66,8 @@ fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     }
     // Connections of a process before this one may linger.
     socket.set_reuse_address(true)?;
+    // Accepted connections have it too. A client that vanished without a word is noticed while nothing is written to it.
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -2,13 +2,13 @@
 //!
 //! Each worker counts in cells of its own, on cache lines of its own: counting is a load and a store, never a contended atomic. A scrape
 //! adds the cells of all workers up. Labels are names of resources in the snapshot and closed enums, so their number is bounded by the
-//! configuration; series of a route that is gone go with it.
+//! configuration; series of a route that is gone go with it, at the first scrape after the last request.
 
 mod collect;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,7 +16,11 @@ use std::{
 
 use http::StatusCode;
 use penstock_core::{
-    ResourceRef, listener::Listener, plugin::FaultKind, reason::Reason, route::Rule, snapshot::Snapshot,
+    ResourceRef,
+    listener::Listener,
+    reason::Reason,
+    route::Rule,
+    snapshot::{Snapshot, SnapshotCell},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -145,13 +149,13 @@ impl WorkerShard {
 pub(crate) struct ProxyMetrics {
     pub(crate) workers: Box<[WorkerShard]>,
     routes: Mutex<FxHashMap<RouteKey, Arc<RouteSeries>>>,
-    faults: Mutex<FxHashMap<(ResourceRef, FaultKind), u64>>,
+    snapshot: Arc<SnapshotCell>,
 }
 
 impl ProxyMetrics {
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(crate) fn new(workers: usize, snapshot: Arc<SnapshotCell>) -> Self {
         let workers = (0..workers).map(|_| WorkerShard::default()).collect();
-        Self { workers, routes: Mutex::default(), faults: Mutex::default() }
+        Self { workers, routes: Mutex::default(), snapshot }
     }
 
     /// Looked up once for each rule, worker and snapshot, not for each request.
@@ -164,20 +168,26 @@ impl ProxyMetrics {
         series.clone()
     }
 
-    /// Faults are rare, so a lock does.
-    pub(crate) fn plugin_fault(&self, plugin: &ResourceRef, kind: FaultKind) {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        *faults.entry((plugin.clone(), kind)).or_default() += 1;
-    }
-
-    /// Drop the series of listeners that the snapshot no longer has. Series of routes go when nobody holds them any more.
-    pub(crate) fn retain(&self, snapshot: &Snapshot) {
-        let listeners: FxHashSet<_> =
-            snapshot.sockets.iter().flat_map(|socket| &socket.listeners).map(|listener| &listener.id).collect();
-        let is_there = |(parent, name): &(ResourceRef, Arc<str>)| {
-            listeners.contains(&penstock_core::listener::ListenerId { parent: parent.clone(), name: name.clone() })
-        };
+    /// The series to show: those of listeners and routes that the snapshot in effect has, and those that somebody still counts in.
+    fn series(&self) -> MutexGuard<'_, FxHashMap<RouteKey, Arc<RouteSeries>>> {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.retain(|key, series| Arc::strong_count(series) > 1 || key.listener.as_ref().is_none_or(is_there));
+        if routes.values().any(|series| Arc::strong_count(series) == 1) {
+            let there = keys(&self.snapshot.load());
+            routes.retain(|key, series| Arc::strong_count(series) > 1 || there.contains(key));
+        }
+        routes
     }
+}
+
+/// All keys that requests can be counted under by this snapshot.
+fn keys(snapshot: &Snapshot) -> FxHashSet<RouteKey> {
+    let listeners = snapshot.sockets.iter().flat_map(|socket| &socket.listeners);
+    let keys = listeners.flat_map(|listener| {
+        let key = RouteKey::new(Some(listener), None);
+        let of_route = key.clone();
+        let routes = listener.routes.iter_routes();
+        let routes = routes.map(move |route| RouteKey { route: Some(route.id.clone()), ..of_route.clone() });
+        routes.chain([key])
+    });
+    keys.chain([RouteKey::new(None, None)]).collect()
 }

@@ -135,11 +135,10 @@ impl<'a> Chain<'a> {
                     return Err(Stop::Reply(reply.into()));
                 }
                 Ok(Verdict::Hold) => {
-                    return judge(connection, (&call.plugin, call.failure_policy), no_hold(), record)
-                        .map_or(Ok(()), Err);
+                    return judge((&call.plugin, call.failure_policy), no_hold(), record).map_or(Ok(()), Err);
                 }
                 Err(fault) => {
-                    return judge(connection, (&call.plugin, call.failure_policy), fault, record).map_or(Ok(()), Err);
+                    return judge((&call.plugin, call.failure_policy), fault, record).map_or(Ok(()), Err);
                 }
             }
         } else {
@@ -251,10 +250,8 @@ impl<'a> Chain<'a> {
                 note(record, &call.plugin);
                 Err(Stop::Reply(reply.into()))
             }
-            Ok(Verdict::Hold) => {
-                judge(connection, (&call.plugin, call.failure_policy), no_hold(), record).map_or(Ok(()), Err)
-            }
-            Err(fault) => judge(connection, (&call.plugin, call.failure_policy), fault, record).map_or(Ok(()), Err),
+            Ok(Verdict::Hold) => judge((&call.plugin, call.failure_policy), no_hold(), record).map_or(Ok(()), Err),
+            Err(fault) => judge((&call.plugin, call.failure_policy), fault, record).map_or(Ok(()), Err),
         }
     }
 
@@ -364,23 +361,16 @@ fn no_hold() -> PluginFault {
 
 /// A fault costs the exchange what the plugin's failure policy says.
 pub(crate) fn judge(
-    connection: &Connection,
     (plugin, failure_policy): (&ResourceRef, FailurePolicy),
     fault: PluginFault,
     record: &mut Record,
 ) -> Option<Stop> {
     note(record, plugin);
-    weigh(connection, plugin, failure_policy, fault).map(Stop::Reject)
+    weigh(failure_policy, fault).map(Stop::Reject)
 }
 
-/// Count a fault. None: the exchange goes on without the plugin.
-fn weigh(
-    connection: &Connection,
-    plugin: &ResourceRef,
-    failure_policy: FailurePolicy,
-    fault: PluginFault,
-) -> Option<Rejection> {
-    connection.worker.shared.metrics.plugin_fault(plugin, fault.kind);
+/// None: the exchange goes on without the plugin.
+fn weigh(failure_policy: FailurePolicy, fault: PluginFault) -> Option<Rejection> {
     match failure_policy {
         FailurePolicy::Open => None,
         FailurePolicy::Closed if fault.kind == FaultKind::Unavailable => {

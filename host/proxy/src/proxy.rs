@@ -94,10 +94,10 @@ impl Proxy {
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let count = settings.workers.get();
-        let metrics = Arc::new(ProxyMetrics::new(count));
+        let snapshot: Arc<SnapshotCell> = Arc::default();
+        let metrics = Arc::new(ProxyMetrics::new(count, Arc::clone(&snapshot)));
         registry.register_collector(Box::new(metrics.clone()));
         let logs = WorkerLog::start(settings.access_log, count).map_err(StartError::AccessLog)?;
-        let snapshot: Arc<SnapshotCell> = Arc::default();
         let shared = Arc::new(Shared { settings, snapshot, metrics, connections: AtomicUsize::new(0) });
         let mut workers = Vec::with_capacity(count);
         for (index, log) in logs.into_iter().enumerate() {
@@ -130,7 +130,6 @@ impl Proxy {
             self.facts.report(Fact::Socket(key.address, SocketState::Bound));
         }
         self.close(&mut published, &snapshot);
-        self.shared.metrics.retain(&snapshot);
     }
 
     /// Bind what is new, and give what is there its certificates.

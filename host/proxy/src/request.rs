@@ -156,7 +156,7 @@ async fn answer<'v>(
     let outgoing = Outgoing { connection, backend: chosen.backend, upstream, upgrade };
     let sent = forward::send(outgoing, head, body, record).await;
     match sent {
-        Ok(answer) => chosen.edit(found.matched.rule, connection, answer, record),
+        Ok(answer) => chosen.edit(found.matched.rule, answer, record),
         Err(rejection) => Err(chain.interruption(record).unwrap_or(Stop::Reject(rejection))),
     }
 }

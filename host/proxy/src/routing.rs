@@ -79,16 +79,10 @@ impl<'r> Chosen<'r> {
     }
 
     /// What the plugin that chose the backend changes in its response.
-    pub(crate) fn edit(
-        self,
-        rule: &Rule,
-        connection: &Connection,
-        mut answer: Answer,
-        record: &mut Record,
-    ) -> Result<Answer, Stop> {
+    pub(crate) fn edit(self, rule: &Rule, mut answer: Answer, record: &mut Record) -> Result<Answer, Stop> {
         let (Some(edits), Some(call)) = (self.response_edits, &rule.route_plugin) else { return Ok(answer) };
         let Err(fault) = edits.apply(&mut answer.head) else { return Ok(answer) };
-        judge(connection, (&call.plugin, call.failure_policy), fault, record).map_or(Ok(answer), Err)
+        judge((&call.plugin, call.failure_policy), fault, record).map_or(Ok(answer), Err)
     }
 }
 
@@ -119,12 +113,11 @@ pub(crate) async fn by_plugin<'r>(
         }
         // A candidate that nobody could reach counts as none.
         Ok(Choice::Default | Choice::Candidate { .. }) => by_weight(backends)?,
-        Ok(Choice::Misfit(fault)) => {
-            connection.worker.shared.metrics.plugin_fault(&call.plugin, fault.kind);
+        Ok(Choice::Misfit(_)) => {
             note(record, &call.plugin);
             by_weight(backends)?
         }
-        Err(fault) => match judge(connection, (&call.plugin, call.failure_policy), fault, record) {
+        Err(fault) => match judge((&call.plugin, call.failure_policy), fault, record) {
             Some(stop) => return Err(stop),
             None => by_weight(backends)?,
         },

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Uri, Version, header, request, uri::PathAndQuery};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Uri, Version, header, request, uri::PathAndQuery};
 use penstock_core::{
     hostname::split_authority,
     path::{self, TargetTooLong},
@@ -24,12 +25,29 @@ pub(crate) fn settle(head: &mut request::Parts, wire: &Wire) -> Result<(), Rejec
         return Err(Reason::HeadersTooLarge.into());
     }
     settle_host(head)?;
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
     let path =
         path::normalize(head.uri.path()).map_err(|error| Rejection::new(Reason::BadRequest, error.to_string()))?;
     if let Cow::Owned(path) = path {
         head.uri = path::replace(std::mem::take(&mut head.uri), &path).map_err(|TargetTooLong| Reason::UriTooLong)?;
     }
     Ok(())
+}
+
+/// HTTP/2 splits cookies so that each compresses well; nothing else knows more than one field of them (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// A request that the guard refused.

@@ -400,7 +400,7 @@ mod tests {
         let shared = Arc::new(Shared {
             settings,
             snapshot: Arc::default(),
-            metrics: Arc::new(ProxyMetrics::new(1)),
+            metrics: Arc::new(ProxyMetrics::new(1, Arc::default())),
             connections: AtomicUsize::new(0),
         });
         let first = shared.admit();

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     files: super::Files,
 
     #[command(flatten)]
+    ownership: super::Ownership,
+
+    #[command(flatten)]
     ingress: super::Ingress,
 
     #[command(flatten)]
@@ -61,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let resources = reading.changes.iter().filter(|change| matches!(change, Change::Upsert(_))).count();
     let mut findings: BTreeSet<_> = reading.problems.iter().map(Finding::of_problem).collect();
     let plugin_limits = args.limits.plugin_limits.clone();
-    let settings = Settings { ingress: args.ingress.ports()?, plugin_limits, ..Settings::standalone() };
+    let settings = Settings { ingress: args.ingress.ports()?, plugin_limits, ..args.ownership.standalone() };
     let statuses = translate(&settings, reading.changes)?;
     findings.extend(statuses.iter().flat_map(|(resource, status)| Finding::of_status(resource, status, &source)));
 

@@ -8,6 +8,7 @@
 //! admin server: reads board, snapshot, metrics
 //! ```
 
+mod limits;
 mod sources;
 
 use std::{
@@ -23,14 +24,17 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use penstock_controller::{Cluster, Controller, ControllerMetrics, Event, Inbox, StatusBoard};
 use penstock_core::{
-    client_address::{Network, Trusted},
+    client_address::{ForwardingHeader, Network, Trusted, TrustedProxies},
     fact::FactSink,
 };
 use penstock_plugin_host::{PluginHost, PluginSettings};
 use penstock_proxy::{AccessLog, Proxy, ProxySettings};
 use prometheus_client::{metrics::info::Info, registry::Registry};
 
-use self::sources::{Running, Sources};
+use self::{
+    limits::TrafficLimits,
+    sources::{Running, Sources},
+};
 use crate::{
     admin::{AdminServer, AdminView},
     descriptors,
@@ -84,9 +88,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER")]
     trusted_hops: Option<NonZeroU8>,
 
+    /// Where proxies in front write the addresses of clients. `forwarded` is told to endpoints too, beside X-Forwarded-*
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    forwarding_header: ForwardingHeaderName,
+
+    /// How long to go on as before when the end is asked for, except that /readyz says no: whoever sends traffic here needs time to notice
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    drain_delay: Duration,
+
     /// How long requests in flight may take to finish at the end
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     drain_timeout: Duration,
+
+    #[command(flatten)]
+    limits: TrafficLimits,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -97,13 +112,24 @@ enum AccessLogFormat {
     Text,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum ForwardingHeaderName {
+    #[default]
+    XForwardedFor,
+    Forwarded,
+}
+
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_secs)
 }
 
 impl Args {
     fn proxy_settings(&self) -> ProxySettings {
-        let mut settings = ProxySettings::default();
+        let mut settings = ProxySettings {
+            limits: self.limits.limits(),
+            timeouts: self.limits.timeouts(),
+            ..ProxySettings::default()
+        };
         if let Some(workers) = self.workers {
             settings.workers = workers;
         }
@@ -112,11 +138,16 @@ impl Args {
             AccessLogFormat::Json => AccessLog::Json,
             AccessLogFormat::Text => AccessLog::Text,
         };
-        settings.forwarding.trusted_proxies.trusted = match self.trusted_hops {
+        let trusted = match self.trusted_hops {
             Some(hops) => Trusted::Hops(hops),
             None if self.trusted_proxy.is_empty() => Trusted::Nobody,
             None => Trusted::Networks(self.trusted_proxy.clone()),
         };
+        let header = match self.forwarding_header {
+            ForwardingHeaderName::XForwardedFor => ForwardingHeader::XForwardedFor,
+            ForwardingHeaderName::Forwarded => ForwardingHeader::Forwarded,
+        };
+        settings.forwarding.trusted_proxies = TrustedProxies { trusted, header };
         settings
     }
 
@@ -137,7 +168,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen().context("cannot listen to signals")?;
         let gateway = Gateway::start(args)?;
         gateway.serve(&mut signals).await;
-        gateway.end(args.drain_timeout, &mut signals).await;
+        gateway.end(args, &mut signals).await;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -211,16 +242,21 @@ impl Gateway {
         }
     }
 
-    /// Finish what is in flight; at once if asked a second time.
-    async fn end(self, timeout: Duration, signals: &mut Signals) {
-        tracing::info!(timeout_seconds = timeout.as_secs(), "draining");
+    /// Wait until nothing new comes, and finish what is in flight; at once if asked a second time.
+    async fn end(self, args: &Args, signals: &mut Signals) {
+        let (delay, timeout) = (args.drain_delay, args.drain_timeout);
+        tracing::info!(delay_seconds = delay.as_secs(), timeout_seconds = timeout.as_secs(), "draining");
         self.board.drain();
         let resigned = match self.source {
             Running::Cluster(cluster) => Some(tokio::task::spawn_blocking(move || Cluster::end(&cluster))),
             Running::Files(_) => None,
         };
+        let drained = async {
+            tokio::time::sleep(delay).await;
+            self.proxy.drain(timeout).await
+        };
         tokio::select! {
-            report = self.proxy.drain(timeout) => {
+            report = drained => {
                 tracing::info!(finished = report.finished, cut = report.cut, "drained");
             }
             () = signals.end() => tracing::warn!("ending at once: requests in flight are cut"),

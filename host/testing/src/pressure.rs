@@ -17,19 +17,32 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rustls::ClientConfig;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::PATIENCE;
 use crate::client::{ClientError, Connection, Request, Response};
 
-/// What the clients speak, in the clear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the clients speak.
+#[derive(Clone, Debug)]
 pub enum Protocol {
-    /// HTTP/1.1 with keep-alive.
+    /// HTTP/1.1 with keep-alive, in the clear.
     H1,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2 with prior knowledge, in the clear.
     H2,
+    /// TLS with `localhost`; ALPN decides.
+    Tls(Arc<ClientConfig>),
+}
+
+impl Protocol {
+    async fn connect(&self, address: SocketAddr) -> Result<Connection, ClientError> {
+        match self {
+            Self::H1 => Connection::h1(address).await,
+            Self::H2 => Connection::h2(address).await,
+            Self::Tls(config) => Connection::tls(address, "localhost", Arc::clone(config)).await,
+        }
+    }
 }
 
 /// Clients at work. Dropping it stops them.
@@ -69,7 +82,7 @@ impl Pressure {
     ) -> Self {
         let shared = Arc::new(Shared::default());
         let mut tasks = JoinSet::new();
-        for _ in 0..clients {
+        for protocol in std::iter::repeat_n(protocol, clients) {
             let (shared, request, wanted) = (Arc::clone(&shared), request.clone(), wanted.clone());
             tasks.spawn(async move { shared.press(address, protocol, request, wanted).await });
         }
@@ -120,7 +133,7 @@ impl Shared {
         let mut failures = Vec::new();
         let mut connection = None;
         while !self.stopped.load(Ordering::Relaxed) {
-            match exchange(&mut connection, address, protocol, request()).await {
+            match exchange(&mut connection, address, &protocol, request()).await {
                 Ok(response) if wanted(&response) => {
                     self.succeeded.fetch_add(1, Ordering::Relaxed);
                 }
@@ -138,13 +151,12 @@ impl Shared {
 async fn exchange(
     connection: &mut Option<Connection>,
     address: SocketAddr,
-    protocol: Protocol,
+    protocol: &Protocol,
     request: Request,
 ) -> Result<Response, ClientError> {
     let mut open = match connection.take().filter(|connection| !connection.is_closed()) {
         Some(open) => open,
-        None if protocol == Protocol::H1 => Connection::h1(address).await?,
-        None => Connection::h2(address).await?,
+        None => protocol.connect(address).await?,
     };
     let response = open.send(request).await?;
     *connection = Some(open);

@@ -145,7 +145,8 @@ async fn a_large_body_is_counted_and_not_kept() {
 async fn pressure_counts_what_fails_and_survives_closed_connections() {
     for protocol in [Protocol::H1, Protocol::H2] {
         let origin = Origin::answering(Answer::new(204));
-        let pressure = Pressure::start(origin.address(), protocol, 3, || get("/"), |response| response.status == 204);
+        let pressure =
+            Pressure::start(origin.address(), protocol.clone(), 3, || get("/"), |response| response.status == 204);
         pressure.progress(10).await;
         origin.answer(|_| Answer::new(503));
         pressure.progress(10).await;

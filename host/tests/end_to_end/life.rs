@@ -1,7 +1,7 @@
 //! From the first byte to the last: readiness, signals, the admin server.
 
 use penstock_testing::{
-    client::{Connection, fetch, get, request},
+    client::{Connection, fetch, get, post, request},
     eventually::eventually,
     gate::Gate,
     origin::Answer,
@@ -29,6 +29,43 @@ async fn sigterm_finishes_what_is_in_flight_and_ends_with_0() {
     assert_eq!((response.status, response.text()), (200, "late"));
     assert_eq!(response.header("connection"), "close");
     assert_eq!(world.gateway.exited().await.code(), Some(0));
+}
+
+/// Whoever sends traffic here is told by /readyz first, and connections are taken for a while; a second signal is not made to wait.
+#[tokio::test]
+async fn a_drain_can_wait_until_nothing_new_comes() {
+    let world = World::builder().argument("--drain-delay").argument("3600").start().await;
+    world.gateway.signal(Signal::TERM);
+    eventually("the drain", async || (world.gateway.admin("/readyz").await.status == 503).then_some(())).await;
+    let response = fetch(world.gateway.at(world.port), get("/")).await.unwrap();
+    assert_eq!((response.status, response.text()), (200, "origin"));
+    assert_eq!(response.header("connection"), "", "as before");
+    world.gateway.signal(Signal::TERM);
+    assert_eq!(world.gateway.exited().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn limits_are_what_the_command_line_says() {
+    let world = World::builder().argument("--max-body-size").argument("10").argument("--access-log").argument("json");
+    let world = world.start().await;
+    let address = world.gateway.at(world.port);
+    assert_eq!(fetch(address, post("/", "1234567890")).await.unwrap().status, 200);
+    assert_eq!(fetch(address, post("/", "12345678901")).await.unwrap().status, 413);
+    // One record a request, with the reason for what the gateway answered itself.
+    let mut records = eventually("both records", async || {
+        let log = world.gateway.log();
+        let records: Vec<serde_json::Value> = log
+            .lines()
+            .filter(|line| line.contains("\"status\""))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        (records.len() == 2).then_some(records)
+    })
+    .await;
+    // Each worker writes its own.
+    records.sort_by_key(|record| record["status"].as_u64());
+    assert_eq!((&records[0]["status"], &records[0]["reason"]), (&200.into(), &serde_json::Value::Null));
+    assert_eq!((&records[1]["status"], &records[1]["reason"]), (&413.into(), &"body_too_large".into()));
 }
 
 #[tokio::test]

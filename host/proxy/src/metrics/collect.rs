@@ -1,6 +1,6 @@
 //! What a scrape sees.
 
-use std::{fmt, sync::PoisonError};
+use std::fmt;
 
 use penstock_core::reason::Reason;
 use prometheus_client::{
@@ -40,7 +40,7 @@ impl Collector for ProxyMetrics {
 
 impl ProxyMetrics {
     fn routes(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = self.series();
         let mut requests = encoder.encode_descriptor(
             "penstock_requests",
             "Requests by the class of their status; 'none' if the client left before there was one",
@@ -135,16 +135,6 @@ impl ProxyMetrics {
                 let labels = Labels([("reason", reason.code().to_owned())]);
                 refused.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
-        }
-        let mut faults = encoder.encode_descriptor(
-            "penstock_plugin_faults_seen",
-            "Faults of plugins that requests met",
-            None,
-            MetricType::Counter,
-        )?;
-        for ((plugin, kind), count) in &*self.faults.lock().unwrap_or_else(PoisonError::into_inner) {
-            let labels = Labels([("plugin", plugin.to_string()), ("kind", kind.to_string())]);
-            faults.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
         }
         Ok(())
     }

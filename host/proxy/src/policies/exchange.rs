@@ -87,8 +87,7 @@ impl Exchange {
     /// A fault costs the exchange what the plugin's failure policy says.
     pub(super) fn judge(&self, at: usize, fault: PluginFault) -> Option<Break> {
         let call = self.call(at);
-        weigh(&self.connection, &call.plugin, call.failure_policy, fault)
-            .map(|rejection| Break::Plugin { at, stop: rejection.into() })
+        weigh(call.failure_policy, fault).map(|rejection| Break::Plugin { at, stop: rejection.into() })
     }
 
     /// The request's body ends here, and its sender will hear only that it broke.

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::{Http1, Pool, PoolKey};
 use crate::{
     body::Body,
+    listen::keepalive,
     respond::Rejection,
     stream::Stream,
     tls::client::{Alpn, ClientTls},
@@ -113,6 +114,8 @@ async fn connect_tcp(endpoint: &Endpoint) -> io::Result<TcpStream> {
         }
     };
     stream.set_nodelay(true)?;
+    // Responses may pause for as long as they like, but not because nobody is there any more.
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
     Ok(stream)
 }
 

@@ -9,7 +9,12 @@ use std::{
     time::Duration,
 };
 
-use penstock_core::{fact::SocketState, plugin::NoPolicies};
+use penstock_core::{
+    fact::SocketState,
+    listener::{Listener, Socket, SocketProtocol},
+    matching::RouteTable,
+    plugin::NoPolicies,
+};
 use penstock_testing::{
     client::{Connection, Raw, get, next_chunk},
     eventually::eventually,
@@ -17,7 +22,7 @@ use penstock_testing::{
     origin::{Answer, Origin},
 };
 
-use crate::support::{Gateway, free_address, settings, snapshot, socket, to};
+use crate::support::{Gateway, free_address, listener, settings, snapshot, socket, to};
 
 /// Clients that ask without pause, each over one connection for as long as the gateway lets it.
 struct Load {
@@ -262,6 +267,49 @@ async fn client_until_refused(address: SocketAddr, h2: bool, stop: Arc<AtomicBoo
             }
         }
     }
+}
+
+/// A connection of HTTP/2 is told (GOAWAY): its exchange ends well, and it takes no other.
+#[tokio::test]
+async fn a_drain_says_goodbye_to_http2() {
+    let gate = Gate::new();
+    let origin = Origin::answering(Answer::new(200).chunk("a").wait(&gate).chunk("b"));
+    let (gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
+    let mut connection = Connection::h2(address).await.unwrap();
+    let mut body = connection.open(get("/")).await.unwrap().into_body();
+    next_chunk(&mut body).await.unwrap();
+    let drain = gateway.proxy.drain(Duration::from_secs(30));
+    let client = async {
+        eventually("GOAWAY", async || connection.open(get("/")).await.err()).await;
+        gate.open();
+        let mut rest = Vec::new();
+        while let Some(chunk) = next_chunk(&mut body).await.unwrap() {
+            rest.extend(chunk);
+        }
+        assert_eq!(rest, b"b");
+    };
+    let (report, ()) = tokio::join!(drain, client);
+    assert_eq!((report.finished, report.cut), (1, 0));
+}
+
+/// Series of routes that are gone go with them, once nobody is counted in them any more.
+#[tokio::test]
+async fn metrics_of_a_route_go_with_it() {
+    let origin = Origin::answering(Answer::new(200));
+    let gateway = Gateway::start(settings(), Arc::new(NoPolicies));
+    let address = gateway.publish(vec![to(&[origin.address()])]);
+    let mut connection = Connection::h1(address).await.unwrap();
+    connection.send(get("/")).await.unwrap();
+    assert!(gateway.metrics().contains("route=\"HTTPRoute/default/route\""));
+    // The same listener without the route; the worker lets go of what it knew with the next request.
+    let empty = Listener { routes: Arc::new(RouteTable::build(&[], None)), ..listener("", vec![], vec![]) };
+    gateway.proxy.publish(snapshot(vec![Socket::new(address, SocketProtocol::Http, vec![Arc::new(empty)])]));
+    eventually("the end of the series", async || {
+        connection.send(get("/")).await.unwrap();
+        (!gateway.metrics().contains("route=\"HTTPRoute/default/route\"")).then_some(())
+    })
+    .await;
+    assert!(gateway.metrics().contains("penstock_requests"), "others stay");
 }
 
 #[tokio::test]

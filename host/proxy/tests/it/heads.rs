@@ -1,8 +1,10 @@
 //! What becomes of the heads of requests and responses on their way.
 
+use std::num::NonZeroU8;
+
 use http::{HeaderValue, StatusCode};
 use penstock_core::{
-    client_address::{Trusted, TrustedProxies},
+    client_address::{ForwardingHeader, Trusted, TrustedProxies},
     filter::{PathRewrite, Redirect, Scheme, UrlRewrite},
     route::{Action, Rule},
 };
@@ -27,7 +29,7 @@ async fn hop_by_hop_headers_go_no_further() {
     let (_gateway, address) = Gateway::serving(vec![to(&[origin.address()])]);
     let mut raw = Raw::connect(address).await.unwrap();
     raw.write(
-        "GET / HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, X-Hop\r\nconnection: host, x-other\r\nx-hop: 1\r\nx-other: 1\r\n\
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: X-Hop\r\nconnection: host, x-other\r\nx-hop: 1\r\nx-other: 1\r\n\
          keep-alive: timeout=5\r\nproxy-connection: keep-alive\r\nproxy-authorization: Basic x\r\nte: gzip, trailers;q=0.5\r\nx-kept: 1\r\n\r\n",
     )
     .await
@@ -87,6 +89,44 @@ async fn what_a_trusted_proxy_says_is_continued() {
     assert_eq!(seen.header("x-forwarded-for"), "203.0.113.7, 127.0.0.1");
     assert_eq!(seen.header("x-forwarded-proto"), "https");
     assert_eq!(seen.header("x-request-id"), "theirs-1");
+}
+
+/// RFC 7239, for who wants it: beside what is usual, a stranger's replaced and a trusted proxy's continued.
+#[tokio::test]
+async fn forwarded_is_written_and_read_where_it_is_asked_for() {
+    let origin = Origin::start();
+    for (trusted, expected, client) in [
+        (Trusted::Nobody, "for=127.0.0.1;host=\"a.example\";proto=http", "127.0.0.1"),
+        (
+            Trusted::Hops(NonZeroU8::MIN),
+            "for=203.0.113.7, for=127.0.0.1;host=\"a.example\";proto=http",
+            "6.6.6.6, 127.0.0.1",
+        ),
+    ] {
+        let mut settings = settings();
+        settings.forwarding.trusted_proxies = TrustedProxies { trusted, header: ForwardingHeader::Forwarded };
+        let (_gateway, address) = Gateway::serving_with(settings, vec![to(&[origin.address()])]);
+        let request =
+            get("/").host("a.example").header("forwarded", "for=203.0.113.7").header("x-forwarded-for", "6.6.6.6");
+        Connection::h1(address).await.unwrap().send(request).await.unwrap();
+        let seen = origin.requests().pop().unwrap();
+        assert_eq!(seen.header("forwarded"), expected);
+        assert_eq!(seen.header("x-forwarded-for"), client);
+    }
+}
+
+/// HTTP/2 splits cookies; nobody else may see them so (RFC 9113 §8.2.3).
+#[tokio::test]
+async fn cookies_of_http2_are_one_field_for_everybody_else() {
+    let origin = Origin::start();
+    for rule in [to(&[origin.address()]), to_h2(&[origin.address()])] {
+        let (_gateway, address) = Gateway::serving(vec![rule]);
+        let request = get("/").header("cookie", "a=1").header("cookie", "b=2").header("cookie", "c=3");
+        Connection::h2(address).await.unwrap().send(request).await.unwrap();
+        let seen = origin.requests().pop().unwrap();
+        let cookies: Vec<_> = seen.headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=3"]);
+    }
 }
 
 #[tokio::test]

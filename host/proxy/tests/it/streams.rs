@@ -1,6 +1,11 @@
 //! Bodies: streamed both ways, trailers, `Expect`, back-pressure, limits.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -307,7 +312,63 @@ async fn too_many_connections() {
     assert_eq!(first.send(get("/")).await.unwrap().status, 200);
 }
 
-/// More than all buffers together, to a client that takes nothing: the endpoint is held up, and memory does not grow with it.
+/// Bytes that go in before nobody takes any more for half a second; at most these.
+fn fill(mut stream: TcpStream, most: usize) -> usize {
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let (piece, mut sent) = ([b'x'; 64 << 10], 0);
+    while sent < most {
+        match stream.write(&piece) {
+            Ok(length) => sent += length,
+            Err(_) => break,
+        }
+    }
+    sent
+}
+
+fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+}
+
+/// Back-pressure from end to end: who does not read holds up who writes, and what is between them is bounded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_nothing_holds_up_who_sends() {
+    const MOST: usize = 256 << 20;
+    /// What the four sockets hold, and what the gateway reads ahead.
+    const ROOM: usize = 64 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_gateway, address) = Gateway::serving(vec![to(&[listener.local_addr().unwrap()])]);
+
+    let endpoint = listener.try_clone().unwrap();
+    let sending = tokio::task::spawn_blocking(move || {
+        let mut stream = endpoint.accept().unwrap().0;
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        fill(stream, MOST)
+    });
+    let mut client = Raw::connect(address).await.unwrap();
+    client.write("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    client.read_until("\r\n\r\n").await.unwrap();
+    let sent = sending.await.unwrap();
+    assert!(sent < ROOM, "an endpoint could send {sent} bytes that nobody took");
+    drop(client);
+
+    let sending = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {MOST}\r\n\r\n").unwrap();
+        let mut taken = listener.accept().unwrap().0;
+        read_head(&mut taken);
+        fill(stream, MOST)
+    });
+    let sent = sending.await.unwrap();
+    assert!(sent < ROOM, "a client could send {sent} bytes that nobody took");
+}
+
+/// More than all buffers together: memory does not grow with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_in_constant_memory() {
     const PIECE: usize = 64 << 10;

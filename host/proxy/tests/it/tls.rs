@@ -65,6 +65,26 @@ async fn certificates_by_server_name() {
     assert!(response.header("proxy-status").contains(Reason::Misdirected.code()));
 }
 
+/// Who says no name, as by an address, gets the listener that takes every name, and its first certificate.
+#[tokio::test]
+async fn a_handshake_without_a_name() {
+    let authority = Authority::new();
+    let [first, second, named] = [["127.0.0.1"], ["b.example"], ["a.example"]].map(|names| authority.issue(&names));
+    let origin = Origin::start();
+    let rules = || vec![to(&[origin.address()])];
+    let gateway = Gateway::start(settings(), Arc::new(NoPolicies));
+    let address = free_address();
+    let named = listener("a.example", rules(), vec![as_core(&named)]);
+    let any = listener("", rules(), vec![as_core(&first), as_core(&second)]);
+    gateway.proxy.publish(world(address, vec![named.clone(), any]));
+    let mut connection = Connection::tls(address, "127.0.0.1", authority.client(&["h2"])).await.unwrap();
+    assert_eq!(connection.peer_certificates(), std::slice::from_ref(&first.der));
+    assert_eq!(connection.send(get("/")).await.unwrap().status, 200);
+
+    gateway.proxy.publish(world(address, vec![named]));
+    assert!(Connection::tls(address, "127.0.0.1", authority.client(&["h2"])).await.is_err(), "nobody takes it");
+}
+
 #[tokio::test]
 async fn the_fitting_certificate_of_several() {
     let authority = Authority::new();

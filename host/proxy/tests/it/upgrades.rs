@@ -26,14 +26,13 @@ pub(crate) async fn echo() -> std::net::SocketAddr {
                     head.push(stream.read_u8().await?);
                 }
                 let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-                assert!(
-                    head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: upgrade\r\n"),
-                    "{head}"
-                );
-                assert!(head.contains("sec-websocket-key") && head.contains("x-forwarded-for"), "{head}");
+                assert!(head.contains("\r\nconnection: upgrade\r\n") && head.contains("x-forwarded-for"), "{head}");
+                let protocol = head.lines().find_map(|line| line.strip_prefix("upgrade: ")).unwrap();
+                assert_eq!(protocol == "websocket", head.contains("sec-websocket-key"), "{head}");
                 // The first bytes of the new protocol come in one packet with the answer.
-                let answer =
-                    "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello ";
+                let answer = format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\nhello "
+                );
                 stream.write_all(answer.as_bytes()).await?;
                 let (mut read, mut write) = stream.split();
                 tokio::io::copy(&mut read, &mut write).await?;
@@ -62,6 +61,17 @@ async fn bytes_go_both_ways_to_both_ends() {
         raw.shutdown().await.unwrap();
         assert_eq!(raw.read_to_end().await.unwrap(), " goodbye");
     }
+}
+
+#[tokio::test]
+async fn other_protocols_than_websocket() {
+    let (_gateway, address) = Gateway::serving(vec![to(&[echo().await])]);
+    let mut raw = Raw::connect(address).await.unwrap();
+    raw.write("GET /attach HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: SPDY/3.1\r\n\r\n").await.unwrap();
+    let answer = raw.read_until("\r\n\r\n").await.unwrap().to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 101 ") && answer.contains("upgrade: spdy/3.1\r\n"), "{answer}");
+    raw.write("ping").await.unwrap();
+    assert_eq!(raw.read_until("ping").await.unwrap(), "hello ping");
 }
 
 #[tokio::test]

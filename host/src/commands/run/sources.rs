@@ -12,13 +12,10 @@ use penstock_controller::{
     },
 };
 use penstock_core::{Kind, ResourceRef};
-use penstock_translate::{
-    AddressRange, GatewayAddresses, GatewayServices, LabelSelector, ServiceType, Settings, installation,
-    record_selector,
-};
+use penstock_translate::{GatewayServices, LabelSelector, ServiceType, Settings, installation, record_selector};
 use prometheus_client::registry::Registry;
 
-use crate::commands::{Ingress, PluginLimits};
+use crate::commands::{Ingress, Ownership, PluginLimits};
 
 /// Characters of the name of a Lease.
 const LONGEST_NAME: usize = 253;
@@ -49,13 +46,8 @@ pub(super) struct Sources {
     #[arg(long, conflicts_with = "filename", help_heading = "Kubernetes")]
     in_cluster: bool,
 
-    /// GatewayClasses with this controllerName are ours
-    #[arg(long, value_name = "DOMAIN/PATH", default_value = Settings::CONTROLLER_NAME, help_heading = "Kubernetes")]
-    controller_name: String,
-
-    /// Of these only those with such labels, for instance lb=internal; several installations can share a controller name
-    #[arg(long, value_name = "LABELS", help_heading = "Kubernetes")]
-    class_selector: Option<LabelSelector>,
+    #[command(flatten)]
+    ownership: Ownership,
 
     /// Only what is in these namespaces exists for this installation; all namespaces unless it is given
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "filename", help_heading = "Kubernetes")]
@@ -64,11 +56,6 @@ pub(super) struct Sources {
     /// What is in namespaces with such labels exists, for instance team=shop; beside those of --watch-namespaces
     #[arg(long, value_name = "LABELS", conflicts_with = "filename", help_heading = "Kubernetes")]
     namespace_selector: Option<LabelSelector>,
-
-    /// Each Gateway gets an address of its own out of these: 10.0.0.0/24, 10.0.0.5-10.0.0.9 or one address; repeat it for
-    /// several. All Gateways share the addresses of the machine unless it is given
-    #[arg(long, value_name = "RANGE", value_delimiter = ',')]
-    address_pool: Vec<AddressRange>,
 
     #[command(flatten)]
     ingress: Ingress,
@@ -120,19 +107,14 @@ impl Sources {
     }
 
     pub(super) fn settings(&self) -> Settings {
-        let standalone = Settings::standalone();
+        let standalone = self.ownership.standalone();
         Settings {
-            controller_name: self.controller_name.as_str().into(),
-            class_selector: self.class_selector.clone(),
-            implied_class: if self.access().is_none() { standalone.implied_class } else { None },
+            implied_class: if self.access().is_none() { standalone.implied_class.clone() } else { None },
             services: self.services(),
             plugin_limits: self.limits.plugin_limits.clone(),
-            addresses: match self.address_pool.as_slice() {
-                [] => standalone.addresses,
-                ranges => GatewayAddresses::Pool(ranges.to_vec()),
-            },
             // Checked before.
             ingress: self.ingress.ports().unwrap_or_default(),
+            ..standalone
         }
     }
 
@@ -142,7 +124,9 @@ impl Sources {
         match (self.gateway_service, self.instances_service.clone()) {
             (Some(type_), given) => GatewayServices::Each { type_, instances: given.unwrap_or_else(usual) },
             (None, Some(given)) => GatewayServices::Shared(given),
-            (None, None) if self.in_cluster && self.address_pool.is_empty() => GatewayServices::Shared(usual()),
+            (None, None) if self.in_cluster && self.ownership.address_pool.is_empty() => {
+                GatewayServices::Shared(usual())
+            }
             // The Service of a process beside the cluster, if it has one, is not that of the pods.
             (None, None) => GatewayServices::Absent,
         }
@@ -158,7 +142,7 @@ impl Sources {
         let Some(access) = self.access() else { return Ok(None) };
         let settings = ClusterSettings {
             access,
-            controller_name: self.controller_name.as_str().into(),
+            controller_name: self.ownership.controller_name.as_str().into(),
             namespaces: self.watched(),
             manager: format!("penstock-{}", installation(&self.settings())).into(),
             records: record_selector(&self.settings()).into(),
@@ -210,8 +194,8 @@ impl Sources {
 
     /// Installations that own different classes, or see different namespaces, must not wait for each other's Lease.
     fn lease_name(&self) -> String {
-        let mut text = self.controller_name.clone();
-        if let Some(selector) = &self.class_selector {
+        let mut text = self.ownership.controller_name.clone();
+        if let Some(selector) = &self.ownership.class_selector {
             text += &format!(" {selector}");
         }
         if let Some(WatchedNamespaces { names, labels }) = self.namespaces() {

@@ -52,7 +52,7 @@ fn own_service(
     gateway: &GatewayState<'_>,
     type_: ServiceType,
 ) -> Result<Vec<LoadBalancerAddress>, Problem> {
-    let id = upkeep::service_of(&gateway.id, gateway.gateway);
+    let id = upkeep::service_of(&gateway.model.gateway, gateway.gateway);
     match ownership.resources.services.get(&id) {
         Some(service) => front::of(&id, service, type_),
         None => {
@@ -81,24 +81,29 @@ pub(crate) fn listener_set_status(
             conditions.yes("Accepted", "ListenersNotValid", message);
         }
     }
-    match set_programmed(set, &places, refused.as_ref()) {
+    match set_programmed(ownership, set, &places, refused.as_ref()) {
         Ok(()) => conditions.yes("Programmed", "Programmed", "listeners take connections"),
         Err(problem) => conditions.no("Programmed", &problem),
     }
     ListenerSetStatus { conditions: conditions.finish(), listeners: listeners(set, &places, attached) }
 }
 
-fn set_programmed(set: &GatewayState<'_>, places: &[Place], refused: Option<&Problem>) -> Result<(), Problem> {
+fn set_programmed(
+    ownership: Ownership<'_>,
+    set: &GatewayState<'_>,
+    places: &[Place],
+    refused: Option<&Problem>,
+) -> Result<(), Problem> {
+    let parent = |problem: &Problem| Problem::new("ParentNotProgrammed", problem.message.clone());
     match refused {
-        Some(problem) if problem.reason == "ParentNotAccepted" => {
-            return Err(Problem::new("ParentNotProgrammed", problem.message.clone()));
-        }
+        Some(problem) if problem.reason == "ParentNotAccepted" => return Err(parent(problem)),
         Some(problem) => return Err(problem.clone()),
         None => {}
     }
     if let Some(problem) = &set.addresses.unusable {
-        return Err(Problem::new("ParentNotProgrammed", problem.message.clone()));
+        return Err(parent(problem));
     }
+    reached(ownership, set).map_err(|problem| parent(&problem))?;
     if places.iter().any(|place| matches!(place, Place::Bound(_))) {
         return Ok(());
     }
