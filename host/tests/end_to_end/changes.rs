@@ -76,7 +76,7 @@ async fn no_request_is_lost_while_everything_changes() {
     let anew = || get("/").host("localhost").header("connection", "close");
     let is_ok = |response: &penstock_testing::client::Response| response.status == 200;
     let tls = Protocol::Tls(authority.client(&["http/1.1"]));
-    pressures.push(Pressure::start(world.gateway.at(secure), tls, 2, anew, is_ok));
+    pressures.push(Pressure::start(world.gateway.at(secure), tls, 1, anew, is_ok));
 
     for round in 0..rounds {
         let mark = format!("r{round}");

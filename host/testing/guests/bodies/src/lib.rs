@@ -76,7 +76,7 @@ impl Side {
         let has = |word: &str| chunk.bytes.windows(word.len()).any(|window| window == word.as_bytes());
         if chunk.bytes.contains(&b'!') {
             if has("!abort") {
-                return BodyVerdict::Abort(String::from_utf8_lossy(&chunk.bytes).into_owned());
+                return BodyVerdict::Abort(String::from_utf8_lossy(chunk.bytes).into_owned());
             }
             if has("!reply") {
                 return BodyVerdict::Reply(Reply::new(422).text("as the body asked"));
