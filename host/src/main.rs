@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod descriptors;
 mod logging;
+mod machine;
 mod outputs;
 mod signals;
 
@@ -24,8 +25,16 @@ fn main() -> ExitCode {
         return validator::main();
     }
     let cli = Cli::parse();
-    logging::start(cli.log_format());
-    cli.run().unwrap_or_else(|error| {
+    let log = match logging::start(cli.log_format()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("penstock: the thread that writes the log cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = cli.run();
+    drop(log);
+    done.unwrap_or_else(|error| {
         eprintln!("penstock: {error:#}");
         ExitCode::FAILURE
     })

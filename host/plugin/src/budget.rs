@@ -10,11 +10,14 @@ const MEMORIES: u64 = 8192;
 #[derive(Debug)]
 pub(crate) struct Budget {
     pub(crate) memories: Pot,
+    /// Of linear memory.
+    pub(crate) bytes: Pot,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self { memories: Pot::new(MEMORIES) }
+impl Budget {
+    /// With so many bytes; none for as many as there are.
+    pub(crate) fn new(bytes: Option<u64>) -> Self {
+        Self { memories: Pot::new(MEMORIES), bytes: Pot::new(bytes.unwrap_or(u64::MAX)) }
     }
 }
 

@@ -61,11 +61,16 @@ pub(crate) struct TickingEngine {
 }
 
 impl TickingEngine {
-    /// Make the engine and start its ticker.
+    /// Make the engine and start its ticker. What its instances may take is bounded by their own limits alone.
     pub(crate) fn start() -> Result<Self, EngineError> {
+        Self::with(Budget::new(None))
+    }
+
+    /// With what all instances may take together.
+    pub(crate) fn with(budget: Budget) -> Result<Self, EngineError> {
         let engine = running_engine()?;
         let ticker = Arc::new(Ticker::start(engine.clone()).map_err(EngineError::Thread)?);
-        Ok(Self { engine, ticker, budget: Arc::default() })
+        Ok(Self { engine, ticker, budget: Arc::new(budget) })
     }
 
     /// What all its instances may take together.

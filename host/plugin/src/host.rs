@@ -51,6 +51,7 @@ use self::{
 };
 use crate::{
     artifact::{ArtifactCache, StoreError},
+    budget::Budget,
     capability,
     engine::{EngineError, TickingEngine},
     examine::OutOfProcess,
@@ -73,6 +74,8 @@ pub struct PluginSettings {
     pub last_good: Option<PathBuf>,
     /// The process that validates candidates.
     pub validator: ValidatorSettings,
+    /// Bytes of linear memory that all instances of all plugins may have together. None: as many as there are.
+    pub memory: Option<u64>,
 }
 
 /// What should run, complete.
@@ -255,8 +258,8 @@ impl Shared {
         stores: capability::Registry,
         blobs: Option<Arc<Blobs>>,
     ) -> Result<Self, StartError> {
-        let engine = TickingEngine::start()?;
-        let PluginSettings { cache, validator, downloads: _, last_good: _ } = settings;
+        let PluginSettings { cache, validator, memory, downloads: _, last_good: _ } = settings;
+        let engine = TickingEngine::with(Budget::new(memory))?;
         let artifacts = ArtifactCache::open(engine.engine().clone(), cache.as_deref(), Arc::clone(&metrics))?;
         let validator = Validator::new(validator);
         Ok(Self {

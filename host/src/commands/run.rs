@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     admin::{AdminServer, AdminView},
-    descriptors,
+    descriptors, logging, machine,
     outputs::GatewayOutputs,
     signals::{Request, Signals},
 };
@@ -70,6 +70,10 @@ pub(crate) struct Args {
     /// Directory of this gateway alone: compiled plugins, and the last good revision of each, with which the next start serves at once
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
+
+    /// Memory that the instances of all plugins may have together, in MiB; half of what the machine or the container has unless said otherwise
+    #[arg(long, value_name = "MIB")]
+    plugin_memory: Option<u32>,
 
     /// How long a start waits for plugins that are being fetched or validated when everything else is ready; after it their failurePolicy
     /// answers until they are there
@@ -154,7 +158,8 @@ impl Args {
     fn plugin_settings(&self) -> PluginSettings {
         let directory = |name| self.data_dir.as_ref().map(|directory| directory.join(name));
         let (cache, downloads, last_good) = (directory("modules"), directory("downloads"), directory("last-good"));
-        PluginSettings { cache, downloads, last_good, ..PluginSettings::default() }
+        let memory = self.plugin_memory.map(|mebibytes| u64::from(mebibytes) << 20).or_else(machine::half_of_memory);
+        PluginSettings { cache, downloads, last_good, memory, ..PluginSettings::default() }
     }
 }
 
@@ -194,6 +199,11 @@ impl Gateway {
         let mut registry = Registry::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("penstock_build", "The version that runs", build);
+        registry.register(
+            "penstock_log_lines_dropped",
+            "Lines of the log for which there was no room, because nobody read them",
+            logging::dropped(),
+        );
         let metrics = ControllerMetrics::new(&mut registry);
         let inbox = Inbox::new();
         let facts: Arc<dyn FactSink> = Arc::new(inbox.clone());

@@ -120,6 +120,12 @@ pub(super) enum Denied {
         /// Over all its tables.
         wanted: usize,
     },
+    /// Linear memory that its own limit allows.
+    #[error("all instances of plugins together have as much memory as they may ({most} bytes)")]
+    Together {
+        /// In bytes, of the whole gateway.
+        most: u64,
+    },
     /// Another linear memory.
     #[error("all instances of plugins together have {most} linear memories, and cannot have more")]
     Memories {
@@ -148,15 +154,18 @@ impl MemoryLimit {
         self.denied.take()
     }
 
-    /// One linear memory more.
-    fn count_memory(&mut self) -> bool {
-        let Some(shared) = &self.shared else { return true };
-        if shared.memories.take(1) {
-            self.memories += 1;
-            return true;
+    /// So many bytes more, and so many linear memories, of what there is for all.
+    fn take_shared(&mut self, bytes: u64, memories: u64) -> Result<(), Denied> {
+        let Some(Budget { bytes: all_bytes, memories: all_memories }) = self.shared.as_deref() else { return Ok(()) };
+        if !all_bytes.take(bytes) {
+            return Err(Denied::Together { most: all_bytes.most() });
         }
-        self.denied = Some(Denied::Memories { most: shared.memories.most() });
-        false
+        if !all_memories.take(memories) {
+            all_bytes.give_back(bytes);
+            return Err(Denied::Memories { most: all_memories.most() });
+        }
+        self.memories += memories;
+        Ok(())
     }
 }
 
@@ -164,6 +173,7 @@ impl Drop for MemoryLimit {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
             shared.memories.give_back(self.memories);
+            shared.bytes.give_back(self.used);
         }
     }
 }
@@ -177,11 +187,11 @@ impl ResourceLimiter for MemoryLimit {
             return Ok(false);
         }
         // Only a new one has nothing. One that begins empty and grows counts twice, which harms nobody.
-        if current == 0 && !self.count_memory() {
-            return Ok(false);
+        self.denied = self.take_shared(wanted - self.used, u64::from(current == 0)).err();
+        if self.denied.is_none() {
+            self.used = wanted;
         }
-        self.used = wanted;
-        Ok(true)
+        Ok(self.denied.is_none())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
@@ -225,7 +235,7 @@ mod tests {
 
     #[test]
     fn memories_are_counted_over_all_instances() {
-        let budget = Arc::new(Budget { memories: Pot::new(2) });
+        let budget = Arc::new(Budget { memories: Pot::new(2), ..Budget::new(Some(1000)) });
         let instance = || {
             let mut limit = MemoryLimit::new(100);
             limit.share(&budget);
@@ -239,6 +249,25 @@ mod tests {
         assert_eq!(second.take_denied(), Some(Denied::Memories { most: 2 }));
         drop(first);
         assert!(second.memory_growing(0, 10, None).unwrap(), "one is gone");
+    }
+
+    #[test]
+    fn memory_is_bounded_over_all_instances() {
+        let budget = Arc::new(Budget::new(Some(150)));
+        let instance = || {
+            let mut limit = MemoryLimit::new(100);
+            limit.share(&budget);
+            limit
+        };
+        let (mut first, mut second) = (instance(), instance());
+        assert!(first.memory_growing(0, 100, None).unwrap());
+        assert!(second.memory_growing(0, 50, None).unwrap());
+        assert!(!second.memory_growing(50, 51, None).unwrap());
+        assert_eq!(second.take_denied(), Some(Denied::Together { most: 150 }));
+        drop(first);
+        assert!(second.memory_growing(50, 100, None).unwrap(), "one is gone");
+        drop(second);
+        assert!(budget.bytes.take(150));
     }
 
     #[test]
