@@ -19,6 +19,7 @@ pub mod filter;
 pub mod hostname;
 pub mod listener;
 pub mod matching;
+pub mod nearest;
 pub mod path;
 pub mod plugin;
 pub mod reason;

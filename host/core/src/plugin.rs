@@ -329,6 +329,26 @@ pub struct PluginLimits {
     /// Exchanges of one worker that may be in a plugin that waits at once. Each has an instance of its own: at the default limit of memory
     /// 1 GiB at most, in practice some megabytes. Further ones get what `failurePolicy` says, so that a slow backend holds up a bounded part.
     pub waiting: u32,
+    /// How far a fault reaches.
+    #[serde(skip_serializing_if = "Isolation::is_shared")]
+    pub isolation: Isolation,
+}
+
+/// Which exchanges share an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Isolation {
+    /// Those of a worker, up to a number: a fault ends all that have state in the instance.
+    #[default]
+    Shared,
+    /// None: each exchange of a policy on bodies, and each call of any other plugin, has an instance of its own, which nobody has used before.
+    /// It costs ten times as much.
+    Exchange,
+}
+
+impl Isolation {
+    fn is_shared(&self) -> bool {
+        *self == Self::Shared
+    }
 }
 
 impl Default for PluginLimits {
@@ -346,6 +366,7 @@ impl Default for PluginLimits {
             wall_time: Duration::from_secs(5),
             outbound_calls: 8,
             waiting: 64,
+            isolation: Isolation::Shared,
         }
     }
 }

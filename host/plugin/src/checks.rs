@@ -19,7 +19,7 @@ use crate::{
     examine::{Examined, SAMPLE_ATTEMPTS},
     instance::thread_cpu_time,
     metrics::PluginMetrics,
-    reason::{self, rejection},
+    reason::{self, Step, faulted, rejection},
     rehearsal::Rehearsal,
     revision::{Loaded, RevisionKey},
     worker::Runtime,
@@ -70,7 +70,12 @@ fn run_once(checks: &[Check], spec: &PluginSpec, key: RevisionKey, examined: Exa
     let limit = spec.limits.configure_time;
     let time = Remaining { end: thread_cpu_time() + limit, limit };
     let worker = runtime.worker();
-    checks.iter().try_for_each(|check| run_check(check, &*worker, &call, &time))
+    checks.iter().try_for_each(|check| {
+        // As on traffic: what takes long to configure has a spare instance.
+        let stocked = loaded.stock(1).map_err(|fault| faulted(Step::Configure, &fault));
+        stocked.map_err(|rejection| Failed { rejection, is_slow: false })?;
+        run_check(check, &*worker, &call, &time)
+    })
 }
 
 fn run_check(check: &Check, worker: &dyn PolicyWorker, call: &PolicyCall, time: &Remaining) -> Result<(), Failed> {

@@ -18,7 +18,7 @@ use std::{
 use penstock_core::{
     ResourceRef,
     check::Checks,
-    plugin::{Capabilities, FaultKind, PluginFault, PluginLimits, PluginSpec, Revision},
+    plugin::{Capabilities, FaultKind, Isolation, PluginFault, PluginLimits, PluginSpec, Revision},
 };
 
 use crate::{
@@ -156,6 +156,16 @@ impl Loaded {
         self.template.waits()
     }
 
+    /// Whether no two exchanges may meet in an instance.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.key.limits.isolation == Isolation::Exchange
+    }
+
+    /// Whether each call, or each exchange with state, has an instance for itself.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.waits() || self.is_isolated()
+    }
+
     /// What it was granted.
     pub(crate) fn capabilities(&self) -> &Capabilities {
         &self.key.capabilities
@@ -180,38 +190,58 @@ impl Loaded {
         Revision::new(self.id, Arc::clone(self) as Arc<dyn std::any::Any + Send + Sync>)
     }
 
-    /// An instance for a worker: a spare one if there is, or else a new one within `limit`.
-    pub(crate) fn take(&self, limit: Duration) -> Result<Warm, PluginFault> {
+    /// An instance for a worker: a spare one if there is, or else a new one.
+    pub(crate) fn take(&self) -> Result<Warm, PluginFault> {
         let spare = self.spares().pop();
-        spare.map_or_else(|| self.make(limit), Ok)
+        spare.map_or_else(|| self.make_on_worker(), Ok)
+    }
+
+    /// A new instance where exchanges of others wait for it: all of it may take what a hook may.
+    pub(crate) fn make_on_worker(&self) -> Result<Warm, PluginFault> {
+        let limit = self.key.limits.hook_time;
+        self.make(limit, |used| limit.saturating_sub(used))
     }
 
     /// Make instances until `target` are spare. Not on a worker: `configure` may take its time.
     pub(crate) fn stock(&self, target: usize) -> Result<(), PluginFault> {
-        while self.spares().len() < target {
-            let instance = self.make(self.key.limits.configure_time)?;
-            self.spares().push(instance);
-        }
+        while self.stock_one(target)? {}
         Ok(())
+    }
+
+    /// Make one instance, unless `target` are spare. Answers whether there are fewer still.
+    pub(crate) fn stock_one(&self, target: usize) -> Result<bool, PluginFault> {
+        if self.spares().len() >= target {
+            return Ok(false);
+        }
+        let instance = self.make_in_time()?;
+        let mut spares = self.spares();
+        spares.push(instance);
+        Ok(spares.len() < target)
+    }
+
+    fn make_in_time(&self) -> Result<Warm, PluginFault> {
+        let limit = self.key.limits.configure_time;
+        self.make(limit, |_| limit)
     }
 
     /// Make an instance and drop it: how long that takes, and how much memory it has when it is ready.
     pub(crate) fn try_instance(&self) -> Result<(Duration, u64), PluginFault> {
         let start = Instant::now();
-        let mut warm = self.make(self.key.limits.configure_time)?;
+        let mut warm = self.make_in_time()?;
         Ok((start.elapsed(), warm.instance.state().memory_used()))
     }
 
-    fn make(&self, limit: Duration) -> Result<Warm, PluginFault> {
+    /// `rest`: what there is for `configure`, of which the start code has used a part.
+    fn make(&self, limit: Duration, rest: impl Fn(Duration) -> Duration) -> Result<Warm, PluginFault> {
         let RevisionKey { capabilities, limits, .. } = &self.key;
-        let limit = limit.min(limits.configure_time);
         let label = Arc::clone(self.metrics.label());
         let state = InstanceState::new(label, capabilities, limits, Arc::clone(&self.stores));
         let mut instance = self.template.instantiate(state, limit).map_err(|error| match error {
             InstantiateError::Fault(fault) => unavailable(&fault.message),
             InstantiateError::Export(error) => unavailable(&error.to_string()),
         })?;
-        match instance.configure(&self.key.config, limit) {
+        let rest = rest(instance.state().cpu_time());
+        match instance.configure(&self.key.config, rest) {
             Ok(Ok(plan)) if self.plan.is(&plan) => Ok(Warm { instance, _counted: self.metrics.instance() }),
             Ok(Ok(_)) => Err(unavailable("configure answered another plan than before for the same configuration")),
             Ok(Err(_)) => Err(unavailable("configure refused a configuration that it accepted before")),

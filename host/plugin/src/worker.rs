@@ -23,7 +23,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::Sender,
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use http::{request, response};
@@ -48,10 +48,6 @@ use crate::{
     metrics::{Hook, TIMED},
     revision::{Loaded, Warm},
 };
-
-/// CPU time of `configure` on a worker, where it happens only when spares ran out: it delays the worker's other exchanges. Whoever
-/// needs longer waits for the next spare.
-const CONFIGURE_ON_WORKER: Duration = Duration::from_millis(20);
 
 /// Exchanges that one instance keeps at a time. A fault ends all of them, so they should not be too many; each instance has a memory of
 /// its own, so they should not be too few.
@@ -89,7 +85,7 @@ struct Worker(Rc<Instances>);
 struct Instances {
     host: Sender<Message>,
     slots: RefCell<FxHashMap<u64, Slot>>,
-    /// Of revisions that may wait.
+    /// Of revisions whose calls have instances for themselves.
     pools: RefCell<FxHashMap<u64, Rc<Pool>>>,
     /// Sends what plugins ask for.
     client: OnceCell<Arc<dyn OutboundClient>>,
@@ -281,9 +277,11 @@ impl Instances {
         }
     }
 
+    /// A spare instance, or where spares ran out one that is made now, if that takes no longer than a hook may: the worker's other exchanges
+    /// wait for it. Whoever needs longer waits for the next spare.
     #[cold]
     fn fill(&self, revision: &Arc<Loaded>) -> Result<Warm, PluginFault> {
-        let warm = revision.take(CONFIGURE_ON_WORKER).inspect_err(|_| revision.breaker.faulted(Instant::now()));
+        let warm = revision.take().inspect_err(|_| revision.breaker.faulted(Instant::now()));
         // If the host is gone, there is nobody to make spares, and the worker makes its own.
         let _ = self.host.send(Message::Restock(Arc::downgrade(revision)));
         warm
@@ -317,9 +315,9 @@ impl Worker {
     }
 }
 
-/// The same hooks of plugins that may wait.
+/// The same hooks of plugins that have an instance for each call.
 impl Worker {
-    async fn request_waiting(
+    async fn request_apart(
         &self,
         revision: Arc<Loaded>,
         call: &PolicyCall,
@@ -338,7 +336,7 @@ impl Worker {
         })
     }
 
-    async fn response_waiting(
+    async fn response_apart(
         &self,
         revision: Arc<Loaded>,
         call: &PolicyCall,
@@ -353,7 +351,7 @@ impl Worker {
         self.0.wait(&revision, Hook::Response, allowance, run).await.map(|(verdict, _)| verdict)
     }
 
-    async fn choose_waiting(
+    async fn choose_apart(
         &self,
         revision: Arc<Loaded>,
         call: &RouteCall,
@@ -380,9 +378,9 @@ impl PolicyWorker for Worker {
         exchange: &'a ExchangeFacts<'a>,
         head: &'a mut request::Parts,
     ) -> Called<'a, Verdict> {
-        match waiting(&call.revision) {
+        match apart(&call.revision) {
             Some(revision) if call.hooks.request => {
-                Called::Waiting(Box::pin(self.request_waiting(revision, call, exchange, head)))
+                called(revision.waits(), self.request_apart(revision, call, exchange, head))
             }
             _ => self.request(call, exchange, head).into(),
         }
@@ -395,8 +393,8 @@ impl PolicyWorker for Worker {
         exchange: &'a ExchangeFacts<'a>,
         head: &'a mut response::Parts,
     ) -> Called<'a, Verdict> {
-        if let Some(revision) = waiting(&call.revision) {
-            return Called::Waiting(Box::pin(self.response_waiting(revision, call, kept, exchange, head)));
+        if let Some(revision) = apart(&call.revision) {
+            return called(revision.waits(), self.response_apart(revision, call, kept, exchange, head));
         }
         let verdict = self.0.call(&call.revision, Hook::Response, |instance, hook| {
             at_once(pin!(hooks::on_response(instance, hook, kept, exchange, head)))
@@ -406,7 +404,7 @@ impl PolicyWorker for Worker {
 
     fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
         let revision = shared(&call.revision)?;
-        let home = match revision.waits() {
+        let home = match revision.is_apart() {
             false => self.0.for_exchange(&call.revision, &revision).map(Home::Shared),
             true => self.0.lend(&revision).map(Home::own),
         };
@@ -422,8 +420,8 @@ impl PolicyWorker for Worker {
         head: &'a mut request::Parts,
     ) -> Called<'a, Choice> {
         let choosing = Choosing { number: call.rule, rule };
-        if let Some(revision) = waiting(&call.revision) {
-            return Called::Waiting(Box::pin(self.choose_waiting(revision, call, exchange, choosing, head)));
+        if let Some(revision) = apart(&call.revision) {
+            return called(revision.waits(), self.choose_apart(revision, call, exchange, choosing, head));
         }
         let choice = self.0.call(&call.revision, Hook::Choose, |instance, hook| {
             at_once(pin!(choose::choose(instance, hook, exchange, choosing, head)))
@@ -440,9 +438,14 @@ impl PolicyWorker for Worker {
     }
 }
 
-/// The revision, if its instances may wait.
-fn waiting(revision: &Revision) -> Option<Arc<Loaded>> {
-    loaded(revision).ok().filter(|loaded| loaded.waits()).and_then(|_| shared(revision).ok())
+/// The revision, if each of its calls has an instance for itself.
+fn apart(revision: &Revision) -> Option<Arc<Loaded>> {
+    loaded(revision).ok().filter(|loaded| loaded.is_apart()).and_then(|_| shared(revision).ok())
+}
+
+/// The answer of a hook, or what it is waited for by. Who cannot wait has answered.
+fn called<'a, T>(waits: bool, hook: impl Future<Output = Result<T, PluginFault>> + 'a) -> Called<'a, T> {
+    if waits { Called::Waiting(Box::pin(hook)) } else { at_once(hook).into() }
 }
 
 fn loaded(revision: &Revision) -> Result<&Loaded, PluginFault> {

@@ -4,10 +4,10 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Response;
-use penstock_core::plugin::{Capabilities, FaultKind, PluginSpec, Proceed, Verdict};
+use penstock_core::plugin::{ActiveRevision, Capabilities, FaultKind, Isolation, PluginSpec, Proceed, Verdict};
 use support::{
     exchange::{facts, on_request, on_response, request, rule, token, triggered_request},
     facts::{Host, call, spec},
@@ -49,6 +49,46 @@ fn every_hook_is_among_the_calls_that_are_timed() {
         let timed = host.metric(&format!(r#"penstock_plugin_call_seconds_count{{plugin="default/a",hook="{hook}"}}"#));
         assert!((1.0..10.0).contains(&timed), "{hook}: {timed}");
     }
+}
+
+/// A guest that counts its calls in its memory, and tells the number as the token.
+fn counting() -> Guest {
+    let count = "(global.set $calls (i64.add (global.get $calls) (i64.const 1)))
+         (i64.store (i32.const 64) (i64.const 0)) (i64.store (i32.const 72) (i64.const 0))
+         (i64.store (i32.const 80) (global.get $calls)) i32.const 64";
+    let fields = "(global $calls (mut i64) (i64.const 0))".into();
+    Guest { on_request: Answer::Code(count.into()), fields, ..Guest::default() }
+}
+
+#[test]
+fn in_isolation_no_call_meets_what_another_has_left() {
+    let host = Host::start();
+    let tokens = |active: &ActiveRevision| {
+        let worker = host.host.runtime().worker();
+        [(); 3].map(|()| token(&on_request(&*worker, active).unwrap().0))
+    };
+    let mut spec = spec("a", counting().build());
+    assert_eq!(tokens(&host.activate(&spec)), [1, 2, 3]);
+    spec.limits.isolation = Isolation::Exchange;
+    spec.generation = 2;
+    assert_eq!(tokens(&host.activate(&spec)), [1, 1, 1]);
+}
+
+/// Making an instance takes longer than a hook may, so only spares serve, and nobody else waits.
+#[test]
+fn a_worker_stands_still_no_longer_for_a_new_instance_than_for_a_hook() {
+    let host = Host::start();
+    let slow = "(local $left i32) (local.set $left (i32.const 400000000))
+         (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
+    let guest = Guest { configure: slow.into(), ..Guest::faulty_code("unreachable") };
+    let mut spec = spec("a", guest.build());
+    spec.limits.hook_time = Duration::from_millis(50);
+    spec.limits.configure_time = Duration::from_secs(60);
+    let active = host.activate(&spec);
+    let worker = host.host.runtime().worker();
+    let mut faults = (0..1000).map(|_| triggered_request(&*worker, &active).unwrap_err().message);
+    let unavailable = faults.find(|message| message.contains("no instance could be made")).unwrap();
+    assert!(unavailable.contains("more than 50ms of CPU time"), "{unavailable}");
 }
 
 #[test]

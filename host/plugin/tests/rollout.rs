@@ -75,7 +75,7 @@ fn every_worker_finds_an_instance_of_its_own_when_a_revision_becomes_active() {
     // Configuring takes far more CPU time than is allowed on a worker: whoever had to make its own instance would fail.
     let guest = Guest {
         configure: "(local $i i64) (loop $again (local.set $i (i64.add (local.get $i) (i64.const 1)))
-            (br_if $again (i64.lt_u (local.get $i) (i64.const 120000000))))"
+            (br_if $again (i64.lt_u (local.get $i) (i64.const 500000000))))"
             .into(),
         ..Guest::default()
     };

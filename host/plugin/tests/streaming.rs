@@ -9,8 +9,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::HeaderMap;
 use penstock_core::plugin::{
-    ActiveRevision, BodyMode, BodyVerdict, Capabilities, Chunk, Direction, FaultKind, HeldHead, Message, PluginFault,
-    PluginLimits, PluginSpec, PolicyExchange, PolicyWorker, StreamingHooks, Summary, Verdict,
+    ActiveRevision, BodyMode, BodyVerdict, Capabilities, Chunk, Direction, FaultKind, HeldHead, Isolation, Message,
+    PluginFault, PluginLimits, PluginSpec, PolicyExchange, PolicyWorker, StreamingHooks, Summary, Verdict,
 };
 use penstock_testing::guests::{self, BODIES};
 use serde_json::{Value, json};
@@ -234,6 +234,33 @@ fn what_a_plugin_says_of_an_exchange_is_short_and_printable() {
     let said = format!("!abort\n{}", "x".repeat(1 << 20));
     let Ok(BodyVerdict::Abort(why)) = sees(&begin(&*worker, &active), &said) else { panic!("it was asked to abort") };
     assert!(why.starts_with("!abort\u{fffd}xx") && why.len() < 1100, "{} bytes: {why:?}", why.len());
+}
+
+#[test]
+fn exchanges_in_isolation_lose_nothing_by_a_fault_of_another() {
+    let host = Host::start();
+    let mut spec = bodies("a", json!({"request": {"mode": "stream", "upper": true}, "count": true}));
+    spec.limits.isolation = Isolation::Exchange;
+    let active = host.activate(&spec);
+    let worker = host.host.runtime().worker();
+    let (first, second) = (begin(&*worker, &active), begin(&*worker, &active));
+    assert_eq!(replaced(sees(&first, "a")), "A");
+    assert_eq!(sees(&first, "!trap").unwrap_err().kind, FaultKind::Trap);
+    assert_eq!(replaced(sees(&second, "b")), "B", "its state is in an instance of its own");
+    for exchange in [&first, &second] {
+        exchange.end(&facts(&rule()), &Summary { status: 200, ..Summary::default() });
+    }
+    let ended = r#"penstock_plugin_bodies_ended_total{plugin="default/a",status="200",error="",grpc=""}"#;
+    assert_eq!(host.metric(ended), 1.0);
+    let lost = r#"penstock_plugin_faults_total{plugin="default/a",hook="request_body",kind="lost"}"#;
+    assert_eq!(host.metric(lost), 0.0);
+    drop((first, second));
+    let places = usize::try_from(spec.limits.waiting).unwrap();
+    let open: Vec<_> = (0..places).map(|_| begin(&*worker, &active)).collect();
+    let fault = worker.begin(&call(&active), &facts(&rule())).err().expect("there is no room left");
+    assert!(fault.message.contains("limits.waiting"), "{fault}");
+    drop(open);
+    assert!(sees(&begin(&*worker, &active), "x").is_ok());
 }
 
 #[test]

@@ -21,7 +21,6 @@ mod front;
 mod gateway;
 mod grants;
 mod ingress;
-pub mod nearest;
 mod ownership;
 mod plugin;
 mod problem;
@@ -38,6 +37,7 @@ mod upkeep;
 mod view;
 mod world;
 
+pub use penstock_core::nearest;
 pub use plugin::{InvalidCeiling, PluginCeilings, installation, record_selector};
 pub use selector::{InvalidSelector, LabelSelector};
 pub use settings::{

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Home::Shared ──► an instance with many exchanges in it          hooks answer at once
-//! Home::Own    ──► an instance for this one, lent by the pool      hooks may wait; both directions take turns
+//! Home::Own    ──► an instance for this one, lent by the pool      hooks may wait; both directions take turns; nobody else's fault ends it
 //! ```
 
 use std::{
@@ -24,7 +24,7 @@ use penstock_core::{
 use tokio::sync::Mutex;
 
 use super::{
-    Instances, Live, fault, lost,
+    Instances, Live, called, fault, lost,
     waiting::{Allowance, Lent},
 };
 use crate::{
@@ -38,7 +38,8 @@ use crate::{
 pub(super) enum Home {
     /// In an instance that keeps others as well: its hooks answer at once.
     Shared(Rc<Live>),
-    /// In one for itself, because its hooks may wait. While one does, a hook of the other direction waits for its turn.
+    /// In one for itself, because its hooks may wait, or because the resource wants it so. While one waits, a hook of the other direction
+    /// waits for its turn.
     Own(Box<Mutex<Lent>>),
 }
 
@@ -149,11 +150,6 @@ impl OpenExchange {
             return Err(fault(FaultKind::Deadline, &message));
         }
         Ok(())
-    }
-
-    /// The answer of a hook, or what it is waited for by.
-    fn called<'a, T>(&self, hook: impl Future<Output = Result<T, PluginFault>> + 'a) -> Called<'a, T> {
-        if self.revision.waits() { Called::Waiting(Box::pin(hook)) } else { at_once(hook).into() }
     }
 
     async fn request(&self, exchange: &ExchangeFacts<'_>, head: &mut request::Parts) -> Result<Verdict, PluginFault> {
@@ -284,7 +280,7 @@ impl OpenExchange {
 
 impl PolicyExchange for OpenExchange {
     fn on_request<'a>(&'a self, exchange: &'a ExchangeFacts<'a>, head: &'a mut request::Parts) -> Called<'a, Verdict> {
-        self.called(self.request(exchange, head))
+        called(self.revision.waits(), self.request(exchange, head))
     }
 
     fn on_response<'a>(
@@ -292,7 +288,7 @@ impl PolicyExchange for OpenExchange {
         exchange: &'a ExchangeFacts<'a>,
         head: &'a mut response::Parts,
     ) -> Called<'a, Verdict> {
-        self.called(self.response(exchange, head))
+        called(self.revision.waits(), self.response(exchange, head))
     }
 
     fn on_body(

@@ -5,6 +5,9 @@
 //! Pool (per revision) ───lend──► Lent ──► call on a fiber ──► back to the pool
 //!                                 └── given up, or faulted: dropped with its store
 //! ```
+//!
+//! With `spec.isolation: Exchange` it is the same for plugins that do not wait, and no instance is ever lent twice: what an exchange did to its
+//! memory, no other one meets.
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,7 +30,7 @@ use crate::{
 /// Instances that stay when nobody uses them: enough for a steady load, and their memory is not the gateway's for ever after a burst.
 const KEPT: usize = 8;
 
-/// The instances of one revision that waits.
+/// The instances of one revision whose calls have instances for themselves.
 #[derive(Default)]
 pub(super) struct Pool {
     pub(super) revision: Weak<Loaded>,
@@ -39,7 +42,7 @@ pub(super) struct Pool {
 pub(super) struct Lent {
     pool: Rc<Pool>,
     warm: Option<Warm>,
-    /// `limits.memory`.
+    /// Bytes of memory with which it may be lent again.
     memory: u64,
 }
 
@@ -55,7 +58,7 @@ impl Drop for Lent {
         self.pool.out.set(self.pool.out.get().saturating_sub(1));
         let mut idle = self.pool.idle.borrow_mut();
         // One that has grown so much that the next exchange could be its last is not kept either.
-        let keeps = |warm: &Warm| !warm.instance.is_spent() && warm.instance.memory() <= self.memory / 4 * 3;
+        let keeps = |warm: &Warm| !warm.instance.is_spent() && warm.instance.memory() < self.memory;
         if let Some(mut warm) = self.warm.take().filter(|warm| keeps(warm) && idle.len() < KEPT) {
             warm.instance.state().network = None;
             idle.push(warm);
@@ -122,13 +125,17 @@ impl Instances {
         self.check_breaker(revision)?;
         let pool = self.pool(revision);
         if pool.out.get() >= revision.limits().waiting as usize {
-            let message = "as many exchanges wait in it on this worker as limits.waiting allows";
+            let message = "as many exchanges are in it on this worker as limits.waiting allows";
             return Err(fault(FaultKind::Unavailable, message));
         }
-        let idle = pool.idle.borrow_mut().pop();
-        let warm = idle.map_or_else(|| self.fill(revision), Ok)?;
+        let (warm, memory) = if revision.is_isolated() {
+            (revision.make_on_worker().inspect_err(|_| revision.breaker.faulted(Instant::now()))?, 0)
+        } else {
+            let idle = pool.idle.borrow_mut().pop();
+            (idle.map_or_else(|| self.fill(revision), Ok)?, revision.limits().memory / 4 * 3)
+        };
         pool.out.set(pool.out.get() + 1);
-        Ok(Lent { pool, warm: Some(warm), memory: revision.limits().memory })
+        Ok(Lent { pool, warm: Some(warm), memory })
     }
 
     fn pool(&self, revision: &Arc<Loaded>) -> Rc<Pool> {

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use penstock_core::plugin::PluginLimits;
+use penstock_core::plugin::{Isolation, PluginLimits};
 
 use super::quantity;
 use crate::{nearest::did_you_mean, problem::Problem, resources::wasm_plugin};
@@ -57,6 +57,8 @@ impl Default for PluginCeilings {
             waiting: 1024,
             log_lines: 10_000,
             metric_series: 10_000,
+            // Has no ceiling.
+            isolation: Isolation::default(),
         })
     }
 }

@@ -236,6 +236,7 @@ fn essence(spec: &WasmPluginSpec) -> WasmPluginSpec {
         secret_refs: spec.secret_refs.clone(),
         capabilities: spec.capabilities.clone(),
         limits: spec.limits.clone(),
+        isolation: spec.isolation.clone(),
         ..WasmPluginSpec::default()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::ByteString;
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{Capabilities, PluginSpec, SecretPlace},
+    plugin::{self, Capabilities, PluginSpec, SecretPlace},
 };
 use serde_json::Value;
 
@@ -20,7 +20,9 @@ use crate::{
     problem::{Problem, sentences},
     resources::{
         WasmPlugin,
-        wasm_plugin::{BodyOverflow, FailurePolicy, PluginCapabilities, PluginSecretReference, WasmPluginSpec},
+        wasm_plugin::{
+            BodyOverflow, FailurePolicy, Isolation, PluginCapabilities, PluginSecretReference, WasmPluginSpec,
+        },
     },
     view::View,
 };
@@ -44,7 +46,15 @@ pub(super) fn evaluate(
             None
         }
     };
-    let limits = limits::evaluate(spec.limits.as_ref(), &view.settings().plugin_limits, &mut refused);
+    let mut limits = limits::evaluate(spec.limits.as_ref(), &view.settings().plugin_limits, &mut refused);
+    match &spec.isolation {
+        None | Some(Isolation::Shared) => {}
+        Some(Isolation::Exchange) => limits.isolation = plugin::Isolation::Exchange,
+        Some(Isolation::Unknown(text)) => {
+            let hint = did_you_mean(text, Isolation::KNOWN.iter().copied());
+            refused.push(Problem::unsupported(format!("spec.isolation: `{text}` is not known{hint}")));
+        }
+    }
     if let Some(FailurePolicy::Unknown(text)) = &spec.failure_policy {
         let hint = did_you_mean(text, FailurePolicy::KNOWN.iter().copied());
         let message = format!("spec.failurePolicy: `{text}` is not known{hint}; until then it counts as `Closed`");

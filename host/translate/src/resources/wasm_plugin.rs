@@ -40,6 +40,10 @@ pub struct WasmPluginSpec {
     /// Limits of time and memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<PluginLimits>,
+    /// Which exchanges share an instance of the plugin: those of a worker (`Shared`, the default), so that a fault ends all that have state in it;
+    /// or none (`Exchange`), which costs ten times as much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// What a request gets when the plugin faults or cannot run: `Closed` (503, the default) or `Open` (it goes on without the plugin).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_policy: Option<FailurePolicy>,
@@ -308,6 +312,16 @@ open_enum! {
         SlidingWindow = "SlidingWindow",
         /// Units come back one after the other.
         TokenBucket = "TokenBucket",
+    }
+}
+
+open_enum! {
+    /// Which exchanges share an instance.
+    pub enum Isolation {
+        /// Those of a worker.
+        Shared = "Shared",
+        /// None.
+        Exchange = "Exchange",
     }
 }
 
