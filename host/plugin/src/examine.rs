@@ -46,10 +46,25 @@ pub(crate) struct Examined {
     pub(crate) template: Template,
 }
 
+/// Why something is examined, and how long anybody wants to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Errand<'a> {
+    /// It has served before. What it is must be found out, and not whether it is any good: a busy machine, on which samples take too long,
+    /// is no reason to serve nothing.
+    pub(crate) has_served: bool,
+    /// Asked now and then: a candidate that was superseded need not keep a process.
+    pub(crate) is_wanted: &'a dyn Fn() -> bool,
+}
+
+impl Errand<'static> {
+    /// A candidate, whatever happens meanwhile.
+    pub(crate) const CANDIDATE: Self = Self { has_served: false, is_wanted: &|| true };
+}
+
 /// Where candidates are examined. Blocks for as long as it takes: never call it on a worker.
 pub(crate) trait Examine: Send + Sync {
     /// Examine `module` with the configuration, limits and capabilities of `spec`.
-    fn examine(&self, module: &Module, spec: &PluginSpec) -> Result<Examined, Rejection>;
+    fn examine(&self, module: &Module, spec: &PluginSpec, errand: Errand<'_>) -> Result<Examined, Rejection>;
 
     /// The first half of that: what `module` says of itself, whatever its configuration.
     fn describe(&self, module: &Module, spec: &PluginSpec) -> Result<Manifest, Rejection>;
@@ -64,9 +79,9 @@ pub(crate) struct OutOfProcess {
 }
 
 impl Examine for OutOfProcess {
-    fn examine(&self, module: &Module, spec: &PluginSpec) -> Result<Examined, Rejection> {
+    fn examine(&self, module: &Module, spec: &PluginSpec, errand: Errand<'_>) -> Result<Examined, Rejection> {
         let start = Instant::now();
-        let mut result = self.examine_untimed(module, spec);
+        let mut result = self.examine_untimed(module, spec, errand);
         self.count(result.as_ref().err(), start.elapsed());
         if let Err(rejection) = &mut result {
             // What a plugin said becomes status and log.
@@ -76,7 +91,7 @@ impl Examine for OutOfProcess {
     }
 
     fn describe(&self, module: &Module, spec: &PluginSpec) -> Result<Manifest, Rejection> {
-        let component = self.component(module, spec)?;
+        let component = self.component(module, spec, Errand::CANDIDATE)?;
         let manifest = self.validator.describe(module, &artifact::code(&component)?, spec)?;
         check_manifest(&manifest)?;
         Ok(manifest)
@@ -84,10 +99,10 @@ impl Examine for OutOfProcess {
 }
 
 impl OutOfProcess {
-    fn examine_untimed(&self, module: &Module, spec: &PluginSpec) -> Result<Examined, Rejection> {
-        let component = self.component(module, spec)?;
-        let Findings { manifest, plan, imports } =
-            self.validator.examine(module, &artifact::code(&component)?, spec)?;
+    fn examine_untimed(&self, module: &Module, spec: &PluginSpec, errand: Errand<'_>) -> Result<Examined, Rejection> {
+        let component = self.component(module, spec, errand)?;
+        let code = artifact::code(&component)?;
+        let Findings { manifest, plan, imports } = self.validator.examine(module, &code, spec, errand)?;
         // What comes from there is not believed: it must pass here as well.
         check_manifest(&manifest)?;
         let template = template(&self.engine, &component, spec, Purpose::Traffic)?;
@@ -95,8 +110,8 @@ impl OutOfProcess {
         Ok(Examined { manifest, plan, imports, template })
     }
 
-    fn component(&self, module: &Module, spec: &PluginSpec) -> Result<Component, Rejection> {
-        self.artifacts.component(module.digest, || self.validator.compile(module, spec))
+    fn component(&self, module: &Module, spec: &PluginSpec, errand: Errand<'_>) -> Result<Component, Rejection> {
+        self.artifacts.component(module.digest, || self.validator.compile(module, spec, errand))
     }
 
     fn count(&self, rejection: Option<&Rejection>, time: Duration) {
@@ -135,13 +150,15 @@ pub(crate) fn describe_artifact(
     describe(&mut instantiate(&template, spec)?, spec)
 }
 
-/// In the process that runs: everything that can be found out without traffic. `config` is the text of the configuration.
+/// In the process that runs: everything that can be found out without traffic, and of what has served before no more than what it is. `config`
+/// is the text of the configuration.
 pub(crate) fn examine_artifact(
     engine: &TickingEngine,
     module: &[u8],
     artifact: &[u8],
     spec: &PluginSpec,
     config: &str,
+    has_served: bool,
 ) -> Result<Findings, Rejection> {
     let imports = static_check::check(module, &spec.capabilities)?;
     let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec, Purpose::Validation)?;
@@ -150,6 +167,9 @@ pub(crate) fn examine_artifact(
     check_config(&manifest, spec)?;
     let raw = configure(&mut instance, spec, config)?;
     let plan = check_plan(raw.clone(), template.world(), spec)?;
+    if has_served {
+        return Ok(Findings { manifest, plan: raw, imports });
+    }
     self_test(&mut instance, spec)?;
     let hook = HookContext { plan: &plan, imports, limits: &spec.limits };
     for attempt in 1.. {

@@ -34,6 +34,7 @@ use self::{
 pub use crate::sandbox::ValidationLimits;
 use crate::{
     contract::types::Manifest,
+    examine::Errand,
     module::Module,
     reason::{self, rejection},
     sandbox::Confinement,
@@ -88,8 +89,8 @@ impl Validator {
     }
 
     /// Check the bytes and compile them.
-    pub(crate) fn compile(&self, module: &Module, spec: &PluginSpec) -> Result<Vec<u8>, Rejection> {
-        match self.ask(Task::Compile, spec, module, &[])? {
+    pub(crate) fn compile(&self, module: &Module, spec: &PluginSpec, errand: Errand<'_>) -> Result<Vec<u8>, Rejection> {
+        match self.ask(Task::Compile, spec, (module, &[]), errand.is_wanted)? {
             (Outcome::Compiled, code) => Ok(code),
             _ => Err(invalid_answer(&InvalidFrame::Question)),
         }
@@ -97,15 +98,22 @@ impl Validator {
 
     /// What a compiled module says of itself.
     pub(crate) fn describe(&self, module: &Module, code: &[u8], spec: &PluginSpec) -> Result<Manifest, Rejection> {
-        match self.ask(Task::Describe, spec, module, code)? {
+        match self.ask(Task::Describe, spec, (module, code), Errand::CANDIDATE.is_wanted)? {
             (Outcome::Described(manifest), _) => Ok(manifest),
             _ => Err(invalid_answer(&InvalidFrame::Question)),
         }
     }
 
-    /// Everything that can be found out without traffic.
-    pub(crate) fn examine(&self, module: &Module, code: &[u8], spec: &PluginSpec) -> Result<Findings, Rejection> {
-        match self.ask(Task::Examine, spec, module, code)? {
+    /// Everything that can be found out without traffic, or of what has served before what it is.
+    pub(crate) fn examine(
+        &self,
+        module: &Module,
+        code: &[u8],
+        spec: &PluginSpec,
+        errand: Errand<'_>,
+    ) -> Result<Findings, Rejection> {
+        let task = if errand.has_served { Task::Recognise } else { Task::Examine };
+        match self.ask(task, spec, (module, code), errand.is_wanted)? {
             (Outcome::Examined(findings), _) => Ok(*findings),
             _ => Err(invalid_answer(&InvalidFrame::Question)),
         }
@@ -116,15 +124,15 @@ impl Validator {
         &self,
         task: Task,
         spec: &PluginSpec,
-        module: &Module,
-        code: &[u8],
+        (module, code): (&Module, &[u8]),
+        is_wanted: &dyn Fn() -> bool,
     ) -> Result<(Outcome, Vec<u8>), Rejection> {
         let _turn = self.turn();
         let ValidatorSettings { program, arguments, limits, .. } = &self.settings;
         let request = Request::new(task, spec, module.bytes.len(), limits);
         let head = wire::head(&request).map_err(|error| rejection(reason::INTERNAL, error.to_string()))?;
         let mut command = Command::new(program);
-        let patience = Patience { time: limits.time, longest: task.longest_answer() };
+        let patience = Patience { time: limits.time, longest: task.longest_answer(), is_wanted };
         let remains = process::run(command.args(arguments), &[&head, &module.bytes, code], patience)
             .map_err(|error| unavailable(&format!("{} cannot be run: {error}", program.display())))?;
         if !remains.complaint.is_empty() {
@@ -188,6 +196,7 @@ fn failed(remains: &Remains, limits: &ValidationLimits) -> Option<Rejection> {
     let last = remains.complaint.lines().rfind(says_why).unwrap_or("it said nothing");
     match remains.end {
         End::Exit(0) => None,
+        End::Unwanted => Some(unavailable("nobody waits for it any more")),
         End::TimedOut => because(
             reason::VALIDATION_TIME_LIMIT,
             format!("validating the module takes longer than {:?}", limits.time),

@@ -298,3 +298,20 @@ fn the_directory_belongs_to_one_host() {
     drop(host);
     disk.start();
 }
+
+/// On a machine that is short of everything while it starts, the process that recognises what is on disk may not come up at once.
+#[test]
+fn a_validator_that_cannot_work_at_first_is_asked_again() {
+    let (disk, good) = prepared(1);
+    fs::write(disk.module(), b"no plugin any more").unwrap();
+    let mut settings = disk.settings();
+    let (real, marks) = (settings.validator.program.clone(), disk.0.path().join("marks"));
+    let (real, marks) = (real.display(), marks.display());
+    let script = format!("mkdir {marks} && exit 3; mkdir {marks}/again && exit 3; exec {real}");
+    settings.validator.program = "/bin/sh".into();
+    settings.validator.arguments = vec!["-c".into(), script.into()];
+    let host = Host::with(settings);
+    host.apply(&[&from_file(&disk.module(), 2)]);
+    let active = host.facts.until(&plugin("a"), |state| state.active.clone());
+    assert_eq!((active.generation, &active.digest), (1, &good.digest));
+}

@@ -35,7 +35,7 @@ fn a_component_may_be_cut_off_anywhere() {
     let (whole, spec) = (guest::Guest::default().build(), spec());
     let passes = |bytes: &[u8]| {
         let code = compile(&compiling, bytes, &spec)?;
-        examine_artifact(&running, bytes, &code, &spec, "{}").map(drop)
+        examine_artifact(&running, bytes, &code, &spec, "{}", false).map(drop)
     };
     passes(&whole).unwrap();
     let mut accepted = Vec::new();
@@ -52,4 +52,16 @@ fn a_component_may_be_cut_off_anywhere() {
         "{accepted:?} of {}",
         whole.len()
     );
+}
+
+/// Whether it is any good was found out when it was new.
+#[test]
+fn what_has_served_before_is_asked_what_it_is_and_no_more() {
+    let (compiling, running) = (compiling_engine().unwrap(), TickingEngine::start().unwrap());
+    let guest = guest::Guest { on_request: guest::Answer::Code("unreachable".into()), ..guest::Guest::default() };
+    let (bytes, spec) = (guest.build(), spec());
+    let code = compile(&compiling, &bytes, &spec).unwrap();
+    let reason =
+        |has_served| examine_artifact(&running, &bytes, &code, &spec, "{}", has_served).map_err(|it| it.reason).err();
+    assert_eq!((reason(false), reason(true)), (Some("SampleTrapped"), None));
 }

@@ -1,6 +1,7 @@
 //! Threads that do what takes time: examining candidates, and keeping instances spare.
 
 use std::{
+    collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     capability::{Nanos, Registry},
-    examine::{Examine, Examined},
+    examine::{Errand, Examine, Examined},
     fetch::{Fetch, FetchError, Fetcher, Resolve},
     last_good::{Blobs, Keepable},
     metrics::PluginMetrics,
@@ -171,12 +172,17 @@ fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
 }
 
 fn run(shared: &Shared, owner: &Sender<Message>, job: Job) -> Message {
-    let Job { id, task, .. } = job;
+    let Job { id, task, latest } = job;
+    // Nobody else has it once the plugin is gone.
+    let is_wanted = || latest.load(Ordering::Acquire) == id.0 && Arc::strong_count(&latest) > 1;
     match task {
-        Task::Examine(candidate) => examine(shared, owner, id, candidate),
+        Task::Examine(candidate) => {
+            examine(shared, owner, id, candidate, Errand { has_served: false, is_wanted: &is_wanted })
+        }
         Task::Restore(wanted) => {
+            let errand = Errand { has_served: true, is_wanted: &is_wanted };
             let restored = shared.blobs.as_deref().map(|blobs| {
-                catch_unwind(AssertUnwindSafe(|| shared.restore(blobs, &wanted))).unwrap_or_else(|_| {
+                catch_unwind(AssertUnwindSafe(|| shared.restore(blobs, &wanted, errand))).unwrap_or_else(|_| {
                     tracing::error!(plugin = %wanted.plugin, "a defect of the gateway: restoring the plugin panicked");
                     Restored::failed("restoring it failed by a defect of the gateway; see its log")
                 })
@@ -186,7 +192,13 @@ fn run(shared: &Shared, owner: &Sender<Message>, job: Job) -> Message {
     }
 }
 
-fn examine(shared: &Shared, owner: &Sender<Message>, job: JobId, candidate: Examination) -> Message {
+fn examine(
+    shared: &Shared,
+    owner: &Sender<Message>,
+    job: JobId,
+    candidate: Examination,
+    errand: Errand<'_>,
+) -> Message {
     let Examination { spec, module, purpose, .. } = candidate;
     let mut known = None;
     let result = catch_unwind(AssertUnwindSafe(|| {
@@ -195,9 +207,9 @@ fn examine(shared: &Shared, owner: &Sender<Message>, job: JobId, candidate: Exam
         known = Some(identity.clone());
         match purpose {
             Purpose::Candidate => {
-                shared.load(&spec, &module, || drop(owner.send(Message::Validating { job, identity })))
+                shared.load(&spec, &module, errand, || drop(owner.send(Message::Validating { job, identity })))
             }
-            Purpose::Recall(digest) if digest == module.digest.into() => shared.load(&spec, &module, || {}),
+            Purpose::Recall(digest) if digest == module.digest.into() => shared.load(&spec, &module, errand, || {}),
             Purpose::Recall(digest) => Err(is_another(&spec, &module, digest).into()),
         }
     }));
@@ -224,6 +236,7 @@ impl Shared {
         &self,
         spec: &PluginSpec,
         module: &Module,
+        errand: Errand<'_>,
         examining: impl FnOnce(),
     ) -> Result<Arc<Loaded>, Refused> {
         let (key, checks) = (RevisionKey::new(spec, module.digest), &spec.rollout.checks);
@@ -236,7 +249,7 @@ impl Shared {
         }
         examining();
         let start = Instant::now();
-        let examined = self.examiner.examine(module, spec)?;
+        let examined = self.examiner.examine(module, spec, errand)?;
         let (plugin, digest, seconds) = (&spec.plugin, module.digest, start.elapsed().as_secs_f64());
         tracing::info!(%plugin, %digest, seconds, "a candidate passed validation");
         if let Some(loaded) = known {
@@ -264,7 +277,7 @@ impl Shared {
 
     pub(super) fn validate(&self, spec: &PluginSpec) -> Result<Validated, Rejection> {
         let module = self.fetcher.fetch(spec).map_err(|error| Refused::from(error).rejection)?;
-        let Examined { manifest, plan, .. } = self.examiner.examine(&module, spec)?;
+        let Examined { manifest, plan, .. } = self.examiner.examine(&module, spec, Errand::CANDIDATE)?;
         Ok(Validated {
             digest: Digest::label(&module.digest),
             name: manifest.name.into(),
@@ -283,16 +296,28 @@ pub(super) struct Restock {
     pub(super) spares: usize,
 }
 
-/// Start the thread that keeps instances spare: a thread of its own, so that workers need not wait until candidates are examined.
+/// Make one instance. Answers what is still to do.
+fn restock(wanted: Restock) -> Option<Restock> {
+    let revision = wanted.revision.upgrade()?;
+    match revision.stock_one(wanted.spares) {
+        Ok(more) => more.then_some(wanted),
+        Err(fault) => {
+            // The worker that finds no spare makes its own, and reports what goes wrong.
+            tracing::warn!(plugin = %revision.metrics.label(), error = %fault, "cannot keep an instance spare");
+            None
+        }
+    }
+}
+
+/// Start the thread that keeps instances spare: a thread of its own, so that workers need not wait until candidates are examined. Revisions
+/// take turns, one instance each, so that one that takes long to configure does not starve the others.
 pub(super) fn start_restocking() -> io::Result<Sender<Restock>> {
     let (sender, receiver) = mpsc::channel::<Restock>();
     spawn("plugin-restock", move || {
-        for Restock { revision, spares } in receiver {
-            let Some(revision) = revision.upgrade() else { continue };
-            if let Err(fault) = revision.stock(spares) {
-                // The worker that finds no spare makes its own, and reports what goes wrong.
-                tracing::warn!(plugin = %revision.metrics.label(), error = %fault, "cannot keep an instance spare");
-            }
+        let mut turns = VecDeque::new();
+        while let Some(wanted) = turns.pop_front().or_else(|| receiver.recv().ok()) {
+            turns.extend(restock(wanted).into_iter());
+            turns.extend(receiver.try_iter());
         }
     })?;
     Ok(sender)

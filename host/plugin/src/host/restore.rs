@@ -1,6 +1,6 @@
 //! Bringing the last good revision back after a restart.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
 use penstock_core::{
@@ -10,10 +10,21 @@ use penstock_core::{
 
 use super::jobs::{Refused, Shared};
 use crate::{
+    examine::Errand,
     last_good::{Blobs, Damage, MissingSecret, Record, Slot},
     module::{Digest, Module},
     revision::Loaded,
 };
+
+/// Between attempts, where what went wrong lies with this machine, which starts many things just now. Nothing serves in the meantime, and nothing
+/// older would be better.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
 
 /// What to restore.
 pub(super) struct Restore {
@@ -53,11 +64,11 @@ enum RestoreError {
 
 impl Shared {
     /// The newest revision of `wanted` that can be made.
-    pub(super) fn restore(&self, blobs: &Blobs, wanted: &Restore) -> Restored {
+    pub(super) fn restore(&self, blobs: &Blobs, wanted: &Restore, errand: Errand<'_>) -> Restored {
         let mut restored = Restored::default();
         let mut failures = Vec::new();
         for slot in &wanted.slots {
-            match self.restore_slot(blobs, wanted, slot) {
+            match self.restore_slot(blobs, wanted, slot, errand) {
                 Ok(loaded) => {
                     restored.revision = Some((loaded, slot.clone()));
                     break;
@@ -72,11 +83,23 @@ impl Shared {
         restored
     }
 
-    fn restore_slot(&self, blobs: &Blobs, wanted: &Restore, slot: &Slot) -> Result<Arc<Loaded>, RestoreError> {
+    fn restore_slot(
+        &self,
+        blobs: &Blobs,
+        wanted: &Restore,
+        slot: &Slot,
+        errand: Errand<'_>,
+    ) -> Result<Arc<Loaded>, RestoreError> {
         let record = Record::parse(&blobs.get(&slot.record)?)?;
         let bytes = Bytes::from(blobs.get(&slot.module)?);
         let module = Module { digest: Digest::of(&bytes), bytes, artifact: slot.artifact.clone() };
         let spec = record.spec(&wanted.plugin, slot.generation, module.bytes.clone(), wanted.provider.as_deref())?;
-        self.load(&spec, &module, || {}).map_err(|Refused { rejection, .. }| RestoreError::Refused(rejection))
+        let mut pauses = PAUSES.iter();
+        loop {
+            match (self.load(&spec, &module, errand, || {}), pauses.next()) {
+                (Err(refused), Some(pause)) if refused.retry && (errand.is_wanted)() => thread::sleep(*pause),
+                (result, _) => return result.map_err(|Refused { rejection, .. }| RestoreError::Refused(rejection)),
+            }
+        }
     }
 }

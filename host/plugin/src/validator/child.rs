@@ -77,7 +77,7 @@ impl Work {
         Ok(match task {
             Task::Compile => Self::Compile(compiling_engine()?),
             Task::Describe => Self::Describe(TickingEngine::start()?),
-            Task::Examine => Self::Examine(TickingEngine::start()?),
+            Task::Examine | Task::Recognise => Self::Examine(TickingEngine::start()?),
         })
     }
 
@@ -95,7 +95,8 @@ impl Work {
                 Ok((Outcome::Described(manifest), Vec::new()))
             }
             Self::Examine(engine) => {
-                let findings = examine::examine_artifact(engine, module, artifact, spec, &request.config)?;
+                let has_served = request.task == Task::Recognise;
+                let findings = examine::examine_artifact(engine, module, artifact, spec, &request.config, has_served)?;
                 Ok((Outcome::Examined(Box::new(findings)), Vec::new()))
             }
         }

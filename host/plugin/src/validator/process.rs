@@ -40,21 +40,27 @@ pub(super) enum End {
     TimedOut,
     /// By us, because its answer was longer than any.
     Endless,
+    /// By us, because nobody waits for its answer.
+    Unwanted,
 }
 
+/// How often it is asked whether an answer is still wanted.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// What a process may use of ours.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+#[derive(Clone, Copy)]
+pub(super) struct Patience<'a> {
     /// From now to its end.
     pub(super) time: Duration,
     /// Bytes of its answer.
     pub(super) longest: usize,
+    /// Whether anybody still waits for it.
+    pub(super) is_wanted: &'a dyn Fn() -> bool,
 }
 
 /// Run `command` with `input` and nothing else: no environment, no working directory of ours.
-pub(super) fn run(command: &mut Command, input: &[&[u8]], patience: Patience) -> io::Result<Remains> {
-    let Patience { time, longest } = patience;
-    let deadline = Instant::now() + time;
+pub(super) fn run(command: &mut Command, input: &[&[u8]], patience: Patience<'_>) -> io::Result<Remains> {
+    let deadline = Instant::now() + patience.time;
     let mut child = Running(
         command
             .env_clear()
@@ -67,7 +73,7 @@ pub(super) fn run(command: &mut Command, input: &[&[u8]], patience: Patience) ->
             .spawn()?,
     );
     let mut pipes = Pipes::of(&mut child.0, input)?;
-    let stopped = pipes.serve(deadline, longest)?;
+    let stopped = pipes.serve(deadline, patience)?;
     // Who has closed its output has ended or never will: a signal changes nothing for the one and ends the other.
     let status = child.end()?;
     pipes.hear();
@@ -136,17 +142,20 @@ impl<'a> Pipes<'a> {
     }
 
     /// Until the answer has an end. If we must make one: why.
-    fn serve(&mut self, deadline: Instant, longest: usize) -> io::Result<Option<End>> {
+    fn serve(&mut self, deadline: Instant, patience: Patience<'_>) -> io::Result<Option<End>> {
         while self.stdout.is_some() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Some(End::TimedOut));
             }
-            self.wait(left)?;
+            if !(patience.is_wanted)() {
+                return Ok(Some(End::Unwanted));
+            }
+            self.wait(left.min(LOOK))?;
             self.send();
             self.receive();
             self.hear();
-            if self.answer.len() > longest {
+            if self.answer.len() > patience.longest {
                 return Ok(Some(End::Endless));
             }
         }

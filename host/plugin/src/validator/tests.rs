@@ -42,7 +42,7 @@ fn validator(script: &str, time: Duration) -> Validator {
 fn refuses(script: &str, reason: &str, part: &str) {
     let time = if reason == reason::VALIDATION_TIME_LIMIT { 50 } else { 60_000 };
     let validator = validator(script, Duration::from_millis(time));
-    let rejection = validator.compile(&module(), &spec()).unwrap_err();
+    let rejection = validator.compile(&module(), &spec(), Errand::CANDIDATE).unwrap_err();
     assert_eq!(rejection.reason, reason, "{script}: {}", rejection.message);
     assert!(rejection.message.contains(part), "{script}: {part:?} is not in {:?}", rejection.message);
 }
@@ -86,7 +86,7 @@ fn an_answer_that_is_none_is_refused() {
 #[test]
 fn a_program_that_cannot_be_run_is_told() {
     let settings = ValidatorSettings { program: "/does/not/exist".into(), ..ValidatorSettings::default() };
-    let rejection = Validator::new(settings).compile(&module(), &spec()).unwrap_err();
+    let rejection = Validator::new(settings).compile(&module(), &spec(), Errand::CANDIDATE).unwrap_err();
     assert_eq!(rejection.reason, reason::VALIDATOR_UNAVAILABLE);
     assert!(rejection.message.contains("/does/not/exist"), "{}", rejection.message);
     assert!(reason::is_passing(rejection.reason), "tried again");
@@ -102,8 +102,9 @@ fn no_more_processes_run_than_may() {
         ValidatorSettings { processes: NonZeroUsize::MIN, ..validator(&script, Duration::from_secs(60)).settings };
     let validator = Validator::new(settings);
     std::thread::scope(|scope| {
-        let all: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| validator.compile(&module(), &spec()).unwrap_err().reason)).collect();
+        let all: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| validator.compile(&module(), &spec(), Errand::CANDIDATE).unwrap_err().reason))
+            .collect();
         for one in all {
             assert_eq!(one.join().unwrap(), reason::VALIDATOR_UNAVAILABLE);
         }

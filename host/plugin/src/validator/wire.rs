@@ -34,6 +34,8 @@ pub(super) enum Task {
     Describe,
     /// All of that, and everything that comes with the configuration.
     Examine,
+    /// The same of what has served before, without trying whether it is any good.
+    Recognise,
 }
 
 /// The text of a request.
@@ -59,7 +61,7 @@ impl Task {
     pub(super) fn longest_answer(self) -> usize {
         match self {
             Self::Compile => 512 << 20,
-            Self::Describe | Self::Examine => 17 << 20,
+            Self::Describe | Self::Examine | Self::Recognise => 17 << 20,
         }
     }
 }

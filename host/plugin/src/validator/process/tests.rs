@@ -2,7 +2,8 @@ use super::*;
 
 /// A shell in place of the process, which does as told.
 fn shell(script: &str, input: &[&[u8]], time: Duration) -> Remains {
-    run(Command::new("/bin/sh").args(["-c", script]), input, Patience { time, longest: 4 << 20 }).unwrap()
+    run(Command::new("/bin/sh").args(["-c", script]), input, Patience { time, longest: 4 << 20, is_wanted: &|| true })
+        .unwrap()
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -36,6 +37,15 @@ fn who_takes_too_long_is_ended() {
 }
 
 #[test]
+fn who_is_not_wanted_any_more_is_ended() {
+    let asked = std::cell::Cell::new(0);
+    let is_wanted = || asked.replace(asked.get() + 1) < 2;
+    let patience = Patience { time: LONG, longest: 1, is_wanted: &is_wanted };
+    let remains = run(Command::new("/bin/sh").args(["-c", "sleep 1000"]), &[], patience).unwrap();
+    assert_eq!(remains.end, End::Unwanted);
+}
+
+#[test]
 fn who_answers_without_end_is_ended() {
     let remains = shell("yes", &[], LONG);
     assert_eq!(remains.end, End::Endless);
@@ -60,6 +70,8 @@ fn nothing_of_ours_is_inherited() {
 
 #[test]
 fn a_program_that_does_not_exist_is_an_error() {
-    let error = run(&mut Command::new("/does/not/exist"), &[], Patience { time: LONG, longest: 1 }).unwrap_err();
+    let error =
+        run(&mut Command::new("/does/not/exist"), &[], Patience { time: LONG, longest: 1, is_wanted: &|| true })
+            .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
