@@ -38,7 +38,7 @@ pub(crate) struct ArtifactCache {
 #[derive(Default)]
 struct Memory {
     components: HashMap<Digest, Component>,
-    /// Keys of `components`, oldest first.
+    /// Keys of `components`, those that were not asked for longest first.
     order: VecDeque<Digest>,
     compiling: HashSet<Digest>,
 }
@@ -63,9 +63,9 @@ impl ArtifactCache {
     ) -> Result<Component, Rejection> {
         let mut memory = self.memory();
         loop {
-            if let Some(component) = memory.components.get(&digest) {
+            if let Some(component) = memory.get(digest) {
                 self.metrics.found(Found::InMemory);
-                return Ok(component.clone());
+                return Ok(component);
             }
             if memory.compiling.insert(digest) {
                 break;
@@ -133,6 +133,14 @@ impl Drop for Claim<'_> {
 }
 
 impl Memory {
+    /// What is asked for is kept longest.
+    fn get(&mut self, digest: Digest) -> Option<Component> {
+        let component = self.components.get(&digest)?.clone();
+        self.order.retain(|known| *known != digest);
+        self.order.push_back(digest);
+        Some(component)
+    }
+
     fn insert(&mut self, digest: Digest, component: Component) {
         if self.components.insert(digest, component).is_none() {
             self.order.push_back(digest);

@@ -10,12 +10,16 @@ use jsonschema::{
     Draft, PatternOptions, ValidationError,
     error::{TypeKind, ValidationErrorKind},
 };
+use penstock_core::nearest::did_you_mean;
 use serde_json::Value;
 
-use crate::contract::types::Problem;
+use crate::{contract::types::Problem, printable::printable};
 
 /// Problems that are told at once; further ones are counted.
 const MOST_PROBLEMS: usize = 10;
+/// Bytes of one of them, and of all together: what is longer would be cut where they become a status, and nobody would know how many there are.
+const LONGEST_PROBLEM: usize = 800;
+const LONGEST_TEXT: usize = 1800;
 
 /// Why a manifest's schema cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +48,22 @@ impl From<Vec<Problem>> for Problems {
     }
 }
 
-/// `/a/b: what is wrong; /c: what is wrong`.
+/// `/a/b: what is wrong; /c: what is wrong; and 3 more`.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (pointer, message)) in self.0.iter().take(MOST_PROBLEMS).enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
+        let (mut shown, mut left) = (0, LONGEST_TEXT);
+        for (pointer, message) in self.0.iter().take(MOST_PROBLEMS) {
             let pointer = if pointer.is_empty() { "/" } else { pointer };
-            write!(f, "{separator}{pointer}: {message}")?;
+            let problem = printable(&format!("{pointer}: {message}"), LONGEST_PROBLEM);
+            if problem.len() > left {
+                break;
+            }
+            left -= problem.len();
+            let separator = if shown == 0 { "" } else { "; " };
+            write!(f, "{separator}{problem}")?;
+            shown += 1;
         }
-        match self.0.len().saturating_sub(MOST_PROBLEMS) {
+        match self.0.len() - shown {
             0 => Ok(()),
             more => write!(f, "; and {more} more"),
         }
@@ -91,7 +102,8 @@ fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<(Stri
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let known = known_fields(error, schema);
             for name in unexpected {
-                problems.push((format!("{pointer}/{}", escape(name)), format!("unknown field `{name}`{known}")));
+                let hint = hint(name, &known);
+                problems.push((format!("{pointer}/{}", escape(name)), format!("unknown field `{name}`{hint}")));
             }
         }
         ValidationErrorKind::AnyOf { context }
@@ -159,15 +171,20 @@ fn want(error: &ValidationError<'static>) -> String {
     }
 }
 
-/// `; known fields: …` of the object at hand, as far as the schema says.
-fn known_fields(error: &ValidationError<'_>, schema: &Value) -> String {
+/// What the object at hand may have, as far as the schema says.
+fn known_fields<'s>(error: &ValidationError<'_>, schema: &'s Value) -> Vec<&'s str> {
     let path = error.schema_path().as_str();
     let object = path.rsplit_once('/').and_then(|(object, _)| schema.pointer(object));
-    let Some(properties) = object.and_then(|object| object.get("properties")).and_then(Value::as_object) else {
-        return String::new();
-    };
-    let names: Vec<&str> = properties.keys().map(String::as_str).collect();
-    format!("; known fields: {}", names.join(", "))
+    let properties = object.and_then(|object| object.get("properties")).and_then(Value::as_object);
+    properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str)).collect()
+}
+
+/// The field that was probably meant, or all that there are.
+fn hint(name: &str, known: &[&str]) -> String {
+    match did_you_mean(name, known.iter().copied()) {
+        meant if !meant.is_empty() || known.is_empty() => meant,
+        _ => format!("; known fields: {}", known.join(", ")),
+    }
 }
 
 /// RFC 6901 §3.

@@ -23,8 +23,8 @@ use crate::{
 /// Bytes of headers in the large sample: what the proxy lets through by default, about.
 const LARGE: usize = 60 << 10;
 
-/// Bytes of a body in the large sample: several chunks.
-const LARGE_BODY: usize = 256 << 10;
+/// Bytes of a body in the large sample: many chunks.
+const LARGE_BODY: usize = 1 << 20;
 
 /// Run all samples. The instance is not fit for traffic afterwards: it remembers things that never happened.
 pub(crate) fn run(instance: &mut Instance, hook: HookContext<'_>) -> Result<(), (Step, PluginFault)> {

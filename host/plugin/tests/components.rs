@@ -60,7 +60,7 @@ fn a_configuration_that_does_not_fit_is_explained() {
     let (reason, message) = refused(serde_json::json!({ "rules": [{ "reqest": {} }] }));
     assert_eq!(reason, "InvalidConfig");
     assert!(
-        message.starts_with("spec.config: /rules/0/reqest: unknown field `reqest`; known fields: when, request"),
+        message.starts_with("spec.config: /rules/0/reqest: unknown field `reqest`; did you mean `request`?"),
         "{message}"
     );
     let (reason, message) = refused(serde_json::json!({ "rules": [{ "request": { "set": { "x-a": 1 } } }] }));

@@ -56,7 +56,10 @@ fn check_names_what_is_missing_and_shows_no_value() {
     refused(plugin("creds", "token", "x"), &["spec.secretRefs[0].as", "no JSON pointer"]);
     // The schema of the plugin is asked with the value in its place.
     refused(plugin("creds", "token", "/rules"), &["InvalidConfig", "spec.config: /rules: ", "array"]);
-    refused(plugin("creds", "token", "/rulez"), &["InvalidConfig", "/rulez: unknown field `rulez`", "known fields: "]);
+    refused(
+        plugin("creds", "token", "/rulez"),
+        &["InvalidConfig", "/rulez: unknown field `rulez`", "did you mean `rules`?"],
+    );
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ fn a_good_configuration_has_no_problems() {
 
 #[test]
 fn every_problem_has_a_pointer_and_says_what_is_allowed() {
-    problems(&json!({ "modus": 1 }), "/modus: unknown field `modus`; known fields: rules, mode, limit, key, value");
+    problems(&json!({ "modus": 1 }), "/modus: unknown field `modus`; did you mean `mode`?");
     problems(
         &json!({ "a/b": 1, "limit": 0 }),
         "/limit: the value is less than the minimum of 1; /a~1b: unknown field `a/b`; known fields: rules, mode, limit, key, value",
@@ -78,7 +78,7 @@ fn of_alternatives_the_one_that_was_meant_is_explained() {
     problems(&json!({ "rules": [{ "set": {} }] }), "/rules/0/set: the field `name` is missing");
     problems(
         &json!({ "rules": [{ "set": { "name": "a", "nam": 1 } }] }),
-        "/rules/0/set/nam: unknown field `nam`; known fields: name",
+        "/rules/0/set/nam: unknown field `nam`; did you mean `name`?",
     );
     problems(
         &json!({ "rules": [{ "delete": "a" }] }),
@@ -91,6 +91,11 @@ fn many_problems_are_counted() {
     let config = json!((0..15).map(|index| (format!("f{index}"), json!(1))).collect::<serde_json::Map<_, _>>());
     let text = check(r#"{"properties": {"known": {}}, "additionalProperties": false}"#, &config).unwrap().to_string();
     assert!(text.ends_with("; and 5 more"), "{text}");
+    // None is lost because the others are long.
+    let long = (0..15).map(|index| (format!("{}{index}", "f".repeat(400)), json!(1)));
+    let long = json!(long.collect::<serde_json::Map<_, _>>());
+    let text = check(r#"{"properties": {"known": {}}, "additionalProperties": false}"#, &long).unwrap().to_string();
+    assert!(text.len() < 2000 && text.ends_with("; and 13 more"), "{} bytes: {text}", text.len());
     assert_eq!(check(r#"{"additionalProperties": false}"#, &config).unwrap().to_string(), "/: no field is known here");
 }
 

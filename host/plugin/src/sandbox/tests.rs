@@ -11,11 +11,27 @@ use std::{
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
     process::{Command, Output, exit},
+    sync::Arc,
     thread,
     time::Instant,
 };
 
+use bytes::Bytes;
+use penstock_core::{
+    Kind, ResourceRef,
+    plugin::{Capabilities, ModuleSource, PluginLimits, PluginSpec},
+};
+
 use super::*;
+use crate::{
+    config,
+    engine::{TickingEngine, compiling_engine},
+    examine,
+};
+
+#[expect(dead_code, unreachable_pub, reason = "it is made for other tests")]
+#[path = "../../tests/support/guest.rs"]
+mod guest;
 
 const HELD: i32 = 40;
 const BROKEN: i32 = 41;
@@ -25,7 +41,7 @@ const DESCRIPTOR: &str = "PENSTOCK_TEST_DESCRIPTOR";
 type Probe = (&'static str, fn() -> bool);
 
 /// What a process tries in the sandbox; whether it was kept from it. Those that the kernel ends never answer.
-const PROBES: [Probe; 18] = [
+const PROBES: [Probe; 19] = [
     ("works", works),
     ("priority", yields_to_traffic),
     ("open", opens_nothing),
@@ -44,6 +60,7 @@ const PROBES: [Probe; 18] = [
     ("file size", writes_little),
     ("descriptors", || in_fallback(opens_little)),
     ("fallback memory", || in_fallback(memory_ends)),
+    ("fallback works", validates_in_fallback),
 ];
 
 /// Where probes live: in the process that [`probe`] starts.
@@ -77,6 +94,29 @@ fn works() -> bool {
         let words: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
         before.elapsed() >= Duration::from_millis(1) && words.concat().len() == 2890
     })
+}
+
+/// Without seccomp a real module is compiled and examined all the same, within what little is left.
+fn validates_in_fallback() -> bool {
+    let spec = PluginSpec {
+        plugin: ResourceRef::new(Kind::WasmPlugin, "default", "a"),
+        generation: 1,
+        source: ModuleSource::Inline(Bytes::new()),
+        config: Arc::default(),
+        capabilities: Capabilities::default(),
+        limits: PluginLimits { hook_time: Duration::from_millis(200), ..PluginLimits::default() },
+        secrets: Vec::new(),
+        rollout: Default::default(),
+    };
+    let module = guest::Guest::default().build();
+    // Two processes in truth.
+    let (compiling, running) = (compiling_engine().unwrap(), TickingEngine::start().unwrap());
+    config::prepare();
+    give_up().unwrap();
+    let confinement = enter_with(&ValidationLimits::default(), spec.limits.memory, None).unwrap();
+    let code = examine::compile(&compiling, &module, &spec).unwrap();
+    let findings = examine::examine_artifact(&running, &module, &code, &spec, "{}", false).unwrap();
+    confinement == Confinement::WithoutSeccomp && findings.manifest.name == "test"
 }
 
 fn opens_nothing() -> bool {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::support::{
     exchange::{facts, request, rule, works},
-    facts::{Host, call, spec},
+    facts::{Host, call, plugin, spec},
     guest::Guest,
 };
 
@@ -32,11 +32,17 @@ impl World {
     }
 
     fn with_memory(memory: u64) -> Self {
+        Self::with(memory, 0)
+    }
+
+    /// `begins`: after how many exchanges the constructor of the next one traps.
+    fn with(memory: u64, begins: u32) -> Self {
         let host = Host::start();
         let side = json!({ "mode": "stream" });
         let bodies = PluginSpec {
             config: Arc::new(json!({
-                "request": side, "response": side, "trailers": true, "request_trailers": true, "count": true
+                "request": side, "response": side, "trailers": true, "request_trailers": true, "count": true,
+                "begins": begins
             })),
             capabilities: Capabilities { metrics: true, ..Capabilities::default() },
             ..spec("bodies", guests::bytes(BODIES))
@@ -67,6 +73,8 @@ impl World {
     fn faulted(&self, hook: &str, kind: FaultKind, times: u32) {
         let series = format!(r#"penstock_plugin_faults_total{{plugin="default/bodies",hook="{hook}",kind="{kind}"}}"#);
         assert_eq!(self.host.metric(&series), f64::from(times), "{series}");
+        let state = self.host.facts.state(&plugin("bodies"));
+        assert_eq!((state.active.as_ref(), state.candidate), (Some(&self.bodies), None), "it serves as before");
         self.goes_on();
     }
 }
@@ -194,4 +202,25 @@ fn at_the_end() {
         drop(exchange);
         world.faulted("end", kind, times);
     }
+}
+
+#[test]
+fn in_the_constructor() {
+    // More than the samples begin.
+    let world = World::with(16 << 20, 20);
+    let begin = || world.worker.begin(&call(&world.bodies), &facts(&rule()));
+    let fault = (0..100).find_map(|_| begin().err()).expect("one of them traps");
+    assert_eq!(fault.kind, FaultKind::Trap, "{fault}");
+    world.faulted("begin", FaultKind::Trap, 1);
+}
+
+/// Nobody is left to be told, but it is counted, and what shared the instance is lost.
+#[test]
+fn in_the_destructor() {
+    let world = World::new();
+    let (exchange, other) = (world.begin(), world.begin());
+    assert!(body(&exchange, Direction::Request, "!last", None).is_ok());
+    drop(exchange);
+    assert_eq!(body(&other, Direction::Request, "x", None).unwrap_err().kind, FaultKind::Lost);
+    world.faulted("end", FaultKind::Trap, 1);
 }

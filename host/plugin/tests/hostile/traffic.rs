@@ -6,11 +6,13 @@ use std::{
 };
 
 use crate::support::{
-    exchange::{on_request, triggered_request, triggered_response, works},
-    facts::{Host, spec},
+    exchange::{on_request, on_response, token, triggered_request, triggered_response, works},
+    facts::{Host, plugin, spec},
     guest::{Answer, Edit, Guest, set},
 };
-use penstock_core::plugin::{Capabilities, FaultKind, PluginSpec, RateAlgorithm, RateLimit, RateWindow};
+use penstock_core::plugin::{
+    Capabilities, FaultKind, PluginSpec, Probation, RateAlgorithm, RateLimit, RateWindow, Rollout,
+};
 
 /// Both hooks of `guest` fault as expected when they meet the trigger; before and after, and beside it, all is well.
 #[track_caller]
@@ -43,6 +45,8 @@ fn faults_with(capabilities: Capabilities, guest: &Guest, kind: FaultKind, part:
                 format!(r#"penstock_plugin_faults_total{{plugin="default/faulty",hook="{hook}",kind="{kind}"}}"#);
             assert_eq!(host.metric(&series), f64::from(round));
         }
+        let state = host.facts.state(&plugin("faulty"));
+        assert_eq!((state.active.as_ref(), state.candidate), (Some(&faulty), None), "it serves as before");
     }
 }
 
@@ -137,6 +141,41 @@ fn a_plugin_that_waits_for_its_thousandth_request() {
         }
     }
     works(&*worker, &neighbour);
+    // The same as the new revision of a plugin that worked: the old one comes back.
+    let rollout =
+        Rollout { probation: Probation { period: Duration::from_secs(3600), max_faults: 0 }, ..Rollout::default() };
+    let good = spec("upgraded", Guest::default().build());
+    let good_active = host.activate(&good);
+    let next = PluginSpec { generation: 2, rollout, ..spec("upgraded", guest.build()) };
+    let next_active = host.activate(&next);
+    let fault = (0..1000).find_map(|_| on_request(&*worker, &next_active).err()).expect("the last one traps");
+    assert_eq!(fault.kind, FaultKind::Trap);
+    let (rejection, serving) = host.rejected(&next);
+    assert_eq!((rejection.reason, serving.as_ref()), ("FaultsInProbation", Some(&good_active)), "{rejection:?}");
+    works(&*worker, &good_active);
+}
+
+/// A token is the guest's own word to itself: whatever it is, it comes back, and what it breaks is an instance of that guest.
+#[test]
+fn tokens_that_lead_nowhere() {
+    let follow = "(drop (i32.load (i32.wrap_i64 (local.get $token))))
+         (i64.store (i32.const 64) (i64.const 0)) (i64.store (i32.const 72) (i64.const 0))
+         (i64.store (i32.const 80) (i64.const 0)) i32.const 64";
+    let guest = Guest { on_response: Answer::Code(follow.into()), ..Guest::faulty(Answer::Proceed(vec![], u64::MAX)) };
+    let host = Host::start();
+    let (neighbour, wild) = (spec("neighbour", Guest::default().build()), spec("wild", guest.build()));
+    host.apply(&[&neighbour, &wild]);
+    let (neighbour, wild) = (host.active(&neighbour), host.active(&wild));
+    let worker = host.host.runtime().worker();
+    for _ in 0..3 {
+        let wrong = token(&triggered_request(&*worker, &wild).unwrap().0);
+        assert_eq!(wrong, u64::MAX, "it is nobody's but the guest's");
+        let fault = on_response(&*worker, &wild, wrong, None).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Trap, "{fault}");
+        works(&*worker, &neighbour);
+        let right = token(&on_request(&*worker, &wild).unwrap().0);
+        assert!(on_response(&*worker, &wild, right, None).is_ok());
+    }
 }
 
 #[test]
@@ -183,6 +222,8 @@ fn edits_that_the_contract_forbids() {
     forbidden(name("transfer-encoding"), "belongs to the connection");
     forbidden(name("content-length"), "is set by the gateway");
     forbidden(name(":scheme"), "`:scheme` cannot be set");
+    let huge = Guest { pages: 64, ..Guest::faulty(Answer::Proceed(vec![Edit::SetKnown(0, vec![b'a'; 1 << 20])], 0)) };
+    faults(&huge, FaultKind::InvalidAnswer, "values of more than 262144 bytes together");
     forbidden(vec![Edit::RemoveKnown(1)], "a prefix, which cannot be used as an index");
     forbidden(vec![Edit::RemoveKnown(u32::MAX)], "is beyond the plan's 2 writes");
 }
@@ -243,9 +284,7 @@ fn a_fault_costs_the_state_of_that_instance_only() {
     let host = Host::start();
     let active = host.activate(&spec("counting", guest.build()));
     let (one, other) = (host.host.runtime().worker(), host.host.runtime().worker());
-    let count = |worker: &dyn penstock_core::plugin::PolicyWorker| {
-        crate::support::exchange::token(&on_request(worker, &active).unwrap().0)
-    };
+    let count = |worker: &dyn penstock_core::plugin::PolicyWorker| token(&on_request(worker, &active).unwrap().0);
     assert_eq!([count(&*one), count(&*one), count(&*other)], [1, 2, 1]);
     triggered_request(&*one, &active).unwrap_err();
     assert_eq!([count(&*one), count(&*other)], [1, 2]);

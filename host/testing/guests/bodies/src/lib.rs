@@ -7,10 +7,10 @@
 //! ```
 //!
 //! A chunk that contains `!trap`, `!grow`, `!spin`, `!deep`, `!busy` (for some milliseconds), `!abort`, `!reply`, `!hold`, `!release`, `!edit` (of
-//! what is not declared) or `!huge` meets that fate, whatever the configuration. So does a trailer `x-fate`, which may also be `!line` (a value
+//! what is not declared), `!last` (a trap in the destructor) or `!huge` meets that fate, whatever the configuration. So does a trailer `x-fate`, which may also be `!line` (a value
 //! of two lines); and the end of an exchange with a status from `LAST_FATE` on.
 
-use std::hint::black_box;
+use std::{cell::Cell, hint::black_box};
 
 use penstock_plugin::{Edits, Release, capability::metrics::Counter, prelude::*};
 
@@ -30,6 +30,8 @@ pub struct Config {
     refuse: bool,
     /// Count how exchanges ended.
     count: bool,
+    /// Trap where an exchange begins, when this many have begun before it in the instance; never if 0.
+    begins: u32,
 }
 
 /// What to do with one body.
@@ -155,6 +157,7 @@ fn meet_fate(trailers: &Trailers) {
 /// The plugin.
 pub struct Bodies {
     config: Config,
+    begun: Cell<u32>,
     counters: Option<Counters>,
 }
 
@@ -169,6 +172,13 @@ pub struct Seen {
     request_bytes: usize,
     request_chunks: u32,
     carried: String,
+    fatal: bool,
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        assert!(!self.fatal, "as the body asked");
+    }
 }
 
 impl StreamingPolicy for Bodies {
@@ -182,7 +192,7 @@ impl StreamingPolicy for Bodies {
             ended: register("ended", "Exchanges that ended", &["status", "error", "grpc"]),
             bytes: register("bytes", "Bytes of bodies", &["direction"]),
         });
-        Ok(Self { config, counters })
+        Ok(Self { config, begun: Cell::new(0), counters })
     }
 
     fn plan(&self) -> Plan {
@@ -200,6 +210,8 @@ impl StreamingPolicy for Bodies {
     }
 
     fn exchange(&self) -> Seen {
+        let before = self.begun.replace(self.begun.get() + 1);
+        assert!(self.config.begins == 0 || before < self.config.begins, "as the configuration asked");
         Seen::default()
     }
 }
@@ -215,6 +227,7 @@ impl Exchange<Bodies> for Seen {
 
     fn on_request_body(&mut self, policy: &Bodies, chunk: Chunk) -> BodyVerdict {
         self.request_chunks += 1;
+        self.fatal |= chunk.bytes.windows(5).any(|window| window == b"!last");
         self.request_bytes = if policy.config.request.hold { 0 } else { self.request_bytes } + chunk.bytes.len();
         policy.config.request.chunk(chunk)
     }
