@@ -63,7 +63,7 @@ pub enum OpenError {
     },
 }
 
-/// Why a set was not kept. What was kept before is as it was.
+/// Why a set was not kept, or not all of it. Of what is missing is kept what was kept before.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepError {
     #[error("cannot write to {path}: {source}")]
@@ -151,10 +151,23 @@ impl LastGood {
         self.blobs.bytes()
     }
 
-    /// Make this the last good set. Answers whether something had to be written.
+    /// Make this the last good set, as far as there is room. Answers whether something had to be written.
     pub(crate) fn keep(&mut self, set: &GoodSet) -> Result<bool, KeepError> {
-        let mut next = self.indexes.newest.following(set, |blob| !self.blobs.is_damaged(blob));
-        self.fit(&mut next, set)?;
+        let mut fitting = set.clone();
+        let mut too_large = None;
+        let next = loop {
+            let mut next = self.indexes.newest.following(&fitting, |blob| !self.blobs.is_damaged(blob));
+            let Err(error) = self.fit(&mut next, &fitting) else { break next };
+            // One that is too large costs no other one its place.
+            let Some(largest) = self.largest_new(&fitting) else { return Err(error) };
+            fitting.good.remove(largest);
+            too_large.get_or_insert(error);
+        };
+        let changed = self.commit(next, &fitting)?;
+        too_large.map_or(Ok(changed), Err)
+    }
+
+    fn commit(&mut self, next: Index, set: &GoodSet) -> Result<bool, KeepError> {
         // What was found damaged is written again.
         let damaged = next.blobs().any(|name| self.blobs.is_damaged(name));
         let changed = damaged || !next.same_plugins(&self.indexes.newest);
@@ -192,7 +205,14 @@ impl LastGood {
         self.indexes.write(&self.directory, next).map_err(failed(&self.directory))
     }
 
-    /// Give up the next best revisions where there is no room for them. The good ones stay, or nothing is changed.
+    /// Of the revisions that are not on disk the one that takes most.
+    fn largest_new(&self, set: &GoodSet) -> Option<usize> {
+        let missing: HashSet<&ResourceRef> = self.missing(set).collect();
+        let new = set.good.iter().enumerate().filter(|(_, good)| missing.contains(&good.plugin));
+        new.max_by_key(|(_, good)| good.keepable.size()).map(|(index, _)| index)
+    }
+
+    /// Give up the next best revisions where there is no room for them. The good ones stay.
     fn fit(&self, next: &mut Index, set: &GoodSet) -> Result<(), KeepError> {
         let needed = self.size(next, set);
         if needed <= self.limit {

@@ -290,3 +290,12 @@ fn what_a_plugin_repeats_of_a_secret_is_not_said() {
     let (rejection, _) = host.rejected(&spec);
     assert!(rejection.message.ends_with(said), "{}", rejection.message);
 }
+
+/// A component of the first version of the contract, as it was built then: whatever comes to the contract, it goes on loading. Nothing makes it anew.
+#[test]
+fn a_plugin_of_the_first_contract_loads() {
+    let host = Host::start();
+    let active = host.activate(&spec("old", include_bytes!("components/policy-0.1.0.wasm").to_vec()));
+    assert_eq!((&*active.name, &*active.version), ("test", "1.0.0"));
+    works(&*host.host.runtime().worker(), &active);
+}

@@ -141,6 +141,12 @@ impl Keepable {
         blobs.put(&self.record_name, &self.record)
     }
 
+    /// Bytes of what is not on disk yet.
+    pub(super) fn size(&self) -> u64 {
+        let module = self.module().as_ref().map_or(0, Bytes::len);
+        (self.record.len() + module) as u64
+    }
+
     pub(super) fn size_of(&self, name: &BlobName) -> Option<u64> {
         if *name == self.record_name {
             return Some(self.record.len() as u64);

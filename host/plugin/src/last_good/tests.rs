@@ -155,7 +155,7 @@ fn what_was_rolled_back_is_remembered() {
 }
 
 #[test]
-fn a_set_that_is_too_large_costs_the_next_best_first_and_then_changes_nothing() {
+fn what_is_too_large_costs_the_next_best_first_and_then_only_itself() {
     let directory = tempfile::tempdir().unwrap();
     let one = {
         let probe = tempfile::tempdir().unwrap();
@@ -174,6 +174,11 @@ fn a_set_that_is_too_large_costs_the_next_best_first_and_then_changes_nothing() 
     assert!(matches!(error, KeepError::TooLarge { limit, .. } if limit == 2 * one + one / 2), "{error}");
     assert_eq!(store.missing(&three).collect::<Vec<_>>(), [&id("c")]);
     check(&store, &[("a", &[2]), ("b", &[1])]);
+    // What has its place keeps it, also for what comes after.
+    let next = set(vec![good("a", 3), good("b", 1), good("c", 1)]);
+    store.keep(&next).unwrap_err();
+    assert_eq!(store.missing(&next).collect::<Vec<_>>(), [&id("c")]);
+    check(&store, &[("a", &[3]), ("b", &[1])]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use wit_parser::Resolve;
 
 /// Where answers are laid out; below it is free for the tests.
 const IMAGE: u32 = 4096;
-/// Where the allocator of the guest begins, and how many pages it has.
+/// Where the allocator of the guest begins at the earliest, and how many pages it has.
 const HEAP: u32 = 256 << 10;
 const PAGES: u32 = 16;
 
@@ -258,19 +258,21 @@ impl Guest {
             let _ = write!(text, "\\{byte:02x}");
             text
         });
+        // Behind whatever it answers.
+        let heap = HEAP.max(IMAGE + u32::try_from(image.bytes.len()).unwrap());
         let Self { imports, fields, describe, configure, self_test_code, pages, .. } = self;
         format!(
             r#"(module
             {imports}
             (memory (export "memory") {pages})
-            (global $heap (mut i32) (i32.const {HEAP}))
+            (global $heap (mut i32) (i32.const {heap}))
             (data (i32.const {IMAGE}) "{data}")
             (func (export "cabi_realloc") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32) (result i32)
                 (local $at i32)
                 (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
                 (global.set $heap (i32.add (local.get $at) (local.get $size)))
                 (local.get $at))
-            (func $reset (param i32) (global.set $heap (i32.const {HEAP})))
+            (func $reset (param i32) (global.set $heap (i32.const {heap})))
             (export "cabi_post_penstock:plugin/header-policy@0.1.0#on-request" (func $reset))
             (export "cabi_post_penstock:plugin/header-policy@0.1.0#on-response" (func $reset))
             (func (export "penstock:plugin/lifecycle@0.1.0#describe") (result i32) {describe} i32.const {manifest})
