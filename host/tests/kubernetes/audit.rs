@@ -17,12 +17,26 @@ pub(crate) struct Write {
 
 /// All writes of this user but those of its Lease and its events, in their order. A write is on record before it is answered.
 pub(crate) fn writes(user: &str) -> Vec<Write> {
-    let log = fs::read_to_string(LOG).unwrap_or_else(|error| panic!("{LOG}: {error}; {}", crate::cluster::HINT));
-    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let ours = events.filter(|event| event["user"]["username"] == user && event["stage"] == "ResponseComplete");
-    let said = ours.filter(|event| !matches!(resource(event), "leases" | "events"));
+    let said = requests(user).into_iter().filter(|event| {
+        !matches!(resource(event), "leases" | "events") && !matches!(verb(event), "get" | "list" | "watch")
+    });
     said.map(|event| Write { object: object(&event), code: event["responseStatus"]["code"].as_i64().unwrap() })
         .collect()
+}
+
+/// Which objects this user has read one by one.
+pub(crate) fn reads(user: &str) -> Vec<String> {
+    requests(user).iter().filter(|event| verb(event) == "get").map(object).collect()
+}
+
+fn requests(user: &str) -> Vec<Value> {
+    let log = fs::read_to_string(LOG).unwrap_or_else(|error| panic!("{LOG}: {error}; {}", crate::cluster::HINT));
+    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.filter(|event| event["user"]["username"] == user && event["stage"] == "ResponseComplete").collect()
+}
+
+fn verb(event: &Value) -> &str {
+    event["verb"].as_str().unwrap_or_default()
 }
 
 /// How often each object was written, whatever the answer.

@@ -147,3 +147,22 @@ async fn a_ca_may_come_later_and_the_older_policy_decides() {
     world.until_policy("shop-too", "Accepted", "Accepted").await;
     world.until_status(502).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_cannot_apply_holds_up_no_other_backend() {
+    let world = World::new("beside").await;
+    let [before, after] = ["before", "after"].map(crate::cluster::origin);
+    world.namespace.backend("plain", before.address());
+    world.namespace.apply(&route("plain", &["web"], "/plain", "plain"));
+    world.policy("shop", "missing");
+    world.until_policy("shop", "ResolvedRefs", "InvalidCACertificateRef").await;
+    world.until_status(500).await;
+    let answers = async |body: &str| {
+        let answer = async || fetch(world.address, get("/plain")).await.ok().filter(|response| response.text() == body);
+        eventually(body, answer).await;
+    };
+    answers("before").await;
+    world.namespace.backend("plain", after.address());
+    answers("after").await;
+    world.until_status(500).await;
+}

@@ -110,6 +110,11 @@ impl Install {
         self.arguments.iter().fold(builder, GatewayBuilder::argument)
     }
 
+    /// Which objects it has read one by one.
+    pub(crate) fn reads(&self) -> Vec<String> {
+        audit::reads(&self.user)
+    }
+
     /// Everything that it has written so far.
     pub(crate) fn writes(&self) -> Vec<Write> {
         audit::writes(&self.user)

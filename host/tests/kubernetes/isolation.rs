@@ -233,3 +233,46 @@ async fn a_broken_ingress_beside_healthy_ones() {
     let rest: Vec<_> = world.rest.requests().into_iter().map(|request| request.path).collect();
     assert!(rest.iter().all(|path| path == "/"), "{rest:?}");
 }
+
+/// What fails a second time goes on with what was good; what is deleted while it is broken stays away, whatever was good of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_fails_again_and_is_deleted_does_not_come_back() {
+    let world = World::new("fallback");
+    module(&world.namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    world.namespace.apply(&(good(&world.install.controller) + &plugin("HTTPRoute", "good", "one")));
+    let process = world.install.start().await;
+    let has_header = async |value: &str| {
+        let address = world.namespace.address("web").await;
+        let answer = async || fetch(address, get("/good")).await.ok().filter(|it| it.header("x-rules") == value);
+        let response = eventually(&format!("x-rules: {value}"), answer).await;
+        assert_eq!(response.status, 200);
+    };
+    has_header("one").await;
+    world.namespace.until_condition("wasmplugin/rules", "Programmed", "True").await;
+    let refused = async |before: &Value| {
+        let is_refused = |it: &Value| {
+            let candidate = &it["status"]["candidate"];
+            candidate["phase"] == "Rejected" && candidate["reason"] != before["candidate"]["reason"]
+        };
+        world.namespace.until("wasmplugin/rules", is_refused).await["status"].clone()
+    };
+    world.namespace.apply(&plugin("HTTPRoute", "good", "[1, 2]"));
+    let first = refused(&Value::Null).await;
+    has_header("one").await;
+    module(&world.namespace, "rules", BROKEN);
+    let second = refused(&first).await;
+    has_header("one").await;
+    assert_eq!(second["active"], first["active"], "{second:#}");
+    restart(&process).await;
+    has_header("one").await;
+
+    world.namespace.delete("wasmplugin/rules");
+    has_header("").await;
+    restart(&process).await;
+    world.is_healthy().await;
+    has_header("").await;
+    process.terminate().await;
+    let _process = world.install.start().await;
+    world.is_healthy().await;
+    has_header("").await;
+}

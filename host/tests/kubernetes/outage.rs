@@ -1,6 +1,7 @@
 //! The API server goes, or the way to it: traffic goes on, what changed meanwhile takes effect afterwards, and nothing is written for it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     path::Path,
@@ -81,6 +82,17 @@ impl World {
         after
     }
 
+    /// Beside the route that tells that writing works, nothing has been written since.
+    fn has_written_nothing_else(&self, since: usize) {
+        let writes = self.install.writes().split_off(since);
+        let counts = count(&writes);
+        assert!(counts.keys().all(|object| ["httproutes/fence", "gateways/web"].contains(object)), "{counts:?}");
+        assert!(
+            counts.values().all(|times| *times <= 2),
+            "once, and once more where it is not known whether it was: {counts:?}"
+        );
+    }
+
     fn pressure(&self) -> Pressure {
         Pressure::start(self.address, Protocol::H1, 2, || get("/"), |response| response.status == 200)
     }
@@ -135,9 +147,7 @@ async fn the_api_server_crashes_and_has_forgotten_the_past() {
     world.namespace.until_routed("fence", &world.install.controller).await;
     pressure.progress(20).await;
     assert_eq!(pressure.stop().await.failures, [""; 0]);
-    let writes = world.install.writes().split_off(since);
-    let counts = count(&writes);
-    assert!(counts.keys().all(|object| ["httproutes/fence", "gateways/web"].contains(object)), "{counts:?}");
+    world.has_written_nothing_else(since);
 }
 
 /// Wait for what takes several times as long as anything else here.
@@ -222,12 +232,13 @@ impl Drop for Relay {
 async fn connections_to_the_api_server_are_forgotten_on_the_way() {
     let relay = Relay::start().await;
     let world = World::start("forgotten", |install| install.through(&relay.address.to_string())).await;
-    let pressure = world.pressure();
+    let (since, pressure) = (world.install.writes().len(), world.pressure());
     relay.forget();
     // Nothing comes any more, and the gateway has to find out by itself.
     let _after = world.follows_and_writes().await;
     pressure.progress(20).await;
     assert_eq!(pressure.stop().await.failures, [""; 0]);
+    world.has_written_nothing_else(since);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,20 +257,21 @@ async fn a_token_is_replaced_in_its_file_and_the_old_one_expires() {
         install.through(&through).with_token_file(&file)
     })
     .await;
-    let pressure = world.pressure();
+    let (since, pressure) = (world.install.writes().len(), world.pressure());
     write(world.install.token_bound_to("second"));
     world.namespace.delete("secret/first");
     relay.reset();
     let _after = world.follows_and_writes().await;
     pressure.progress(20).await;
     assert_eq!(pressure.stop().await.failures, [""; 0]);
+    world.has_written_nothing_else(since);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_network_to_the_api_server_is_cut() {
     let relay = Relay::start().await;
     let world = World::start("cut", |install| install.through(&relay.address.to_string())).await;
-    let pressure = world.pressure();
+    let (since, pressure) = (world.install.writes().len(), world.pressure());
     relay.cut(true);
     let after = origin("after");
     world.namespace.backend("shop", after.address());
@@ -268,6 +280,8 @@ async fn the_network_to_the_api_server_is_cut() {
     world.until_answer("after").await;
     pressure.progress(20).await;
     assert_eq!(pressure.stop().await.failures, [""; 0]);
+    let _after = world.follows_and_writes().await;
+    world.has_written_nothing_else(since);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,4 +311,58 @@ async fn a_kind_that_is_installed_later_is_picked_up_and_given_up_again() {
     until_header("").await;
     kubectl(&["apply", "--server-side", "-f", definition.to_str().unwrap()]);
     kubectl(&["wait", "crd/wasmplugins.penstock.dev", "--for=condition=Established", "--timeout=60s"]);
+}
+
+/// Somebody else holds the Lease while the API server is there: whoever held it writes no more, and serves on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_goes_to_somebody_else() {
+    let world = World::start("lease", |install| install).await;
+    let leads = async |leads: &str| {
+        let metrics = world.process.admin("/metrics").await;
+        metrics.text().lines().any(|line| line == format!("penstock_leader {leads}")).then_some(())
+    };
+    patiently("it leads", async || leads("1").await).await;
+    let lease = world.namespace.get("leases")["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let theirs = r#"{"spec": {"holderIdentity": "somebody-else"}}"#;
+    // Whoever renews between the look and the change of kubectl wins; then it is done again.
+    patiently("it leads no more", async || {
+        world.namespace.kubectl(&["patch", "lease", &lease, "--type=merge", "--patch", theirs]);
+        leads("0").await
+    })
+    .await;
+    let since = world.install.writes().len();
+    world.namespace.apply(&route("shop", &["web"], "/elsewhere", "shop"));
+    eventually("it serves on, and follows", async || {
+        let response = fetch(world.address, get("/elsewhere")).await.ok();
+        response.filter(|response| response.text() == "before")
+    })
+    .await;
+    if leads("0").await.is_some() {
+        assert_eq!(world.install.writes().split_off(since), []);
+    }
+    // Nobody renews it any more, so it is taken back, and what was not said meanwhile is.
+    patiently("it leads again", async || leads("1").await).await;
+    let is_current = |route: &Value| {
+        let accepted = condition(&route["status"]["parents"][0]["conditions"], "Accepted");
+        accepted["observedGeneration"] == route["metadata"]["generation"]
+    };
+    world.namespace.until("httproute/shop", is_current).await;
+}
+
+/// Of Secrets and ConfigMaps those are read that somebody refers to.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_nobody_refers_to_are_not_read() {
+    let namespace = Namespace::new("secrets");
+    let install = Install::new(&namespace, "gateway");
+    for name in ["referred-to", "another"] {
+        namespace.kubectl(&["create", "secret", "generic", name, "--from-literal=tls.crt=x"]);
+        namespace.kubectl(&["create", "configmap", name, "--from-literal=ca.crt=x"]);
+    }
+    let tls = "protocol: HTTPS, tls: { certificateRefs: [{ name: referred-to }] }";
+    let manifests = class("$NS", &install.controller, "") + &gateway("web", "$NS").replace("protocol: HTTP", tls);
+    namespace.apply(&manifests);
+    let _process = install.start().await;
+    namespace.until_condition("gateway/web", "Programmed", "False").await;
+    let reads: BTreeSet<String> = install.reads().into_iter().collect();
+    assert_eq!(reads, BTreeSet::from(["secrets/referred-to (None)".to_owned()]));
 }

@@ -94,6 +94,8 @@ async fn installations_that_differ_in_a_label_leave_each_other_alone() {
     namespace.kubectl(&["patch", "httproute/shop", "--subresource=status", "--type=merge", "--patch", &patch]);
     let route = namespace.until("httproute/shop", |route| gateways_of(route, &internal.controller) == both).await;
     assert_eq!(entries(&route)[..3], others);
+    let restored = r#"penstock_status_writes_total{kind="HTTPRoute",reason="restored"} 1"#;
+    eventually("it is counted", async || second.admin("/metrics").await.text().contains(restored).then_some(())).await;
 
     // Without the reference, its entry goes, and nobody else's.
     namespace.apply(&crate::cluster::route("shop", &["external", "foreign"], "/", "shop"));
@@ -315,4 +317,45 @@ async fn a_class_says_whether_the_version_of_gateway_api_is_known() {
     drop(later);
     namespace.until_condition(&class, "SupportedVersion", "True").await;
     assert_eq!(install.writes().len(), since + 1, "the restart wrote nothing");
+}
+
+/// Two installations of different names with a Gateway each, and one route: each has its entry, and nobody writes for what the other one wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_installations_share_a_route() {
+    let (namespace, elsewhere) = (Namespace::new("one-route"), Namespace::new("one-route-too"));
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let one = Install::new(&namespace, "one");
+    let two = Install::new(&elsewhere, "two");
+    let gateways = [("one", &one), ("two", &two)].map(|(name, install)| {
+        class(&format!("$NS-{name}"), &install.controller, "") + &gateway(name, &format!("$NS-{name}"))
+    });
+    namespace.apply(&(gateways.concat() + &route("shop", &["one", "two"], "/", "shop")));
+    let processes = [one.start().await, two.start().await];
+    for install in [&one, &two] {
+        namespace.until_routed("shop", &install.controller).await;
+    }
+    let is_current = |route: &Value| {
+        let observed = |it: &Value| condition(&it["conditions"], "Accepted")["observedGeneration"].clone();
+        entries(route).len() == 2 && entries(route).iter().all(|it| observed(it) == route["metadata"]["generation"])
+    };
+    let before = namespace.until("httproute/shop", is_current).await;
+    let written =
+        || [&one, &two].map(|install| count(&install.writes()).get("httproutes/shop").copied().unwrap_or_default());
+    let since = written();
+    namespace.apply(&route("shop", &["one", "two"], "/other", "shop"));
+    let after = namespace.until("httproute/shop", is_current).await;
+    let owners =
+        |route: &Value| -> Vec<Value> { entries(route).iter().map(|it| it["controllerName"].clone()).collect() };
+    assert_eq!(owners(&after), owners(&before), "in their places");
+    // Whoever meets the other one's write tries again once.
+    let writes = written();
+    assert!((0..2).all(|at| (1..=2).contains(&(writes[at] - since[at]))), "{since:?} {writes:?}");
+
+    // One loses its parent: its entry goes, and the other's stays byte by byte.
+    let theirs = entries(&after).into_iter().find(|it| it["controllerName"] == two.controller.as_str()).unwrap();
+    namespace.delete("gateway/one");
+    let left = namespace.until("httproute/shop", |route| entries(route).len() == 1).await;
+    assert_eq!(entries(&left)[0], theirs);
+    drop(processes);
 }

@@ -116,7 +116,12 @@ impl Cluster {
     }
 
     pub(super) fn must_run(&self) -> Result<Pid> {
-        self.running()?.with_context(|| format!("no cluster `{}` is running: cargo xtask cluster up", self.name))
+        let missing = || {
+            let own = "A cluster of your own will do too, for instance one of kind: \
+                       `kind create cluster`, then `cargo xtask conformance --kubeconfig ~/.kube/config`";
+            format!("no cluster `{}` is running: `cargo xtask cluster up`, as root. {own}", self.name)
+        };
+        self.running()?.with_context(missing)
     }
 
     pub(super) fn write_pid(&self, pid: Pid) -> Result<()> {
