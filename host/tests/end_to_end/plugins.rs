@@ -1,7 +1,7 @@
 //! The life of a plugin on traffic: what is wrong with a candidate changes nothing but status.
 
 use penstock_testing::{
-    client::get,
+    client::{fetch, get},
     guests,
     pressure::{Outcome, Pressure, Protocol},
 };
@@ -134,4 +134,39 @@ async fn a_trap_on_traffic_costs_that_request_and_no_other() {
     assert_eq!(faulty.status, 503, "failurePolicy is Closed unless said otherwise");
     pressure.progress(20).await;
     assert_eq!(pressure.stop().await.failures, Vec::<String>::new());
+}
+
+/// Behind a proxy all requests come from one address; whom the proxy names is counted, and not whom the client names.
+#[tokio::test]
+async fn clients_behind_a_trusted_proxy_have_their_own_limits() {
+    let limits = "\
+apiVersion: penstock.dev/v1alpha1
+kind: WasmPlugin
+metadata: {name: limits}
+spec:
+  source: {file: {path: plugin.wasm}}
+  targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: gw}]
+  limits: {hookTime: 100ms}
+  capabilities: {metrics: true, rateLimits: [{name: two, limit: 2, window: 744h}]}
+  config: {policies: [{name: client, bucket: two, key: [{clientAddress: {}}]}], exempt: [{paths: [/ready]}]}
+";
+    let world = World::builder()
+        .file("plugin.wasm", guests::bytes(guests::RATE_LIMIT))
+        .file("plugin.yaml", limits)
+        .argument("--trusted-hops=1")
+        .start()
+        .await;
+    world.gateway.until(world.port, "/ready", |response| response.status == 200).await;
+    let ask = async |chain: &'static str| {
+        fetch(world.gateway.at(world.port), get("/").header("x-forwarded-for", chain)).await.unwrap().status
+    };
+    for client in ["198.51.100.1", "198.51.100.2"] {
+        assert_eq!([ask(client).await, ask(client).await, ask(client).await], [200, 200, 429], "{client}");
+    }
+    assert_eq!(
+        ask("203.0.113.9, 198.51.100.1").await,
+        429,
+        "what a client says of itself is before what the proxy says"
+    );
+    assert_eq!(ask("198.51.100.1, 198.51.100.3").await, 200);
 }
