@@ -33,6 +33,10 @@ mod engine;
 mod examine;
 mod fetch;
 mod fields;
+#[cfg(test)]
+#[expect(dead_code, unreachable_pub, reason = "it is made for other tests")]
+#[path = "../tests/support/guest.rs"]
+mod guest;
 mod hooks;
 mod host;
 mod imports;

@@ -130,7 +130,7 @@ async fn a_trap_on_traffic_costs_that_request_and_no_other() {
     let wanted = |response: &penstock_testing::client::Response| response.status == 200;
     let address = world.gateway.at(world.port);
     let pressure = Pressure::start(address, Protocol::H1, 2, || get("/"), wanted);
-    let faulty = penstock_testing::client::fetch(address, get("/").header("x-fault", "1")).await.unwrap();
+    let faulty = fetch(address, get("/").header("x-fault", "1")).await.unwrap();
     assert_eq!(faulty.status, 503, "failurePolicy is Closed unless said otherwise");
     pressure.progress(20).await;
     assert_eq!(pressure.stop().await.failures, Vec::<String>::new());

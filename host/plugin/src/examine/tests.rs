@@ -9,11 +9,7 @@ use penstock_core::{
 };
 
 use super::*;
-use crate::engine::compiling_engine;
-
-#[expect(dead_code, unreachable_pub, reason = "it is made for other tests")]
-#[path = "../../tests/support/guest.rs"]
-mod guest;
+use crate::{engine::compiling_engine, guest};
 
 fn spec() -> PluginSpec {
     PluginSpec {

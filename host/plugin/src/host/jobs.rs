@@ -316,7 +316,7 @@ pub(super) fn start_restocking() -> io::Result<Sender<Restock>> {
     spawn("plugin-restock", move || {
         let mut turns = VecDeque::new();
         while let Some(wanted) = turns.pop_front().or_else(|| receiver.recv().ok()) {
-            turns.extend(restock(wanted).into_iter());
+            turns.extend(restock(wanted));
             turns.extend(receiver.try_iter());
         }
     })?;

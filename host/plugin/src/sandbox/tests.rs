@@ -26,12 +26,8 @@ use super::*;
 use crate::{
     config,
     engine::{TickingEngine, compiling_engine},
-    examine,
+    examine, guest,
 };
-
-#[expect(dead_code, unreachable_pub, reason = "it is made for other tests")]
-#[path = "../../tests/support/guest.rs"]
-mod guest;
 
 const HELD: i32 = 40;
 const BROKEN: i32 = 41;
@@ -247,7 +243,7 @@ fn cpu_time_ends() {
 
 #[test]
 fn what_needs_no_limit_is_given_up_first() {
-    for name in ["privileges", "orphan"] {
+    for name in ["priority", "privileges", "orphan"] {
         holds(name);
     }
     // Opened such that it survives `exec`, as a careless parent's parent leaves it.
@@ -259,7 +255,7 @@ fn what_needs_no_limit_is_given_up_first() {
 
 #[test]
 fn without_seccomp_the_limits_hold() {
-    for name in ["bounds", "address space", "descriptors", "fallback memory"] {
+    for name in ["bounds", "address space", "descriptors", "fallback memory", "fallback works"] {
         holds(name);
     }
     ends("file size", libc::SIGXFSZ);
