@@ -123,6 +123,22 @@ impl Installed {
         }
     }
 
+    /// Wait until the gateway has asked for everything that it may. What it asked for, none of which was refused.
+    fn until_all_are_used(&self, granted: &BTreeSet<Permission>) -> BTreeSet<Permission> {
+        let log = self.cluster.folder().join("logs/audit.log");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (used, forbidden) = requests(&fs::read_to_string(&log).unwrap());
+            assert_eq!(forbidden, BTreeSet::new(), "asked for, and not granted");
+            let unused: BTreeSet<_> = granted.difference(&used).collect();
+            if unused.is_empty() {
+                return used;
+            }
+            assert!(Instant::now() < deadline, "granted, and not used: {unused:?}");
+            self.kubectl(&["get", "--raw=/readyz"]);
+        }
+    }
+
     /// What the application was asked, as it answers it, through the gateway.
     fn ask(&self, address: &str) -> Result<String, String> {
         // A client that is there on every machine which can build this.
@@ -262,6 +278,13 @@ fn every_gateway_has_a_service_of_its_own() {
     installed.until("the Service again", now, |now| !now.is_empty() && now != uid);
     installed.kubectl(&["delete", "gateway", "second"]);
     installed.kubectl(&["wait", "--for=delete", "service/second-penstock", TIMEOUT]);
+
+    // So does what belongs to one that is somebody else's by now; and with that every permission of the component has been of use.
+    let another = r#"{"spec": {"gatewayClassName": "another"}}"#;
+    installed.kubectl(&["patch", "gateway", "web", "--type=merge", "--patch", another]);
+    installed.kubectl(&["wait", "--for=delete", "service/web-penstock", TIMEOUT]);
+    let role = installed.kubectl(&["get", "clusterrole/penstock-gateway-services", "--output=json"]);
+    installed.until_all_are_used(&grants(&role));
 }
 
 /// What an operator grants is what the gateway uses, no more and no less, of the API server and of the system.
@@ -288,19 +311,8 @@ fn every_permission_is_used_and_none_is_missing() {
     let role = ["--namespace=penstock-system", "get", "role/penstock", "--output=json"];
     granted.extend(grants(&installed.kubectl(&role)));
     assert!(granted.len() > 30, "{granted:?}");
-    let log = installed.cluster.folder().join("logs/audit.log");
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let (used, forbidden) = requests(&fs::read_to_string(&log).unwrap());
-        assert_eq!(forbidden, BTreeSet::new(), "asked for, and not granted");
-        let unused: BTreeSet<_> = granted.difference(&used).collect();
-        if unused.is_empty() {
-            assert_eq!(used.difference(&granted).collect::<BTreeSet<_>>(), BTreeSet::new(), "granted by another role");
-            return;
-        }
-        assert!(Instant::now() < deadline, "granted, and not used: {unused:?}");
-        installed.kubectl(&["get", "--raw=/readyz"]);
-    }
+    let used = installed.until_all_are_used(&granted);
+    assert_eq!(used.difference(&granted).collect::<BTreeSet<_>>(), BTreeSet::new(), "granted by another role");
 }
 
 /// Group, resource with subresource, verb.
@@ -337,9 +349,13 @@ fn requests(log: &str) -> (BTreeSet<Permission>, BTreeSet<Permission>) {
             Some(sub) => format!("{}/{sub}", part("resource")),
             None => part("resource"),
         };
-        let permission = (part("apiGroup"), resource, entry["verb"].as_str().unwrap().to_owned());
-        let set = if entry["responseStatus"]["code"] == 403 { &mut forbidden } else { &mut used };
-        set.insert(permission);
+        let (group, verb, code) = (part("apiGroup"), entry["verb"].as_str().unwrap(), &entry["responseStatus"]["code"]);
+        let set = if *code == 403 { &mut forbidden } else { &mut used };
+        // Who applies what is not there creates it, and must be allowed to.
+        if verb == "patch" && *code == 201 {
+            set.insert((group.clone(), resource.clone(), "create".to_owned()));
+        }
+        set.insert((group, resource, verb.to_owned()));
     }
     (used, forbidden)
 }
