@@ -1,10 +1,13 @@
 //! WasmPlugins from ConfigMaps on live traffic: loaded, configured, refused, removed, without a request lost.
 
+use std::process::Command;
+
 use penstock_testing::{
     client::{Response, get},
     eventually::eventually,
     guests,
     pressure::{Pressure, Protocol},
+    registry::Registry,
 };
 use serde_json::Value;
 
@@ -110,6 +113,63 @@ async fn a_plugin_comes_changes_fails_and_goes_under_load() {
     assert_eq!(pressure.stop().await.failures, [""; 0]);
     namespace.delete("wasmplugin/rules");
     until_header("").await;
+}
+
+/// Put a module into a registry.
+fn push(module: &[u8], reference: &str) {
+    let folder = penstock_testing::tempfile::tempdir().unwrap();
+    let file = folder.path().join("plugin.wasm");
+    std::fs::write(&file, module).unwrap();
+    let mut push = Command::new(env!("CARGO_BIN_EXE_penstock"));
+    push.args(["plugin", "push", file.to_str().unwrap(), reference]).env("HOME", folder.path());
+    let output = push.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revisions_come_from_a_registry_under_load() {
+    let namespace = Namespace::new("registry");
+    let backend = origin("shop");
+    namespace.backend("shop", backend.address());
+    let install = Install::new(&namespace, "gateway");
+    let registry = Registry::start();
+    let reference = |tag: &str| format!("{}/plugins/rules:{tag}", registry.address());
+    let first = guests::bytes(guests::HEADER_RULES);
+    // The same with a note that nobody reads: another module by its digest.
+    let second = [&first[..], &[0, 5, 4], b"note"].concat();
+    push(&first, &reference("1"));
+    push(&second, &reference("2"));
+    let from = |tag: &str| {
+        let config_map = "{ configMapRef: { name: rules, key: module.wasm } }";
+        let plugin = plugin("Gateway", "web", &format!("from-{tag}"));
+        plugin.replace(config_map, &format!("{{ oci: {{ ref: '{}' }} }}", reference(tag)))
+    };
+    let world = class("$NS", &install.controller, "") + &gateway("web", "$NS") + &route("shop", &["web"], "/", "shop");
+    namespace.apply(&(world + &from("1")));
+    let _process = install.start().await;
+    let address = namespace.address("web").await;
+    let until_header = async |value: &str| {
+        let answer = async || penstock_testing::client::fetch(address, get("/")).await.ok();
+        eventually(value, async || answer().await.filter(|response| response.header("x-rules") == value)).await
+    };
+    until_header("from-1").await;
+    let before = namespace.until("wasmplugin/rules", is_programmed).await;
+    let pressure =
+        Pressure::start(address, Protocol::H2, 4, || get("/"), |response: &Response| response.text() == "shop");
+    pressure.progress(20).await;
+    namespace.apply(&from("2"));
+    until_header("from-2").await;
+    let after = namespace.until("wasmplugin/rules", is_programmed).await;
+    let digests = [&before, &after].map(|plugin| plugin["status"]["active"]["digest"].clone());
+    assert_ne!(digests[0], digests[1]);
+    // What is not there changes nothing but the status.
+    namespace.apply(&from("3"));
+    let told = |plugin: &Value| plugin["status"]["candidate"]["reason"] == "ModuleNotFound";
+    let status = namespace.until("wasmplugin/rules", told).await["status"].clone();
+    assert_eq!(status["active"], after["status"]["active"], "{status:#}");
+    until_header("from-2").await;
+    pressure.progress(20).await;
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,6 +88,15 @@ async fn installations_that_differ_in_a_label_leave_each_other_alone() {
         assert_eq!(written, names(&[&class, &gateway, "httproutes/shop"]), "{name}");
     }
 
+    // Nobody counts what is not his.
+    for process in [&first, &second] {
+        let metrics = process.admin("/metrics").await;
+        for counted in ["GatewayClass", "Gateway", "HTTPRoute"] {
+            let counted = format!("penstock_resources{{kind=\"{counted}\"}} 1\n");
+            assert!(metrics.text().contains(&counted), "{}", metrics.text());
+        }
+    }
+
     // Somebody removes an entry of ours: it comes back. The others are as they were.
     let others: Vec<_> = entries(&route).into_iter().filter(|entry| entry["parentRef"]["name"] != "external").collect();
     let patch = json!({ "status": { "parents": others } }).to_string();

@@ -42,7 +42,9 @@ enum Step {
     Docs,
     /// `penstock check` on every world under examples/
     Examples,
-    /// The gateway beside a real Kubernetes, where one can be started: with root, in namespaces of its own
+    /// The cluster for tests itself, where one can be started: with root, in namespaces of its own
+    Cluster,
+    /// The gateway beside a real Kubernetes in such a cluster
     Kubernetes,
     /// The image and the manifests in such clusters, as users install them
     Deploy,
@@ -102,7 +104,7 @@ impl Step {
         let minutes = match self {
             Self::Fmt | Self::Tidy | Self::Deny => 3,
             Self::Guests | Self::Doctest | Self::Docs | Self::Examples => 15,
-            Self::Kubernetes | Self::Deploy => 30,
+            Self::Cluster | Self::Kubernetes | Self::Deploy => 30,
             Self::Clippy | Self::Test => 45,
         };
         Duration::from_secs(minutes * 60)
@@ -129,6 +131,7 @@ impl Step {
                 self.wait(&mut cargo)
             }
             Self::Examples => self.examples(workspace),
+            Self::Cluster => self.with_clusters(workspace, "cluster", trial::run_with_own),
             Self::Kubernetes => self.with_clusters(workspace, "kubernetes", trial::run),
             Self::Deploy => {
                 install_registry();
