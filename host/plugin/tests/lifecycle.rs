@@ -4,7 +4,13 @@
 
 mod support;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use penstock_core::{
     check::Checks,
@@ -298,4 +304,37 @@ fn a_plugin_of_the_first_contract_loads() {
     let active = host.activate(&spec("old", include_bytes!("components/policy-0.1.0.wasm").to_vec()));
     assert_eq!((&*active.name, &*active.version), ("test", "1.0.0"));
     works(&*host.host.runtime().worker(), &active);
+}
+
+/// The only process that may run is kept by a candidate that nobody wants any more.
+#[test]
+fn what_was_superseded_keeps_no_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let begun = directory.path().join("begun");
+    let mut settings = settings();
+    let real = settings.validator.program.display().to_string();
+    settings.validator.processes = NonZeroUsize::MIN;
+    settings.validator.program = "/bin/sh".into();
+    let script = format!("mkdir {} && exec sleep 1000; exec {real}", begun.display());
+    settings.validator.arguments = vec!["-c".into(), script.into()];
+    let host = Host::with(settings);
+    host.apply(&[&configured(1)]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !begun.exists() {
+        assert!(Instant::now() < deadline, "no process was started");
+        std::thread::yield_now();
+    }
+    let next = PluginSpec { generation: 2, ..configured(2) };
+    host.activate(&next);
+    // Nor does one whose plugin is gone.
+    fs::remove_dir(&begun).unwrap();
+    let (gone, other) =
+        (spec("gone", Guest::default().build()), spec("other", Guest::faulty_code("unreachable").build()));
+    host.apply(&[&next, &gone]);
+    while !begun.exists() {
+        assert!(Instant::now() < deadline, "no process was started");
+        std::thread::yield_now();
+    }
+    host.apply(&[&next, &other]);
+    host.active(&other);
 }
