@@ -41,7 +41,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
-/// As [`bytes`] reads it, in the largest unit in which it is a whole number.
+/// As [`bytes()`] reads it, in the largest unit in which it is a whole number.
 pub(super) fn show_bytes(size: u64) -> String {
     let units = [("Gi", 30), ("Mi", 20), ("Ki", 10)];
     let whole = |&(_, shift): &(&str, u32)| size >> shift << shift == size && size > 0;
