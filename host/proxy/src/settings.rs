@@ -47,11 +47,11 @@ pub struct Timeouts {
     pub head: Duration,
     /// A client connection without a request. 60 s, longer than most clients keep theirs, so that they close first.
     pub idle: Duration,
-    /// Between two pieces of a request body (not for the whole of it).
+    /// Between two pieces of a request body (not for the whole of it). 30 s, half of what nginx allows: a client that pauses for longer is gone.
     pub body: Duration,
-    /// A client that takes nothing of a response.
+    /// A client that takes nothing of a response. 30 s: its exchange holds a connection to an endpoint for as long.
     pub write: Duration,
-    /// A TLS handshake with a client.
+    /// A TLS handshake with a client. 10 s, as for a head: both cost a client nothing to begin.
     pub handshake: Duration,
     /// TCP connect and TLS handshake with an endpoint. 5 s: three SYNs; a healthy endpoint needs milliseconds.
     pub connect: Duration,
@@ -64,11 +64,11 @@ pub struct Timeouts {
 pub struct UpstreamSettings {
     /// An idle connection is closed after it. 30 s, less than the 60 s and more of common servers, so that they seldom close first.
     pub idle: Duration,
-    /// Idle HTTP/1.1 connections kept for each endpoint and worker.
+    /// Idle HTTP/1.1 connections kept for each endpoint and worker. 256: more at once are rare, and each costs a descriptor on both sides.
     pub max_idle: usize,
     /// Endpoints to try for one request when connecting fails. 3: an endpoint that died is skipped, a dead service answers soon.
     pub attempts: u32,
-    /// How long an endpoint that refused a connection is passed over while others remain.
+    /// How long an endpoint that refused a connection is passed over while others remain. 1 s: soon found again, and seldom asked in vain.
     pub cooldown: Duration,
 }
 

@@ -58,7 +58,7 @@ fn head(report: &Report) -> String {
     }
 }
 
-/// Sockets only where something is wrong with them, then problems in files.
+/// Problems in files.
 fn tail(report: &Report, out: &mut String) {
     let mut problems = Table::new(&["PLACE", "PROBLEM", "IN EFFECT"]);
     for problem in &report.problems {
