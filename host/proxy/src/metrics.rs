@@ -183,11 +183,8 @@ impl ProxyMetrics {
 fn keys(snapshot: &Snapshot) -> FxHashSet<RouteKey> {
     let listeners = snapshot.sockets.iter().flat_map(|socket| &socket.listeners);
     let keys = listeners.flat_map(|listener| {
-        let key = RouteKey::new(Some(listener), None);
-        let of_route = key.clone();
-        let routes = listener.routes.iter_routes();
-        let routes = routes.map(move |route| RouteKey { route: Some(route.id.clone()), ..of_route.clone() });
-        routes.chain([key])
+        let routes = listener.routes.iter_routes().map(|route| Some(route.id.clone()));
+        routes.chain([None]).map(|route| RouteKey { route, ..RouteKey::new(Some(listener), None) })
     });
     keys.chain([RouteKey::new(None, None)]).collect()
 }

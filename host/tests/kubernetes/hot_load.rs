@@ -31,18 +31,27 @@ pub(crate) fn module(namespace: &Namespace, name: &str, module: &[u8]) {
     namespace.kubectl(&["apply", "--server-side", "-f", manifest.to_str().unwrap()]);
 }
 
+/// The module that [`module`] has put there.
+pub(crate) const SOURCE: &str = "  source: { configMapRef: { name: rules, key: module.wasm } }\n";
+
 /// A plugin that sets a header of responses, on a target (`Gateway`, `HTTPRoute`, `Ingress`).
 pub(crate) fn plugin(kind: &str, target: &str, value: &str) -> String {
     let group = if kind == "Ingress" { "networking.k8s.io" } else { "gateway.networking.k8s.io" };
+    wasm_plugin(&format!(
+        "{SOURCE}  targetRefs: [{{ group: {group}, kind: {kind}, name: {target} }}]
+  config: {{ rules: [{{ response: {{ set: {{ x-rules: {value} }} }} }}] }}"
+    ))
+}
+
+/// The plugin `rules` with these lines as its `spec`.
+pub(crate) fn wasm_plugin(spec: &str) -> String {
     format!(
         "---
 apiVersion: penstock.dev/v1alpha1
 kind: WasmPlugin
 metadata: {{ name: rules }}
 spec:
-  source: {{ configMapRef: {{ name: rules, key: module.wasm }} }}
-  targetRefs: [{{ group: {group}, kind: {kind}, name: {target} }}]
-  config: {{ rules: [{{ response: {{ set: {{ x-rules: {value} }} }} }}] }}
+{spec}
 "
     )
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{Namespace, class, condition, gateway, kubectl, origin, route},
-    hot_load::module,
+    hot_load::{SOURCE, module, wasm_plugin},
     install::Install,
 };
 
@@ -28,19 +28,12 @@ struct World {
 
 /// A plugin with a configuration, whose last rule takes a value of a Secret. What is refused is not watched, and what is good is so at once.
 fn plugin(rules: &str) -> String {
-    format!(
-        "---
-apiVersion: penstock.dev/v1alpha1
-kind: WasmPlugin
-metadata: {{ name: rules }}
-spec:
-  source: {{ configMapRef: {{ name: rules, key: module.wasm }} }}
-  targetRefs: [{{ group: gateway.networking.k8s.io, kind: Gateway, name: web }}]
+    wasm_plugin(&format!(
+        "{SOURCE}  targetRefs: [{{ group: gateway.networking.k8s.io, kind: Gateway, name: web }}]
   config: {{ rules: {rules} }}
   secretRefs: [{{ name: token, key: value, as: /rules/0/response/set/x-token }}]
-  probation: {{ for: 0s }}
-"
-    )
+  probation: {{ for: 0s }}"
+    ))
 }
 
 /// Rules that set a header of responses.

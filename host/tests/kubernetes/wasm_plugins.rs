@@ -8,30 +8,15 @@ use serde_json::Value;
 use crate::{
     audit::count,
     cluster::{Namespace, class, condition, gateway, origin, route},
-    hot_load::{BROKEN, is_programmed, module, plugin},
+    hot_load::{BROKEN, SOURCE, is_programmed, module, plugin, wasm_plugin},
     install::Install,
 };
-
-/// A WasmPlugin that is in order but for what is in `spec`.
-fn with(spec: &str) -> String {
-    format!(
-        "---
-apiVersion: penstock.dev/v1alpha1
-kind: WasmPlugin
-metadata: {{ name: rules }}
-spec:
-{spec}
-"
-    )
-}
-
-const SOURCE: &str = "  source: { configMapRef: { name: rules, key: module.wasm } }\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_refuses_what_cannot_be_meant() {
     let namespace = Namespace::new("validation");
     let refused = |spec: &str, expected: &str| {
-        let said = namespace.refused(&with(spec));
+        let said = namespace.refused(&wasm_plugin(spec));
         assert!(said.contains(expected), "{spec}\n{said}");
     };
     let target = |target: &str| format!("{SOURCE}  targetRefs: [{{ {target} }}]");
@@ -52,7 +37,7 @@ async fn the_api_server_refuses_what_cannot_be_meant() {
         format!("{gateway_api}, kind: GRPCRoute, name: shop"),
         "group: networking.k8s.io, kind: Ingress, name: shop".to_owned(),
     ] {
-        namespace.apply(&with(&target(&good)));
+        namespace.apply(&wasm_plugin(&target(&good)));
     }
 }
 
@@ -115,7 +100,8 @@ async fn a_registry_that_is_gone_is_written_about_once() {
     let install = Install::new(&namespace, "gateway");
     let source = format!("  source: {{ oci: {{ ref: '{}/plugins/rules:1' }} }}\n", free_address());
     let target = "  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: web }]";
-    namespace.apply(&(class("$NS", &install.controller, "") + &gateway("web", "$NS") + &with(&(source + target))));
+    namespace
+        .apply(&(class("$NS", &install.controller, "") + &gateway("web", "$NS") + &wasm_plugin(&(source + target))));
     let process = install.start().await;
     namespace.until_condition("wasmplugin/rules", "Programmed", "False").await;
     let tried = async |process: &Gateway, times: u64| {

@@ -96,13 +96,13 @@ fn add_rules(spec: &mut Value) {
 
 /// The API server refuses what translation would: a target of another kind, and a part of what has no named parts.
 fn target_rules() -> Value {
-    let groups = PLUGIN_TARGETS.chunk_by(|(group, _), (next, _)| group == next).map(|targets| {
-        let kinds: Vec<String> = targets.iter().map(|(_, kind)| format!("'{kind}'")).collect();
+    let groups = PLUGIN_TARGETS.chunk_by(|(group, ..), (next, ..)| group == next).map(|targets| {
+        let kinds: Vec<String> = targets.iter().map(|(_, kind, _)| format!("'{kind}'")).collect();
         (targets[0].0, kinds.join(", "))
     });
     let rules: Vec<String> =
         groups.map(|(group, kinds)| format!("(self.group == '{group}' && self.kind in [{kinds}])")).collect();
-    let known: Vec<String> = PLUGIN_TARGETS.iter().map(|(group, kind)| format!("{kind} ({group})")).collect();
+    let known: Vec<String> = PLUGIN_TARGETS.iter().map(|(group, kind, _)| format!("{kind} ({group})")).collect();
     json!([
         { "rule": rules.join(" || "), "message": format!("a plugin applies to one of {}", known.join(", ")) },
         {

@@ -48,7 +48,7 @@ pub(crate) use self::{
     live::{LiveObject, LiveObjects},
     namespaces::Namespaces,
     references::{References, Wanted},
-    signature::Signature,
+    signature::{Signature, is_signed},
 };
 pub use self::{
     connect::{ClusterAccess, ConnectFailed},
@@ -87,8 +87,7 @@ pub(crate) struct Context {
 
 /// What `manager` has signed of an object; none of those whose entries name their author.
 pub(crate) fn signature(kind: Kind, metadata: &ObjectMeta, manager: &str) -> Option<Signature> {
-    let is_signed = matches!(kind, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet | Kind::Ingress);
-    is_signed.then(|| Signature::of(metadata, manager)).flatten()
+    is_signed(kind).then(|| Signature::of(metadata, manager)).flatten()
 }
 
 impl Context {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use penstock_core::{Kind, ResourceRef};
 use serde_json::{Map, Value};
 
-use crate::sources::cluster::{Namespaces, Signature};
+use crate::sources::cluster::{Namespaces, Signature, is_signed};
 
 /// Types of conditions that this gateway sets, and removes when they do not hold any more.
 const OWN_CONDITIONS: [&str; 9] = [
@@ -56,9 +56,7 @@ impl Merge<'_> {
         let live = live.as_object().unwrap_or(&empty);
         let merged = match (wanted.and_then(Value::as_object), id.kind) {
             (Some(wanted), _) => self.whole(id, live, wanted),
-            (None, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet | Kind::Ingress) => {
-                signature?.withdrawn_from(live)
-            }
+            (None, kind) if is_signed(kind) => signature?.withdrawn_from(live),
             (None, _) => self.withdrawn(id, live),
         };
         (merged != *live).then_some(Value::Object(merged))

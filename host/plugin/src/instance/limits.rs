@@ -233,15 +233,17 @@ mod tests {
         assert_eq!(limit.take_denied(), None);
     }
 
+    /// An instance with a limit of 100 bytes.
+    fn sharing(budget: &Arc<Budget>) -> MemoryLimit {
+        let mut limit = MemoryLimit::new(100);
+        limit.share(budget);
+        limit
+    }
+
     #[test]
     fn memories_are_counted_over_all_instances() {
         let budget = Arc::new(Budget { memories: Pot::new(2), ..Budget::new(Some(1000)) });
-        let instance = || {
-            let mut limit = MemoryLimit::new(100);
-            limit.share(&budget);
-            limit
-        };
-        let (mut first, mut second) = (instance(), instance());
+        let (mut first, mut second) = (sharing(&budget), sharing(&budget));
         assert!(first.memory_growing(0, 10, None).unwrap());
         assert!(second.memory_growing(0, 10, None).unwrap());
         assert!(second.memory_growing(10, 20, None).unwrap(), "growing makes no new one");
@@ -254,12 +256,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_over_all_instances() {
         let budget = Arc::new(Budget::new(Some(150)));
-        let instance = || {
-            let mut limit = MemoryLimit::new(100);
-            limit.share(&budget);
-            limit
-        };
-        let (mut first, mut second) = (instance(), instance());
+        let (mut first, mut second) = (sharing(&budget), sharing(&budget));
         assert!(first.memory_growing(0, 100, None).unwrap());
         assert!(second.memory_growing(0, 50, None).unwrap());
         assert!(!second.memory_growing(50, 51, None).unwrap());

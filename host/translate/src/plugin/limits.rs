@@ -1,6 +1,6 @@
 //! `spec.limits`: what a plugin may use, within what the installation allows.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use penstock_core::plugin::{Isolation, PluginLimits};
 
@@ -147,7 +147,12 @@ fn limit<T: Copy + PartialOrd>(
     show: impl Fn(T) -> String,
 ) -> Result<(), String> {
     match given.transpose()? {
-        Some(given) if given > most => Err(TooMuch { given: show(given), most: show(most) }.to_string()),
+        Some(given) if given > most => {
+            let (given, most) = (show(given), show(most));
+            Err(format!(
+                "{given} is more than this gateway allows ({most}; its operator may raise that by `--plugin-limits`)"
+            ))
+        }
         Some(given) => {
             *limit = given;
             Ok(())
@@ -157,18 +162,6 @@ fn limit<T: Copy + PartialOrd>(
             Ok(())
         }
         None => Ok(()),
-    }
-}
-
-struct TooMuch {
-    given: String,
-    most: String,
-}
-
-impl fmt::Display for TooMuch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { given, most } = self;
-        write!(f, "{given} is more than this gateway allows ({most}; its operator may raise that by `--plugin-limits`)")
     }
 }
 

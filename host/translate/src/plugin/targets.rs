@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// What can be a target: group and kind, those of one group together.
-pub(crate) const TARGETS: [(&str, &str); 4] = [
-    (GATEWAY_GROUP, "Gateway"),
-    (GATEWAY_GROUP, "HTTPRoute"),
-    (GATEWAY_GROUP, "GRPCRoute"),
-    (NETWORKING_GROUP, "Ingress"),
+pub(crate) const TARGETS: [(&str, &str, Kind); 4] = [
+    (GATEWAY_GROUP, "Gateway", Kind::Gateway),
+    (GATEWAY_GROUP, "HTTPRoute", Kind::HTTPRoute),
+    (GATEWAY_GROUP, "GRPCRoute", Kind::GRPCRoute),
+    (NETWORKING_GROUP, "Ingress", Kind::Ingress),
 ];
 
 /// All plugins by the resource that they name as target.
@@ -56,21 +56,12 @@ pub(super) fn problems(resources: &Resources, id: &ResourceRef, object: &WasmPlu
 }
 
 fn target(id: &ResourceRef, reference: &PolicyTargetReference) -> Result<ResourceRef, Problem> {
-    let kind = match reference.kind.as_str() {
-        "Gateway" => Kind::Gateway,
-        "HTTPRoute" => Kind::HTTPRoute,
-        "GRPCRoute" => Kind::GRPCRoute,
-        "Ingress" => Kind::Ingress,
-        other => {
-            let kinds = TARGETS.map(|(_, kind)| kind);
-            let hint = did_you_mean(other, kinds.into_iter());
-            return Err(Problem::new(
-                "Invalid",
-                format!("kind: `{other}` cannot be a target; {} can{hint}", list(kinds)),
-            ));
-        }
+    let Some((group, _, kind)) = TARGETS.into_iter().find(|(_, name, _)| *name == reference.kind) else {
+        let (other, kinds) = (&reference.kind, TARGETS.map(|(_, name, _)| name));
+        let hint = did_you_mean(other, kinds.into_iter());
+        let message = format!("kind: `{other}` cannot be a target; {} can{hint}", list(kinds));
+        return Err(Problem::new("Invalid", message));
     };
-    let group = if kind == Kind::Ingress { NETWORKING_GROUP } else { GATEWAY_GROUP };
     if reference.group != group {
         let message = format!("group: `{}` has no {kind}; use `{group}`", reference.group);
         return Err(Problem::new("Invalid", message));

@@ -9,6 +9,7 @@
 //! we have not, so has the author of what a controller says of the whole object.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
+use penstock_core::Kind;
 use serde_json::{Map, Value, json};
 
 /// Conditions that every controller sets of the objects that are its own.
@@ -21,6 +22,11 @@ type Fields = Map<String, Value>;
 /// The fields of a status that are ours, as `managedFields` names them below `f:status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Signature(Fields);
+
+/// Whether statuses of this kind do not name their author.
+pub(crate) fn is_signed(kind: Kind) -> bool {
+    matches!(kind, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet | Kind::Ingress)
+}
 
 impl Signature {
     /// What `manager` wrote; none if nothing of it is left.
