@@ -14,7 +14,7 @@ use crate::process;
 const CREATORS: usize = 8;
 
 /// How long a change may take before it counts as lost.
-const LOST: Duration = Duration::from_secs(30);
+pub(super) const LOST: Duration = Duration::from_secs(30);
 
 const NAMESPACE: &str = "penstock-scale";
 const GATEWAY_API: &str = "/apis/gateway.networking.k8s.io/v1";
@@ -39,17 +39,7 @@ impl World {
         create(&mut client, &format!("{GATEWAY_API}/gatewayclasses"), &class)?;
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
         create(&mut client, "/api/v1/namespaces", &namespace)?;
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" },
-            "spec": { "ports": [{ "port": 80, "targetPort": 3000 }] },
-        });
-        create(&mut client, &format!("/api/v1/namespaces/{NAMESPACE}/services"), &service)?;
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": { "name": "web-1", "labels": { "kubernetes.io/service-name": "web" } },
-            "addressType": "IPv4", "ports": [{ "port": 3000 }], "endpoints": [{ "addresses": ["10.240.0.1"] }],
-        });
-        create(&mut client, &format!("/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"), &slice)?;
+        Self::service(&mut client, "web", 80, 3000)?;
         for number in 0..gateways {
             let gateway = json!({
                 "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
@@ -64,8 +54,23 @@ impl World {
         Ok(world)
     }
 
+    /// A Service whose only endpoint is this port of the node.
+    pub(super) fn service(client: &mut Client, name: &str, port: u16, target: u16) -> Result<()> {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": name },
+            "spec": { "ports": [{ "port": port, "targetPort": target }] },
+        });
+        create(client, &core("services"), &service)?;
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": { "name": format!("{name}-1"), "labels": { "kubernetes.io/service-name": name } },
+            "addressType": "IPv4", "ports": [{ "port": target }], "endpoints": [{ "addresses": ["10.240.0.1"] }],
+        });
+        create(client, &format!("/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"), &slice)
+    }
+
     /// `kubectl proxy` may have started a moment ago.
-    fn connect(&self) -> Result<Client> {
+    pub(super) fn connect(&self) -> Result<Client> {
         let began = Instant::now();
         loop {
             match Client::connect(self.api, "localhost") {
@@ -129,9 +134,7 @@ impl World {
         // Spread over all routes, the same ones each time.
         let at = number.wrapping_mul(2_654_435_761) % self.routes;
         let mut client = self.connect()?;
-        let gateway = client.get(&format!("{}/gateway-{}", path("gateways"), at % self.gateways))?.json()?;
-        let address = gateway["status"]["addresses"][0]["value"].as_str().context("the Gateway has no address")?;
-        let mut traffic = Client::connect(SocketAddr::new(address.parse()?, 80), &host(at))?;
+        let mut traffic = Client::connect(Self::address(&mut client, at % self.gateways)?, &host(at))?;
         let mark = format!("{}", number + 1);
         let place = "/spec/rules/0/filters/0/responseHeaderModifier/set/0/value";
         let patch = json!([{ "op": "replace", "path": place, "value": mark }]).to_string();
@@ -149,6 +152,13 @@ impl World {
         }
     }
 
+    /// Where a Gateway accepts connections.
+    pub(super) fn address(client: &mut Client, gateway: usize) -> Result<SocketAddr> {
+        let gateway = client.get(&format!("{}/gateway-{gateway}", path("gateways")))?.json()?;
+        let address = gateway["status"]["addresses"][0]["value"].as_str().context("the Gateway has no address")?;
+        Ok(SocketAddr::new(address.parse()?, 80))
+    }
+
     /// Everything goes with the namespace; the API server takes its time, and nobody has to wait.
     pub(super) fn delete(&self) -> Result<()> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}");
@@ -162,12 +172,17 @@ fn host(number: usize) -> String {
     format!("host-{number}.example.com")
 }
 
-fn path(plural: &str) -> String {
+pub(super) fn path(plural: &str) -> String {
     format!("{GATEWAY_API}/namespaces/{NAMESPACE}/{plural}")
 }
 
+/// Where objects of the core are, in the namespace of this command.
+pub(super) fn core(plural: &str) -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/{plural}")
+}
+
 /// Create an object; one that is there already stays.
-fn create(client: &mut Client, path: &str, object: &Value) -> Result<()> {
+pub(super) fn create(client: &mut Client, path: &str, object: &Value) -> Result<()> {
     let answer = client.send("POST", path, "application/json", &object.to_string())?;
     ensure!(matches!(answer.status, 201 | 409), "{path} answers {}: {}", answer.status, answer.text());
     Ok(())
