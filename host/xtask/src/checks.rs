@@ -19,7 +19,14 @@ pub struct Arguments {
     /// Run only this step; may be given several times
     #[arg(long, value_name = "STEP")]
     only: Vec<Step>,
+
+    /// In the step `deploy`, install the image that users get: one static program with optimisations, which takes minutes to build
+    #[arg(long)]
+    release: bool,
 }
+
+/// Set for the tests of the step `deploy`: the image that users get.
+pub const RELEASE: &str = "PENSTOCK_DEPLOY_RELEASE";
 
 /// The steps, in the order in which they run: cheap ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,7 +81,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         }
         eprintln!("\n── {step} ──");
         let begin = Instant::now();
-        let verdict = step.run(workspace).unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
+        let verdict = step.run(workspace, arguments).unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
         eprintln!("── {step}: {verdict} ({:.1} s)", begin.elapsed().as_secs_f32());
         report.add(step, begin.elapsed(), verdict);
         if process::interrupted() {
@@ -104,13 +111,15 @@ impl Step {
         let minutes = match self {
             Self::Fmt | Self::Tidy | Self::Deny => 3,
             Self::Guests | Self::Doctest | Self::Docs | Self::Examples => 15,
-            Self::Cluster | Self::Kubernetes | Self::Deploy => 30,
+            Self::Cluster | Self::Kubernetes => 30,
             Self::Clippy | Self::Test => 45,
+            // It may compile everything once more, for the image that users get.
+            Self::Deploy => 60,
         };
         Duration::from_secs(minutes * 60)
     }
 
-    fn run(self, workspace: &Workspace) -> Result<Verdict> {
+    fn run(self, workspace: &Workspace, arguments: &Arguments) -> Result<Verdict> {
         match self {
             Self::Fmt => self.cargo(workspace, &["fmt", "--all", "--check"]),
             Self::Tidy => Ok(tidy_verdict(workspace)?),
@@ -131,17 +140,24 @@ impl Step {
                 self.wait(&mut cargo)
             }
             Self::Examples => self.examples(workspace),
-            Self::Cluster => self.with_clusters(workspace, "cluster", trial::run_with_own),
-            Self::Kubernetes => self.with_clusters(workspace, "kubernetes", trial::run),
+            Self::Cluster => self.with_clusters(workspace, "cluster", trial::run_with_own, &[]),
+            Self::Kubernetes => self.with_clusters(workspace, "kubernetes", trial::run, &[]),
             Self::Deploy => {
                 install_registry();
-                self.with_clusters(workspace, "deploy", trial::run_with_own)
+                let environment: &[_] = if arguments.release { &[(RELEASE, "1")] } else { &[] };
+                self.with_clusters(workspace, "deploy", trial::run_with_own, environment)
             }
         }
     }
 
     /// Run tests that are no part of `cargo test`, because they need clusters.
-    fn with_clusters(self, workspace: &Workspace, test: &str, run: trial::Run) -> Result<Verdict> {
+    fn with_clusters(
+        self,
+        workspace: &Workspace,
+        test: &str,
+        run: trial::Run,
+        environment: &[(&str, &str)],
+    ) -> Result<Verdict> {
         if let Err(why) = trial::is_possible(workspace) {
             return Ok(Verdict::NotRun(format!("{why:#}")));
         }
@@ -156,7 +172,8 @@ impl Step {
             return Ok(Verdict::Failed("the tests do not compile".into()));
         };
         // One at a time: some stop what all of them use, and a cluster alone has enough to do with two cores.
-        let outcome = run(workspace, program.as_std_path(), &["--test-threads=1"], self.deadline())?;
+        let (program, arguments) = (program.as_std_path(), &["--test-threads=1"][..]);
+        let outcome = run(workspace, trial::Call { program, arguments, environment, deadline: self.deadline() })?;
         Ok(self.verdict(&outcome))
     }
 

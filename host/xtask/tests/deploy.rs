@@ -30,10 +30,21 @@ struct Installed {
     root: PathBuf,
 }
 
+/// Whether the image is the one that users get. Its build takes minutes, so usually it is that of the tests.
+fn is_release() -> bool {
+    std::env::var_os(xtask::checks::RELEASE).is_some()
+}
+
 /// The archive of the image, built once.
 fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(|| PathBuf::from(xtask(&["image", "--debug"]).trim()))
+    let arguments: &[_] = if is_release() { &["image"] } else { &["image", "--debug"] };
+    IMAGE.get_or_init(|| PathBuf::from(xtask(arguments).trim()))
+}
+
+/// The program in it.
+fn program() -> PathBuf {
+    image().with_file_name(if is_release() { "release" } else { "dev" }).join("penstock")
 }
 
 fn xtask(arguments: &[&str]) -> String {
@@ -221,7 +232,7 @@ fn the_tutorial_can_be_walked() {
     installed.rollout("default", "registry");
     let registry = installed.get("service/registry", "{.spec.clusterIP}");
     let reference = format!("{registry}:5000/plugins/header-rules:1");
-    let program = image().with_file_name("dev").join("penstock");
+    let program = program();
     let push = ["exec", "--", program.to_str().unwrap(), "plugin", "push", &module, &reference, "--insecure"];
     installed.until("a registry", || run(&installed.cluster, &push), |_| true);
     installed.apply("host/deploy/tutorial/plugin-from-registry.yaml");

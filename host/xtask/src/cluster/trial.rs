@@ -27,19 +27,24 @@ pub(crate) fn is_possible(workspace: &Workspace) -> Result<()> {
     Programs::new(workspace)?.ensure_cluster().context("the cluster's programs cannot be built here")
 }
 
-/// A way to run a program.
-pub(crate) type Run = fn(&Workspace, &Path, &[&str], Duration) -> Result<Outcome>;
+/// A program to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) arguments: &'a [&'a str],
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    pub(crate) deadline: Duration,
+}
+
+/// A way to run it.
+pub(crate) type Run = fn(&Workspace, Call<'_>) -> Result<Outcome>;
 
 /// Run a program that starts clusters by itself, and end those that it leaves behind. Their names end with its process id.
-pub(crate) fn run_with_own(
-    workspace: &Workspace,
-    program: &Path,
-    arguments: &[&str],
-    deadline: Duration,
-) -> Result<Outcome> {
-    let running = process::start(Command::new(program).args(arguments))?;
+pub(crate) fn run_with_own(workspace: &Workspace, call: Call<'_>) -> Result<Outcome> {
+    let environment = call.environment.iter().copied();
+    let running = process::start(Command::new(call.program).args(call.arguments).envs(environment))?;
     let mark = format!("-{}", running.id());
-    let outcome = running.wait(deadline);
+    let outcome = running.wait(call.deadline);
     for name in Cluster::names(workspace)?.iter().filter(|name| name.ends_with(&mark)) {
         Cluster::new(workspace, name)?.down()?;
     }
@@ -47,13 +52,13 @@ pub(crate) fn run_with_own(
 }
 
 /// Start a cluster, run the program in its namespaces, and end the cluster whatever comes of it.
-pub(crate) fn run(workspace: &Workspace, program: &Path, arguments: &[&str], deadline: Duration) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace, call: Call<'_>) -> Result<Outcome> {
     let (cluster, programs) = (Cluster::new(workspace, NAME)?, Programs::new(workspace)?);
     let up = Up { workspace, cluster: &cluster, programs: &programs, channel: Channel::Standard };
     up.run()?;
     let mut command = cluster.enter(&programs, workspace)?;
-    command.arg(program).args(arguments);
-    let outcome = process::start(&mut command).and_then(|running| running.wait(deadline));
+    command.arg(call.program).args(call.arguments).envs(call.environment.iter().copied());
+    let outcome = process::start(&mut command).and_then(|running| running.wait(call.deadline));
     cluster.down()?;
     outcome
 }
