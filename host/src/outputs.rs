@@ -57,7 +57,7 @@ impl Outputs for GatewayOutputs {
         }
     }
 
-    fn say(&mut self, statuses: &Statuses, reserve: &Reserve) {
+    fn say(&mut self, statuses: &Arc<Statuses>, reserve: &Reserve) {
         if let Some(cluster) = &self.cluster {
             cluster.write(statuses, reserve);
         }

@@ -106,8 +106,8 @@ impl Cluster {
     }
 
     /// What should be said: complete, in place of what was given before.
-    pub fn write(&self, statuses: &Statuses, reserve: &Reserve) {
-        let desired = Desired { statuses: statuses.clone(), reserve: reserve.clone() };
+    pub fn write(&self, statuses: &Arc<Statuses>, reserve: &Reserve) {
+        let desired = Desired { statuses: Arc::clone(statuses), reserve: reserve.clone() };
         self.desired.send_replace(Some(desired));
     }
 

@@ -38,7 +38,7 @@ pub trait Outputs {
     fn keep_up(&mut self, _: &Arc<Upkeep>) {}
 
     /// This should be said about resources.
-    fn say(&mut self, _: &Statuses, _: &Reserve) {}
+    fn say(&mut self, _: &Arc<Statuses>, _: &Reserve) {}
 }
 
 /// What is left as it is in the statuses of a cluster.
@@ -63,6 +63,8 @@ pub struct Controller<O> {
     /// Sources that have not said everything yet.
     incomplete: BTreeSet<SourceId>,
     published: Option<Arc<Snapshot>>,
+    /// The statuses that were last counted.
+    counted: Option<Arc<Statuses>>,
     /// Whether the sockets of a publication were all bound or refused for once.
     settled: bool,
     /// Plugins of which there has been no verdict since the start; none before the first publication.
@@ -92,6 +94,7 @@ impl<O: Outputs> Controller<O> {
             answered: Arc::default(),
             incomplete,
             published: None,
+            counted: None,
             settled: false,
             undecided: None,
             outputs,
@@ -153,7 +156,8 @@ impl<O: Outputs> Controller<O> {
     fn translate(&mut self) {
         let began = Instant::now();
         let translation = self.translator.translate(&self.resources, &self.settings);
-        self.metrics.translated(began.elapsed(), &self.resources, &translation.statuses);
+        self.metrics.translated(began.elapsed(), &self.resources);
+        self.count(&translation.statuses);
         let wanted = &translation.needs.objects;
         if self.outputs.ask(wanted) && !wanted.is_subset(&self.answered) {
             // A certificate that is on its way must not look as if it were missing. Everything stays as it is until it is here, or is known not to
@@ -180,6 +184,14 @@ impl<O: Outputs> Controller<O> {
             self.outputs.say(&translation.statuses, &reserve);
         }
         self.board.publish(&translation.statuses, &self.resources.facts.sockets, problems, unready);
+    }
+
+    /// Most changes leave all statuses as they are.
+    fn count(&mut self, statuses: &Arc<Statuses>) {
+        if self.counted.as_ref().is_none_or(|counted| !Arc::ptr_eq(counted, statuses)) {
+            self.metrics.owned(statuses);
+            self.counted = Some(Arc::clone(statuses));
+        }
     }
 
     /// Plugins that were there at the start and are still on their way. That they are is no news to anybody: they served before.

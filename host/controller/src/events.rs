@@ -60,6 +60,8 @@ struct News {
 #[derive(Debug, Default)]
 struct Notebook {
     seen: BTreeMap<ResourceRef, Arc<Status>>,
+    /// All of them as they were last read.
+    read: Arc<Statuses>,
     told: BTreeMap<ResourceRef, Instant>,
     waiting: BTreeMap<ResourceRef, News>,
     /// Something has been seen before: what is new now happened now.
@@ -152,7 +154,11 @@ impl Notebook {
     }
 
     /// Compare with what was seen before. Several things in a row become the last of them.
-    fn read(&mut self, statuses: &Statuses) {
+    fn read(&mut self, statuses: &Arc<Statuses>) {
+        if self.began && Arc::ptr_eq(&self.read, statuses) {
+            return;
+        }
+        self.read = Arc::clone(statuses);
         for (id, status) in statuses.iter().filter(|(id, _)| matches!(id.kind, Kind::WasmPlugin | Kind::Ingress)) {
             let before = self.seen.insert(id.clone(), Arc::clone(status));
             if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, status)) {
@@ -344,7 +350,7 @@ mod tests {
     #[test]
     fn a_plugin_that_flaps_is_told_about_now_and_then() {
         let id = ResourceRef::new(Kind::WasmPlugin, "default", "headers");
-        let statuses = |status| Statuses::from([(id.clone(), Arc::new(Status::WasmPlugin(status)))]);
+        let statuses = |status| Arc::new(Statuses::from([(id.clone(), Arc::new(Status::WasmPlugin(status)))]));
         let (mut notebook, start) = (Notebook::default(), Instant::now());
         notebook.read(&statuses(status(Some(1), None)));
         assert_eq!(notebook.due(start), [], "what was so before is no news");
@@ -356,7 +362,7 @@ mod tests {
         assert_eq!(told, 2, "in ten seconds");
         notebook.contested(id.clone());
         assert_eq!(notebook.due(start + Duration::from_secs(60))[0].1.reason, "StatusContested");
-        notebook.read(&Statuses::new());
+        notebook.read(&Arc::default());
         assert_eq!(notebook.next(), None);
     }
 

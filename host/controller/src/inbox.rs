@@ -3,12 +3,16 @@
 //! A queue would have to be bounded, and a bounded queue blocks or drops. This is no queue: it holds at most one state for each thing that
 //! events are about (a resource, a socket, a plugin, a file, a source), and a later one takes the place of an earlier one. However slow a
 //! translation, memory is bounded by the world, and the next batch is the newest state of everything.
+//!
+//! What leaves a cluster may be back in a moment: who replaces an object by force deletes and creates it. So it stays for that moment, and if it is back
+//! by then it was never away.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use penstock_core::{
@@ -21,6 +25,9 @@ use crate::{
     event::{Event, SourceId},
     sources::files::Problem,
 };
+
+/// Between the end of an object and another one of its name lie two requests of whoever replaces it. Nobody notices that what is really gone goes later.
+pub(crate) const GRACE: Duration = Duration::from_millis(200);
 
 /// The end that sources and observers hold. Clones lead to the same place.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +42,32 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: Batch,
+    /// Gone, unless they are back by then.
+    leaving: BTreeMap<ResourceRef, Instant>,
     closed: bool,
+}
+
+impl State {
+    fn add(&mut self, event: Event) {
+        if let Event::Changed(changes) = &event {
+            for change in changes {
+                match change {
+                    Change::Upsert(object) => drop(self.leaving.remove(&object.reference())),
+                    Change::Delete(reference) => drop(self.leaving.remove(reference)),
+                    Change::Observe(_) | Change::File(..) | Change::Bundle(..) => {}
+                }
+            }
+        }
+        self.waiting.add(event);
+    }
+
+    /// What has not come back by now is gone.
+    fn let_go(&mut self, now: Instant) {
+        let gone: Vec<_> = self.leaving.extract_if(.., |_, due| *due <= now).collect();
+        if !gone.is_empty() {
+            self.waiting.add(Event::Changed(gone.into_iter().map(|(id, _)| Change::Delete(id)).collect()));
+        }
+    }
 }
 
 /// The newest state of everything that changed since the last batch.
@@ -123,9 +155,15 @@ impl Inbox {
     pub fn send(&self, events: impl IntoIterator<Item = Event>) {
         let mut state = self.lock();
         for event in events {
-            state.waiting.add(event);
+            state.add(event);
         }
         drop(state);
+        self.0.arrived.notify_one();
+    }
+
+    /// An object is not there any more. If it is back within [`GRACE`], it only changed.
+    pub(crate) fn leave(&self, id: ResourceRef) {
+        self.lock().leaving.insert(id, Instant::now() + GRACE);
         self.0.arrived.notify_one();
     }
 
@@ -137,12 +175,19 @@ impl Inbox {
 
     /// Wait for something to happen; none when the inbox is closed and empty. For the one owner of the loop.
     pub fn next(&self) -> Option<Batch> {
-        let state = self.lock();
-        let mut state = self
-            .0
-            .arrived
-            .wait_while(state, |state| state.waiting.is_empty() && !state.closed)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            state.let_go(now);
+            if !state.waiting.is_empty() || state.closed {
+                break;
+            }
+            let due = state.leaving.values().min().map(|due| due.saturating_duration_since(now));
+            state = match due {
+                None => self.0.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(pause) => self.0.arrived.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
         let batch = std::mem::take(&mut state.waiting);
         (!batch.is_empty()).then_some(batch)
     }
@@ -167,6 +212,8 @@ mod tests {
     use std::thread;
 
     use penstock_core::fact::SocketState;
+    use penstock_translate::resources::Object;
+    use serde_json::json;
 
     use super::*;
 
@@ -185,6 +232,40 @@ mod tests {
 
         let fact = |port, state| Change::Observe(Fact::Socket(([127, 0, 0, 1], port).into(), state));
         assert_eq!(changes, [fact(1, SocketState::Bound), fact(2, SocketState::Closed)]);
+    }
+
+    fn service(name: &str) -> Object {
+        let metadata = json!({ "name": name, "namespace": "default" });
+        Object::parse("v1", "Service", json!({ "metadata": metadata })).unwrap()
+    }
+
+    fn changes(state: &mut State) -> Vec<Change> {
+        std::mem::take(&mut state.waiting).take_changes().collect()
+    }
+
+    #[test]
+    fn what_is_back_in_a_moment_was_never_away() {
+        let (mut state, start) = (State::default(), Instant::now());
+        let [back, gone, deleted] = ["back", "gone", "deleted"].map(service);
+        for object in [&back, &gone, &deleted] {
+            state.leaving.insert(object.reference(), start + GRACE);
+        }
+        state.let_go(start);
+        assert_eq!(changes(&mut state), []);
+        state.add(Event::Changed(vec![Change::Upsert(back.clone()), Change::Delete(deleted.reference())]));
+        state.let_go(start + GRACE);
+        let expected = [Change::Upsert(back), Change::Delete(deleted.reference()), Change::Delete(gone.reference())];
+        assert_eq!(changes(&mut state), expected);
+        state.let_go(start + 2 * GRACE);
+        assert!(state.waiting.is_empty() && state.leaving.is_empty());
+    }
+
+    #[test]
+    fn what_leaves_is_gone_without_another_event() {
+        let inbox = Inbox::new();
+        let id = service("gone").reference();
+        inbox.leave(id.clone());
+        assert_eq!(inbox.next().unwrap().take_changes().collect::<Vec<_>>(), [Change::Delete(id)]);
     }
 
     #[test]

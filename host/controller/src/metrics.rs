@@ -230,8 +230,8 @@ impl ControllerMetrics {
         self.problems.set(problems.try_into().unwrap_or(i64::MAX));
     }
 
-    /// Of what may be somebody else's, that is counted which has a status of ours; the rest is what all of them refer to.
-    pub(crate) fn translated(&self, took: Duration, resources: &Resources, statuses: &Statuses) {
+    /// All resources refer to these, whoever owns them.
+    pub(crate) fn translated(&self, took: Duration, resources: &Resources) {
         self.translations.observe(took.as_secs_f64());
         let referred = [
             (Kind::ReferenceGrant, resources.reference_grants.len()),
@@ -241,14 +241,21 @@ impl ControllerMetrics {
             (Kind::ConfigMap, resources.config_maps.len()),
             (Kind::Namespace, resources.namespaces.len()),
         ];
-        let mut counts: BTreeMap<Kind, usize> = OWNED.into_iter().map(|kind| (kind, 0)).chain(referred).collect();
+        referred.into_iter().for_each(|(kind, count)| self.count(kind, count));
+    }
+
+    /// Of what may be somebody else's, that is counted which has a status of ours.
+    pub(crate) fn owned(&self, statuses: &Statuses) {
+        let mut counts: BTreeMap<Kind, usize> = OWNED.into_iter().map(|kind| (kind, 0)).collect();
         for id in statuses.keys() {
             *counts.entry(id.kind).or_default() += 1;
         }
-        for (kind, count) in counts {
-            let labels = KindNameLabels { kind: kind.to_string() };
-            self.resources.get_or_create(&labels).set(count.try_into().unwrap_or(i64::MAX));
-        }
+        counts.into_iter().for_each(|(kind, count)| self.count(kind, count));
+    }
+
+    fn count(&self, kind: Kind, count: usize) {
+        let labels = KindNameLabels { kind: kind.to_string() };
+        self.resources.get_or_create(&labels).set(count.try_into().unwrap_or(i64::MAX));
     }
 
     pub(crate) fn published(&self) {

@@ -48,7 +48,9 @@ pub(crate) struct Owner;
 
 #[derive(Default)]
 struct Posted {
-    entries: BTreeMap<ResourceRef, Arc<Entry>>,
+    entries: Arc<BTreeMap<ResourceRef, Arc<Entry>>>,
+    /// What the entries were made of.
+    statuses: Arc<Statuses>,
     sockets: BTreeMap<SocketAddr, SocketState>,
     problems: Vec<Problem>,
 }
@@ -202,17 +204,22 @@ impl StatusBoard {
     /// Post what is so now. Only the loop posts.
     pub(crate) fn publish(
         &self,
-        statuses: &Statuses,
+        statuses: &Arc<Statuses>,
         sockets: &BTreeMap<SocketAddr, SocketState>,
         problems: Vec<Problem>,
         unready: Option<Unready>,
     ) {
         let (now, before) = ((self.clock)(), self.current.load());
-        let entries = statuses.iter().map(|(resource, status)| {
-            let before = before.entries.get(resource);
-            (resource.clone(), Entry::following(before, status, now))
-        });
-        let posted = Posted { entries: entries.collect(), sockets: sockets.clone(), problems };
+        let entries = if Arc::ptr_eq(&before.statuses, statuses) {
+            Arc::clone(&before.entries)
+        } else {
+            let entries = statuses.iter().map(|(resource, status)| {
+                let before = before.entries.get(resource);
+                (resource.clone(), Entry::following(before, status, now))
+            });
+            Arc::new(entries.collect())
+        };
+        let posted = Posted { entries, statuses: Arc::clone(statuses), sockets: sockets.clone(), problems };
         self.current.store(Arc::new(posted));
         match unready {
             Some(unready) => self.wait_for(unready),

@@ -66,7 +66,7 @@ pub(crate) const FIELD_MANAGER: &str = "penstock";
 /// What should be said, complete.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Desired {
-    pub(crate) statuses: Statuses,
+    pub(crate) statuses: Arc<Statuses>,
     pub(crate) reserve: Reserve,
 }
 
@@ -132,8 +132,8 @@ struct Desk {
     held: BTreeSet<ResourceRef>,
     /// What is to be written of these are counts, or they change all the time: not before.
     resting: BTreeMap<ResourceRef, Instant>,
-    /// What was last written for an object: the same again means that somebody undid it.
-    last: BTreeMap<ResourceRef, Option<Arc<Status>>>,
+    /// What was last written for an object, by its `uid`: the same again means that somebody undid it.
+    last: BTreeMap<ResourceRef, (Arc<str>, Option<Arc<Status>>)>,
 }
 
 impl Writer {
@@ -195,7 +195,9 @@ impl Writer {
             }
             let difference = self.difference(&id, &live, wanted, &reserve.others);
             let Some(Difference { patch, counts_alone }) = difference else { continue };
-            let undone = desk.last.get(&id).is_some_and(|last| match (last, wanted) {
+            let undone = desk.last.get(&id).is_some_and(|(uid, last)| match (last, wanted) {
+                // One that was created anew has had no status yet, which is nobody's doing.
+                _ if *uid != live.uid => false,
                 (Some(last), Some(wanted)) => Arc::ptr_eq(last, wanted),
                 (None, None) => true,
                 _ => false,
@@ -224,7 +226,7 @@ impl Writer {
                 Some(_) => WriteReason::changed,
                 None => WriteReason::withdrawn,
             };
-            desk.last.insert(id.clone(), wanted.cloned());
+            desk.last.insert(id.clone(), (Arc::clone(&live.uid), wanted.cloned()));
             return Some((id, patch, reason));
         }
         None
@@ -334,16 +336,18 @@ impl Desk {
         let before = std::mem::replace(&mut self.desired, desired);
         self.pace.forget_calm(Instant::now());
         let now = &self.desired.statuses;
-        self.dirty.extend(before.statuses.keys().filter(|id| !now.contains_key(*id)).cloned());
-        let differs = |(id, status): &(&ResourceRef, &Arc<Status>)| {
-            before.statuses.get(*id).is_none_or(|before| !Arc::ptr_eq(before, status))
-        };
-        self.dirty.extend(now.iter().filter(differs).map(|(id, _)| id.clone()));
+        if !Arc::ptr_eq(&before.statuses, now) {
+            self.dirty.extend(before.statuses.keys().filter(|id| !now.contains_key(*id)).cloned());
+            let differs = |(id, status): &(&ResourceRef, &Arc<Status>)| {
+                before.statuses.get(*id).is_none_or(|before| !Arc::ptr_eq(before, status))
+            };
+            self.dirty.extend(now.iter().filter(differs).map(|(id, _)| id.clone()));
+            self.last.retain(|id, _| now.contains_key(id) || before.statuses.contains_key(id));
+        }
         if !self.desired.reserve.closing {
             self.dirty.append(&mut self.held);
         }
         self.dirty.extend(before.reserve.undecided.difference(&self.desired.reserve.undecided).cloned());
-        self.last.retain(|id, _| now.contains_key(id) || before.statuses.contains_key(id));
     }
 }
 

@@ -60,14 +60,23 @@ impl FaultTally {
         let _ = self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_add(1));
         self.is_exceeded() && !self.told.swap(true, Ordering::Relaxed)
     }
+
+    /// Which kinds there were, always in the same order: `trap, deadline`.
+    pub(crate) fn kinds(&self) -> String {
+        let kinds: Vec<String> = self.counts().map(|(kind, _)| kind.to_string()).collect();
+        kinds.join(", ")
+    }
+
+    fn counts(&self) -> impl Iterator<Item = (FaultKind, u32)> {
+        let counts = FAULTS.iter().zip(&self.kinds).map(|(kind, count)| (*kind, count.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0)
+    }
 }
 
 /// `6 faults (4 trap, 2 deadline)`.
 impl fmt::Display for FaultTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = FAULTS.iter().zip(&self.kinds).map(|(kind, count)| (kind, count.load(Ordering::Relaxed)));
-        let kinds: Vec<String> =
-            counts.filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{count} {kind}")).collect();
+        let kinds: Vec<String> = self.counts().map(|(kind, count)| format!("{count} {kind}")).collect();
         let total = self.total.load(Ordering::Relaxed);
         let noun = if total == 1 { "fault" } else { "faults" };
         write!(f, "{total} {noun} ({})", kinds.join(", "))
@@ -89,6 +98,7 @@ mod tests {
         assert_eq!(told, [false, false, true, false]);
         assert!(tally.is_exceeded());
         assert_eq!(tally.to_string(), "4 faults (3 trap, 1 deadline)");
+        assert_eq!(tally.kinds(), "trap, deadline");
         tally.disarm();
         assert!(!tally.is_exceeded() && !tally.count(FaultKind::Trap));
         tally.arm(0);

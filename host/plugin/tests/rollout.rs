@@ -202,8 +202,8 @@ fn too_many_faults_bring_the_last_good_revision_back() {
     assert!(host.facts.state(&plugin("a")).probation.is_some(), "four are accepted");
     trip(&*other, &faulty, 1);
     let (rejection, back) = rolled_back(&host, &bad);
-    assert!(rejection.message.contains("5 faults (5 trap)"), "{rejection:?}");
-    assert!(rejection.message.contains("accepts 4 in 3600s"), "{rejection:?}");
+    assert!(rejection.message.contains("more faults (trap) than"), "{rejection:?}");
+    assert!(rejection.message.contains("accepts, which is 4 in 3600s"), "{rejection:?}");
     assert_eq!(back, good);
     assert_eq!(count(&back), 3, "the instance from before");
     assert_eq!(host.facts.state(&plugin("a")).probation, None);
@@ -239,7 +239,7 @@ fn a_revision_that_is_always_refused_by_its_breaker_is_rolled_back_too() {
         on_request(&*worker, &faulty).unwrap_err();
     }
     let (rejection, back) = rolled_back(&host, &bad);
-    assert!(rejection.message.contains("51 faults (10 trap, 41 unavailable)"), "{rejection:?}");
+    assert!(rejection.message.contains("more faults (trap, unavailable) than"), "{rejection:?}");
     assert_eq!(back, good);
 }
 

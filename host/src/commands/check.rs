@@ -91,7 +91,7 @@ fn counted(number: usize, noun: &str) -> String {
 }
 
 /// The statuses that these resources would get, once plugins are validated and sockets bound.
-fn translate(settings: &Settings, changes: Vec<Change>) -> anyhow::Result<Statuses> {
+fn translate(settings: &Settings, changes: Vec<Change>) -> anyhow::Result<Arc<Statuses>> {
     let (mut resources, mut translator) = (Resources::default(), Translator::default());
     for change in changes {
         resources.apply(change);

@@ -1,19 +1,22 @@
 //! BackendTLSPolicy under load: replaced without a failure, gone without falling back to plain text, back at once.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use penstock_testing::{
     certificate::Authority,
-    client::{fetch, get},
+    client::{Response, fetch, get},
     eventually::eventually,
     gateway::Gateway,
     origin::{Answer, Origin},
     pressure::{Pressure, Protocol},
 };
 
+use serde_json::Value;
+
 use crate::{
     cluster::{NODE, Namespace, class, condition, gateway, route},
     install::Install,
+    outage::{Relay, patiently},
 };
 
 /// A backend that speaks TLS, and a Gateway with a route to it.
@@ -22,12 +25,16 @@ struct World {
     authority: Authority,
     address: SocketAddr,
     _install: Install,
-    _origin: Origin,
+    origin: Origin,
     _process: Gateway,
 }
 
 impl World {
     async fn new(name: &str) -> Self {
+        Self::with(name, |install| install).await
+    }
+
+    async fn with(name: &str, install: impl FnOnce(Install) -> Install) -> Self {
         let namespace = Namespace::new(name);
         let authority = Authority::new();
         let certificate = authority.issue(&["shop.example.com"]);
@@ -37,13 +44,13 @@ impl World {
             .bind(NODE)
             .start();
         namespace.backend("shop", origin.address());
-        let install = Install::new(&namespace, "gateway");
+        let install = install(Install::new(&namespace, "gateway"));
         let manifests = class("$NS", &install.controller, "") + &gateway("web", "$NS");
         namespace.apply(&(manifests + &route("shop", &["web"], "/", "shop")));
         let process = install.start().await;
         let address = namespace.address("web").await;
         namespace.until_routed("shop", &install.controller).await;
-        Self { namespace, authority, address, _install: install, _origin: origin, _process: process }
+        Self { namespace, authority, address, _install: install, origin, _process: process }
     }
 
     /// A ConfigMap with certificates of authorities.
@@ -69,10 +76,7 @@ spec:
     }
 
     async fn until_policy(&self, name: &str, type_: &str, reason: &str) {
-        let wanted = |policy: &serde_json::Value| {
-            let condition = condition(&policy["status"]["ancestors"][0]["conditions"], type_);
-            condition["reason"] == reason && condition["observedGeneration"] == policy["metadata"]["generation"]
-        };
+        let wanted = |policy: &Value| says(policy, type_, reason);
         self.namespace.until(&format!("backendtlspolicy/{name}"), wanted).await;
     }
 
@@ -90,8 +94,14 @@ spec:
     }
 }
 
+/// Whether this is what is said of the newest generation.
+fn says(policy: &Value, type_: &str, reason: &str) -> bool {
+    let condition = condition(&policy["status"]["ancestors"][0]["conditions"], type_);
+    condition["reason"] == reason && condition["observedGeneration"] == policy["metadata"]["generation"]
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_is_replaced_deleted_and_created_again() {
+async fn a_policy_is_replaced_under_load() {
     let world = World::new("replaced").await;
     let later = Authority::new();
     world.trust("now", &[&world.authority]);
@@ -111,15 +121,61 @@ async fn a_policy_is_replaced_deleted_and_created_again() {
     }
     let outcome = pressure.stop().await;
     assert_eq!(outcome.failures, [""; 0]);
+}
 
+/// How long it takes until the first success is measured by `cargo xtask scale`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_goes_and_comes_back_under_load() {
+    let world = World::new("comes-back").await;
+    world.trust("now", &[&world.authority]);
+    world.policy("shop", "now");
+    world.until_status(200).await;
+    // Each request is answered, in one of two ways: nobody waits for anything, and nobody is answered in plain text.
+    let either = |response: &Response| response.text() == "secure" || response.status == 502;
+    let pressure = Pressure::start(world.address, Protocol::H1, 4, || get("/"), either);
     for _ in 0..3 {
+        pressure.progress(20).await;
         world.namespace.delete("backendtlspolicy/shop");
         world.until_status(502).await;
+        pressure.progress(20).await;
         world.policy("shop", "now");
-        let applied = Instant::now();
         world.until_status(200).await;
-        eprintln!("first success {:?} after kubectl had applied the policy again", applied.elapsed());
+        // Once there was a success, no request meets what was before.
+        let after = world.pressure();
+        after.progress(100).await;
+        assert_eq!(after.stop().await.failures, [""; 0]);
     }
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_back_in_a_moment_was_never_away() {
+    let relay = Relay::start().await;
+    let world = World::with("moment", |install| install.through(&relay.address.to_string())).await;
+    world.trust("now", &[&world.authority]);
+    world.policy("shop", "now");
+    world.until_policy("shop", "Accepted", "Accepted").await;
+    world.until_status(200).await;
+    let pressure = world.pressure();
+    pressure.progress(100).await;
+    let connections = |from: usize| -> BTreeSet<usize> {
+        world.origin.requests()[from..].iter().map(|request| request.connection).collect()
+    };
+    let before = connections(0);
+    // The gateway hears of both at once.
+    relay
+        .refuse(async || {
+            world.namespace.delete("backendtlspolicy/shop");
+            world.policy("shop", "now");
+        })
+        .await;
+    // It is another object, so it has no status before the gateway has seen it.
+    let accepted = || says(&world.namespace.get("backendtlspolicy/shop"), "Accepted", "Accepted");
+    patiently("the new one is seen", async || accepted().then_some(())).await;
+    let since = world.origin.requests().len();
+    pressure.progress(100).await;
+    assert_eq!(pressure.stop().await.failures, [""; 0]);
+    assert!(!before.is_disjoint(&connections(since)), "what was connected still is");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
 };
@@ -10,8 +11,8 @@ use penstock_testing::gateway::{Gateway, GatewayBuilder};
 use serde_json::{Value, json};
 
 use crate::{
-    audit::{self, Write},
-    cluster::{Namespace, kubectl},
+    audit::{self, Write, count},
+    cluster::{Namespace, class, gateway, kubectl},
 };
 
 /// Of each pool of addresses one installation, so that nobody's Gateways meet.
@@ -118,6 +119,41 @@ impl Install {
     /// Everything that it has written so far.
     pub(crate) fn writes(&self) -> Vec<Write> {
         audit::writes(&self.user)
+    }
+}
+
+/// Two installations of different names, and in one namespace a Gateway of each: `one` and `two`.
+pub(crate) struct Two {
+    pub(crate) namespace: Namespace,
+    _elsewhere: Namespace,
+    pub(crate) one: Install,
+    pub(crate) two: Install,
+}
+
+impl Two {
+    /// With a backend `shop`, and what else there is to apply.
+    pub(crate) fn new(name: &str, backend: SocketAddr, manifests: &str) -> Self {
+        let (namespace, elsewhere) = (Namespace::new(name), Namespace::new(&format!("{name}-too")));
+        namespace.backend("shop", backend);
+        let (one, two) = (Install::new(&namespace, "one"), Install::new(&elsewhere, "two"));
+        assert_ne!(one.controller, two.controller);
+        let gateways = [("one", &one), ("two", &two)].map(|(name, install)| {
+            class(&format!("$NS-{name}"), &install.controller, "") + &gateway(name, &format!("$NS-{name}"))
+        });
+        namespace.apply(&(gateways.concat() + manifests));
+        Self { namespace, _elsewhere: elsewhere, one, two }
+    }
+
+    /// How often each of them has written an object.
+    pub(crate) fn written(&self, object: &str) -> [usize; 2] {
+        [&self.one, &self.two].map(|install| count(&install.writes()).get(object).copied().unwrap_or_default())
+    }
+
+    /// Wait until a route is what it should be at both.
+    pub(crate) async fn until_routed(&self, route: &str) {
+        for install in [&self.one, &self.two] {
+            self.namespace.until_routed(route, &install.controller).await;
+        }
     }
 }
 

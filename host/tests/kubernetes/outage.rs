@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use penstock_testing::{
@@ -162,21 +165,26 @@ pub(crate) async fn patiently<T>(what: &str, mut probe: impl AsyncFnMut() -> Opt
 }
 
 /// Connections to the API server that a test can cut.
-struct Relay {
-    address: SocketAddr,
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    refusing: Arc<AtomicBool>,
     /// Those that there are, and where they come from.
     connections: Arc<Mutex<Vec<(SocketAddr, AbortHandle)>>>,
     forgotten: Mutex<Vec<u16>>,
 }
 
 impl Relay {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind((NODE, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::<Mutex<Vec<_>>>::default();
-        let all = Arc::clone(&connections);
+        let refusing = Arc::<AtomicBool>::default();
+        let (all, refuses) = (Arc::clone(&connections), Arc::clone(&refusing));
         tokio::spawn(async move {
             while let Ok((mut client, from)) = listener.accept().await {
+                if refuses.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let copying = tokio::spawn(async move {
                     let mut server = TcpStream::connect(API_SERVER).await?;
                     copy_bidirectional(&mut client, &mut server).await
@@ -184,7 +192,15 @@ impl Relay {
                 all.lock().unwrap().push((from, copying.abort_handle()));
             }
         });
-        Self { address, connections, forgotten: Mutex::default() }
+        Self { address, refusing, connections, forgotten: Mutex::default() }
+    }
+
+    /// Let nobody through for as long as something else happens.
+    pub(crate) async fn refuse(&self, meanwhile: impl AsyncFnOnce()) {
+        self.refusing.store(true, Ordering::SeqCst);
+        self.reset();
+        meanwhile().await;
+        self.refusing.store(false, Ordering::SeqCst);
     }
 
     /// End the connections that there are. New ones work.

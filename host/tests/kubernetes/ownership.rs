@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     audit::count,
     cluster::{Namespace, class, condition, gateway, kubectl, origin, route},
-    install::{Install, sockets, written},
+    install::{Install, Two, sockets, written},
     outage::patiently,
 };
 
@@ -331,34 +331,24 @@ async fn a_class_says_whether_the_version_of_gateway_api_is_known() {
 /// Two installations of different names with a Gateway each, and one route: each has its entry, and nobody writes for what the other one wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_installations_share_a_route() {
-    let (namespace, elsewhere) = (Namespace::new("one-route"), Namespace::new("one-route-too"));
     let backend = origin("shop");
-    namespace.backend("shop", backend.address());
-    let one = Install::new(&namespace, "one");
-    let two = Install::new(&elsewhere, "two");
-    let gateways = [("one", &one), ("two", &two)].map(|(name, install)| {
-        class(&format!("$NS-{name}"), &install.controller, "") + &gateway(name, &format!("$NS-{name}"))
-    });
-    namespace.apply(&(gateways.concat() + &route("shop", &["one", "two"], "/", "shop")));
+    let both = Two::new("one-route", backend.address(), &route("shop", &["one", "two"], "/", "shop"));
+    let Two { namespace, one, two, .. } = &both;
     let processes = [one.start().await, two.start().await];
-    for install in [&one, &two] {
-        namespace.until_routed("shop", &install.controller).await;
-    }
+    both.until_routed("shop").await;
     let is_current = |route: &Value| {
         let observed = |it: &Value| condition(&it["conditions"], "Accepted")["observedGeneration"].clone();
         entries(route).len() == 2 && entries(route).iter().all(|it| observed(it) == route["metadata"]["generation"])
     };
     let before = namespace.until("httproute/shop", is_current).await;
-    let written =
-        || [&one, &two].map(|install| count(&install.writes()).get("httproutes/shop").copied().unwrap_or_default());
-    let since = written();
+    let since = both.written("httproutes/shop");
     namespace.apply(&route("shop", &["one", "two"], "/other", "shop"));
     let after = namespace.until("httproute/shop", is_current).await;
     let owners =
         |route: &Value| -> Vec<Value> { entries(route).iter().map(|it| it["controllerName"].clone()).collect() };
     assert_eq!(owners(&after), owners(&before), "in their places");
     // Whoever meets the other one's write tries again once.
-    let writes = written();
+    let writes = both.written("httproutes/shop");
     assert!((0..2).all(|at| (1..=2).contains(&(writes[at] - since[at]))), "{since:?} {writes:?}");
 
     // One loses its parent: its entry goes, and the other's stays byte by byte.

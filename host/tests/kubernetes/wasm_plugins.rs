@@ -9,7 +9,7 @@ use crate::{
     audit::count,
     cluster::{Namespace, class, condition, gateway, origin, route},
     hot_load::{BROKEN, SOURCE, is_programmed, module, plugin, wasm_plugin},
-    install::Install,
+    install::{Install, Two},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,19 +126,11 @@ async fn a_registry_that_is_gone_is_written_about_once() {
 /// any more, the other one does.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_installations_one_tells_the_story_of_a_plugin() {
-    let (namespace, elsewhere) = (Namespace::new("shared"), Namespace::new("shared-too"));
     let backend = origin("shop");
-    namespace.backend("shop", backend.address());
-    let one = Install::new(&namespace, "one");
-    let two = Install::new(&elsewhere, "two");
-    assert_ne!(one.controller, two.controller);
-    let gateways = [("one", &one), ("two", &two)].map(|(name, install)| {
-        class(&format!("$NS-{name}"), &install.controller, "") + &gateway(name, &format!("$NS-{name}"))
-    });
-    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
-    let world =
-        gateways.concat() + &route("shop", &["one", "two"], "/", "shop") + &plugin("HTTPRoute", "shop", "first");
-    namespace.apply(&world);
+    let manifests = route("shop", &["one", "two"], "/", "shop") + &plugin("HTTPRoute", "shop", "first");
+    let both = Two::new("shared", backend.address(), &manifests);
+    let Two { namespace, one, two, .. } = &both;
+    module(namespace, "rules", &guests::bytes(guests::HEADER_RULES));
     let controllers = |plugin: &Value| -> Vec<String> {
         let all = plugin["status"]["ancestors"].as_array().cloned().unwrap_or_default();
         all.iter().map(|it| it["controllerName"].as_str().unwrap().to_owned()).collect()
@@ -146,23 +138,25 @@ async fn of_two_installations_one_tells_the_story_of_a_plugin() {
     let first = one.start().await;
     namespace.until("wasmplugin/rules", is_programmed).await;
     let second = two.start().await;
-    let both = [one.controller.clone(), two.controller.clone()];
-    let before = namespace.until("wasmplugin/rules", |plugin| controllers(plugin) == both).await;
+    let all = [one.controller.clone(), two.controller.clone()];
+    // The second one says of its Gateway what its users need to know: it does not tell the rest.
+    let serves = |plugin: &Value| {
+        let ancestors = plugin["status"]["ancestors"].as_array().cloned().unwrap_or_default();
+        let holds = |entry: &Value, type_| condition(&entry["conditions"], type_)["status"] == "True";
+        ancestors.iter().all(|it| ["Accepted", "ResolvedRefs", "Programmed"].iter().all(|type_| holds(it, type_)))
+    };
+    let before = namespace.until("wasmplugin/rules", |plugin| controllers(plugin) == all && serves(plugin)).await;
     // A route at each of them is written after what there is to say about the plugin.
     let settled = async |name: &str| {
         namespace.apply(&route(name, &["one", "two"], &format!("/{name}"), "shop"));
-        for install in [&one, &two] {
-            namespace.until_routed(name, &install.controller).await;
-        }
+        both.until_routed(name).await;
     };
     settled("settled").await;
     let after = namespace.get("wasmplugin/rules");
     assert_eq!(after["status"], before["status"]);
-    let written = || [&one, &two].map(|install| count(&install.writes()).get("wasmplugins/rules").copied());
-    let writes = written();
+    let writes = both.written("wasmplugins/rules");
     settled("still").await;
-    assert_eq!(written(), writes, "nobody writes what the other one wrote");
-    assert_eq!(writes[1], Some(1), "its entry");
+    assert_eq!(both.written("wasmplugins/rules"), writes, "nobody writes what the other one wrote");
 
     // The first one loses its Gateway.
     namespace.delete("gateway/one");

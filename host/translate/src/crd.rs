@@ -127,10 +127,6 @@ fn status() -> Value {
     let mut active = revision.clone();
     active["since"] = time("When this revision was first seen to serve");
     active["artifact"] = text("The artifact in a registry that the module came from, by digest");
-    active["restored"] = json!({
-        "type": "boolean",
-        "description": "It was restored from disk or from the record in the cluster, and nothing newer is ready",
-    });
     let candidate = json!({
         "generation": number("Generation of the resource that it came from"),
         "digest": text("Digest of the module, once it is known"),

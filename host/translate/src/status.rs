@@ -39,7 +39,7 @@ impl Status {
     pub fn written(&self) -> serde_json::Value {
         let written = match self {
             Self::Ingress(status) => Ok(serde_json::json!({ "loadBalancer": status.load_balancer })),
-            Self::WasmPlugin(status) => serde_json::to_value(status).map(without_retry),
+            Self::WasmPlugin(status) => serde_json::to_value(status).map(of_every_instance),
             other => serde_json::to_value(other),
         };
         // Maps of texts and numbers, which are always JSON.
@@ -76,10 +76,13 @@ impl Status {
     }
 }
 
-/// How often this instance has tried something is another instance's business as little as it was its own before a restart.
-fn without_retry(mut status: serde_json::Value) -> serde_json::Value {
-    if let Some(candidate) = status.get_mut("candidate").and_then(serde_json::Value::as_object_mut) {
-        candidate.remove("retry");
+/// How often this instance has tried something, or where it has from what serves, is another instance's business as little as it was its own before a
+/// restart.
+fn of_every_instance(mut status: serde_json::Value) -> serde_json::Value {
+    for (part, field) in [("candidate", "retry"), ("active", "restored")] {
+        if let Some(part) = status.get_mut(part).and_then(serde_json::Value::as_object_mut) {
+            part.remove(field);
+        }
     }
     status
 }
@@ -311,7 +314,8 @@ pub struct ActiveStatus {
     /// The artifact in a registry that the module came from, by digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Arc<str>>,
-    /// It was restored from disk when the gateway started, and nothing newer is ready.
+    /// This instance has it from its disk or from the record in the cluster, and nothing newer is ready. For whoever asks it: never written to the
+    /// resource.
     #[serde(skip_serializing_if = "Not::not")]
     pub restored: bool,
 }
@@ -379,7 +383,7 @@ pub struct AncestorStatus {
     /// Ours.
     #[serde(serialize_with = "text")]
     pub controller_name: Arc<str>,
-    /// `Accepted`, and for a BackendTLSPolicy `ResolvedRefs`.
+    /// `Accepted`, `ResolvedRefs`, and for a WasmPlugin `Programmed`.
     pub conditions: Vec<Condition>,
 }
 

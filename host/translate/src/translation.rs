@@ -18,8 +18,8 @@ pub struct Translation {
     /// What each endpoint cell of the snapshot must hold, ordered by backend. Complete, so the latest one may be published alone: store where
     /// the pointer in the cell differs. Cells that are new hold their set already.
     pub endpoints: Vec<(Arc<EndpointCell>, Arc<EndpointSet>)>,
-    /// The desired status of all that is ours. Unchanged ones are the same allocation as before.
-    pub statuses: Statuses,
+    /// The desired status of all that is ours. Unchanged ones are the same allocation as before, and so is the whole if nothing in it changed.
+    pub statuses: Arc<Statuses>,
     /// Gateways and ListenerSets of classes that name our controller, but lie outside of our label selector: another installation looks
     /// after them and after what is said about them.
     pub others: Arc<BTreeSet<ResourceRef>>,

@@ -48,7 +48,7 @@ pub struct Translator {
     /// Those that plugins may call.
     plugin_backends: Vec<BackendKey>,
     snapshot: SnapshotCache,
-    statuses: Statuses,
+    statuses: Arc<Statuses>,
     /// Those in `statuses` that are no routes.
     not_routes: Vec<ResourceRef>,
     others: Arc<BTreeSet<ResourceRef>>,
@@ -249,16 +249,17 @@ impl Translator {
 
     /// Bring the statuses up to date, keeping the allocation of what is equal.
     fn refresh_statuses(&mut self, routes: Vec<StatusChange>, others: Statuses) {
-        for id in std::mem::replace(&mut self.not_routes, others.keys().cloned().collect()) {
-            if !others.contains_key(&id) {
-                self.statuses.remove(&id);
+        let before = std::mem::replace(&mut self.not_routes, others.keys().cloned().collect());
+        let gone = before.into_iter().filter(|id| !others.contains_key(id)).map(|id| (id, None)).collect::<Vec<_>>();
+        let others = others.into_iter().map(|(id, status)| (id, Some(status)));
+        for (id, status) in gone.into_iter().chain(routes).chain(others) {
+            if self.statuses.get(&id) == status.as_ref() {
+                continue; // whoever has the whole keeps it as long as nothing changes
             }
-        }
-        for (id, status) in routes.into_iter().chain(others.into_iter().map(|(id, status)| (id, Some(status)))) {
+            let statuses = Arc::make_mut(&mut self.statuses);
             match status {
-                None => drop(self.statuses.remove(&id)),
-                Some(status) if self.statuses.get(&id) == Some(&status) => {}
-                Some(status) => drop(self.statuses.insert(id, status)),
+                None => drop(statuses.remove(&id)),
+                Some(status) => drop(statuses.insert(id, status)),
             }
         }
     }

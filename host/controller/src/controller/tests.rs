@@ -36,7 +36,7 @@ impl Outputs for Calls {
         self.0.borrow_mut().push(Call::Require(needs.plugins.iter().map(|spec| spec.plugin.clone()).collect()));
     }
 
-    fn say(&mut self, _: &Statuses, reserve: &Reserve) {
+    fn say(&mut self, _: &Arc<Statuses>, reserve: &Reserve) {
         self.2.borrow_mut().push(reserve.closing);
     }
 }

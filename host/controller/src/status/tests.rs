@@ -20,7 +20,7 @@ fn condition(type_: &'static str, status: ConditionStatus, reason: &'static str)
 }
 
 /// A Gateway with these conditions and one listener with the same ones.
-fn gateway(conditions: &[Condition]) -> Statuses {
+fn gateway(conditions: &[Condition]) -> Arc<Statuses> {
     let listener = ListenerStatus {
         name: "http".into(),
         supported_kinds: vec![],
@@ -34,7 +34,7 @@ fn gateway(conditions: &[Condition]) -> Statuses {
         attached_listener_sets: 0,
     };
     let gateway = ResourceRef::new(Kind::Gateway, "default", "gw");
-    Statuses::from([(gateway, Arc::new(Status::Gateway(status)))])
+    Arc::new(Statuses::from([(gateway, Arc::new(Status::Gateway(status)))]))
 }
 
 /// Post at second `now`, and answer the times of all conditions in seconds, the listener's last.
@@ -80,7 +80,7 @@ fn a_revision_serves_since_it_was_first_seen() {
         });
         let (conditions, ancestors) = (conditions.to_vec(), Vec::new());
         let status = WasmPluginStatus { conditions, active, candidate: None, probation: None, ancestors };
-        let statuses = Statuses::from([(id.clone(), Arc::new(Status::WasmPlugin(status)))]);
+        let statuses = Arc::new(Statuses::from([(id.clone(), Arc::new(Status::WasmPlugin(status)))]));
         board.publish(&statuses, &BTreeMap::new(), vec![], None);
         let since = board.report().resources[0].status["active"]["since"].clone();
         since.as_str().map(|since| since.parse::<Timestamp>().unwrap().as_second())
@@ -99,7 +99,7 @@ fn a_resource_that_was_gone_begins_anew() {
     let accepted = [condition("Accepted", ConditionStatus::True, "A")];
     post(&board, 1, &accepted);
     NOW.set(2);
-    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], None);
+    board.publish(&Arc::default(), &BTreeMap::new(), vec![], None);
     assert_eq!(board.report().resources, []);
     assert_eq!(post(&board, 3, &accepted), [3, 3]);
 }
@@ -109,11 +109,11 @@ fn once_ready_it_stays_ready() {
     let board = StatusBoard::new(clock);
     assert_eq!(board.readiness(), Err(Unready::Starting));
     let waiting = Unready::Plugins(vec![ResourceRef::new(Kind::WasmPlugin, "default", "p")]);
-    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], Some(waiting.clone()));
+    board.publish(&Arc::default(), &BTreeMap::new(), vec![], Some(waiting.clone()));
     assert_eq!(board.report().waiting_for.as_deref(), Some("validating WasmPlugin/default/p"));
-    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], None);
+    board.publish(&Arc::default(), &BTreeMap::new(), vec![], None);
     assert_eq!(board.readiness(), Ok(()));
-    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], Some(waiting));
+    board.publish(&Arc::default(), &BTreeMap::new(), vec![], Some(waiting));
     assert_eq!(board.readiness(), Ok(()));
 }
 
@@ -125,7 +125,7 @@ fn sockets_say_whether_they_accept() {
         (address(1), SocketState::Bound),
         (address(2), SocketState::Failed("permission denied".into())),
     ]);
-    board.publish(&Statuses::new(), &sockets, vec![], None);
+    board.publish(&Arc::default(), &sockets, vec![], None);
     let sockets = board.report().sockets;
     assert_eq!(sockets[0], SocketReport { address: address(1), bound: true, message: None });
     assert_eq!(sockets[1].message.as_deref(), Some("permission denied"));
@@ -135,7 +135,7 @@ fn sockets_say_whether_they_accept() {
 fn plugins_are_waited_for_for_a_while_when_everything_else_is_ready() {
     NOW.set(100);
     let board = StatusBoard::new(clock).waiting_for_plugins(Duration::from_secs(10));
-    let publish = |unready: Option<Unready>| board.publish(&Statuses::new(), &BTreeMap::new(), vec![], unready);
+    let publish = |unready: Option<Unready>| board.publish(&Arc::default(), &BTreeMap::new(), vec![], unready);
     let plugins = || Unready::Plugins(vec![ResourceRef::new(Kind::WasmPlugin, "default", "a")]);
     let sockets = || Unready::Sockets(vec![([127, 0, 0, 1], 80).into()]);
     publish(Some(sockets()));
@@ -158,8 +158,8 @@ fn a_plugin_that_comes_in_time_is_waited_for_no_longer() {
     NOW.set(0);
     let board = StatusBoard::new(clock);
     let plugins = Unready::Plugins(vec![ResourceRef::new(Kind::WasmPlugin, "default", "a")]);
-    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], Some(plugins.clone()));
+    board.publish(&Arc::default(), &BTreeMap::new(), vec![], Some(plugins.clone()));
     assert_eq!(board.readiness(), Err(plugins));
-    board.publish(&Statuses::new(), &BTreeMap::new(), vec![], None);
+    board.publish(&Arc::default(), &BTreeMap::new(), vec![], None);
     assert_eq!(board.readiness(), Ok(()));
 }

@@ -85,7 +85,7 @@ impl Rig {
     }
 
     fn want(&mut self, status: Arc<Status>) {
-        let statuses = Statuses::from([(self.id.clone(), status)]);
+        let statuses = Arc::new(Statuses::from([(self.id.clone(), status)]));
         self.desk.receive(Desired { statuses, reserve: Reserve::default() });
     }
 
@@ -134,6 +134,22 @@ async fn the_last_count_is_written_when_nothing_follows() {
 }
 
 #[tokio::test]
+async fn what_is_created_anew_has_no_status_and_nobody_took_it_away() {
+    let (mut rig, now) = (Rig::new(), Instant::now());
+    rig.want(gateway(1, ConditionStatus::True));
+    assert!(rig.writes(now));
+    for uid in ["second", "third", "fourth", "fifth"] {
+        rig.writer.live.insert(rig.id.clone(), LiveObject::new(uid, "1", None));
+        rig.desk.dirty.insert(rig.id.clone());
+        let (_, patch, reason) = rig.writer.next(&mut rig.desk, now).unwrap();
+        assert_eq!((reason, &patch["metadata"]["uid"]), (WriteReason::changed, &uid.into()));
+    }
+    // What is the same object still, somebody has changed.
+    rig.desk.dirty.insert(rig.id.clone());
+    assert_eq!(rig.writer.next(&mut rig.desk, now).unwrap().2, WriteReason::restored);
+}
+
+#[tokio::test]
 async fn an_ingress_that_is_not_ours_loses_the_addresses_that_we_wrote() {
     let (writer, mut desk) = (writer(), Desk::default());
     let id = |name: &str| ResourceRef::new(Kind::Ingress, "default", name);
@@ -167,7 +183,7 @@ async fn what_stood_for_a_listener_goes_after_the_listener() {
     let live = LiveObject::new("uid", "1", Some(&rig.there)).signed(Some(signature_of(&fields)));
     rig.writer.live.insert(rig.id.clone(), live);
     let nothing =
-        |closing: bool| Desired { statuses: Statuses::new(), reserve: Reserve { closing, ..Reserve::default() } };
+        |closing: bool| Desired { statuses: Arc::default(), reserve: Reserve { closing, ..Reserve::default() } };
     rig.desk.receive(nothing(true));
     assert!(!rig.writes(now), "its socket is still open");
     assert_eq!(rig.desk.due_at(true), None);

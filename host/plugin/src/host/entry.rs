@@ -323,10 +323,11 @@ impl Entry {
         over
     }
 
-    /// Back to the last good revision, because this one had too many faults. Answers what to tell.
+    /// Back to the last good revision, because this one had too many faults. Answers what to log.
     pub(super) fn condemn(&mut self, now: Instant) -> Option<String> {
         let trial = self.trial.take()?;
-        let message = trial.verdict(self.serving.as_ref()?, now);
+        let serving = self.serving.as_ref()?;
+        let (message, observed) = (trial.verdict(serving), trial.observed(serving, now));
         let faulty = self.fall_back(trial.fallback)?;
         self.condemned = Some(Verdict {
             revision: Some(faulty.loaded.id()),
@@ -336,7 +337,7 @@ impl Entry {
         // A newer candidate goes its own way.
         let progress = Progress::Rejected(rejection(reason::FAULTS_IN_PROBATION, &message));
         self.pending.get_or_insert_with(|| faulty.pending(progress));
-        Some(message)
+        Some(observed)
     }
 
     /// Back to the last good revision, because another member of the group is; what served is ready to switch again.
@@ -430,14 +431,20 @@ impl Pending {
 }
 
 impl Trial {
-    fn verdict(&self, faulty: &Serving, now: Instant) -> String {
-        let served = now.saturating_duration_since(self.began).as_secs_f32();
+    /// For the status, where every instance says it in the same words: without what this one has counted.
+    fn verdict(&self, faulty: &Serving) -> String {
         let period = self.ends.saturating_duration_since(self.began);
         format!(
-            "it was rolled back: {} in the {served:.1}s that it served; spec.probation accepts {} in {period:?}. It is not tried \
-             again until the spec or the module changes",
-            faulty.loaded.faults, self.max_faults
+            "it was rolled back: it had more faults ({}) than spec.probation accepts, which is {} in {period:?}. It is not tried again until \
+             the spec or the module changes",
+            faulty.loaded.faults.kinds(),
+            self.max_faults
         )
+    }
+
+    fn observed(&self, faulty: &Serving, now: Instant) -> String {
+        let served = now.saturating_duration_since(self.began).as_secs_f32();
+        format!("{} in the {served:.1}s that it served", faulty.loaded.faults)
     }
 }
 

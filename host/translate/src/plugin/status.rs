@@ -1,17 +1,14 @@
 //! The status of a WasmPlugin: what it should be, what runs of it, whom it serves.
 //!
-//! Messages have neither times nor counts in them: another instance, or this one after a restart, says the same in the same words, and has
-//! nothing to write.
+//! Messages have neither times nor counts in them, nor where an instance has from what serves: another instance, or this one after a restart, says the
+//! same in the same words, and has nothing to write.
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use jiff::{Timestamp, Unit};
 use penstock_core::{
     Kind, ResourceRef,
-    plugin::{
-        ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginState, RestoredFrom,
-        RevisionName,
-    },
+    plugin::{ActiveRevision, Awaited, Candidate, Hold, LastGoodState, OnProbation, Phase, PluginState, RevisionName},
 };
 
 use super::{PluginEvaluation, RouteShare, targets};
@@ -44,15 +41,16 @@ pub(crate) fn status(
     let life = Life::of(state, evaluation, generation);
     life.programmed(&mut conditions);
     life.degraded(&mut conditions, object);
-    let conflict = share.conflict();
+    let (conditions, conflict) = (conditions.finish(), share.conflict());
     let ancestors = gateways.iter().take(MAX_ANCESTORS);
-    let ancestors = ancestors.map(|gateway| ancestor(settings, gateway, generation, conflict.as_ref()));
+    let ancestors = ancestors.map(|gateway| ancestor(settings, gateway, generation, conflict.as_ref(), &conditions));
+    let ancestors = ancestors.collect();
     WasmPluginStatus {
-        conditions: conditions.finish(),
+        conditions,
         active: state.and_then(|state| Some(active_status(state.active.as_ref()?, state.last_good.restored.is_some()))),
         candidate: state.and_then(|state| state.candidate.as_ref()).map(candidate_status),
         probation: state.and_then(|state| state.probation.as_ref()).map(probation_status),
-        ancestors: ancestors.collect(),
+        ancestors,
     }
 }
 
@@ -137,18 +135,13 @@ impl<'a> Life<'a> {
 
     fn serving(&self) -> String {
         let Some(active) = self.active else { return "nothing serves".to_owned() };
-        let restored = match self.last_good.and_then(|it| it.restored) {
-            Some(RestoredFrom::Disk) => ", restored from disk",
-            Some(RestoredFrom::Cluster) => ", restored from the record in the cluster",
-            None => "",
-        };
         let probation = self.probation.map_or_else(String::new, |probation| {
             let OnProbation { max_faults, fallback, .. } = probation;
             let fallback = fallback.generation;
             format!(", on probation: after more than {max_faults} faults generation {fallback} comes back")
         });
         let ActiveRevision { name, version, generation, digest, .. } = active;
-        format!("{name} {version} of generation {generation} serves ({digest}){restored}{probation}")
+        format!("{name} {version} of generation {generation} serves ({digest}){probation}")
     }
 
     /// What an operator should know of the last good set on disk and on record, behind what else is said.
@@ -296,17 +289,24 @@ fn candidate_status(candidate: &Candidate) -> CandidateStatus {
     }
 }
 
-fn ancestor(settings: &Settings, gateway: &ResourceRef, generation: i64, conflict: Option<&Problem>) -> AncestorStatus {
+/// What an installation says of one Gateway: all that its users need to know, since another installation may tell the rest of the status.
+fn ancestor(
+    settings: &Settings,
+    gateway: &ResourceRef,
+    generation: i64,
+    conflict: Option<&Problem>,
+    of_plugin: &[Condition],
+) -> AncestorStatus {
     let mut conditions = Conditions::new(generation);
     let message = match gateway.kind {
         Kind::IngressClass => "the plugin applies to traffic of Ingresses of this class",
         _ => "the plugin applies to traffic of this Gateway",
     };
     conditions.holds_unless("Accepted", conflict, message);
-    let conditions: Vec<Condition> = conditions.finish();
+    let shared = of_plugin.iter().filter(|it| matches!(it.type_, "ResolvedRefs" | "Programmed")).cloned();
     AncestorStatus {
         ancestor_ref: AncestorStatus::reference(gateway),
         controller_name: settings.controller_name.clone(),
-        conditions,
+        conditions: conditions.finish().into_iter().chain(shared).collect(),
     }
 }

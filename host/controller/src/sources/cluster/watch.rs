@@ -260,9 +260,13 @@ impl Follower {
             self.tell_namespaces();
         }
         self.context.live.remove(id);
-        match self.contents {
-            Contents::Referenced => self.tell(Progress::Seen(id.clone(), None)),
-            Contents::All | Contents::Metadata => self.send(Change::Delete(id.clone())),
+        match (self.contents, self.kind) {
+            (Contents::Referenced, _) => self.tell(Progress::Seen(id.clone(), None)),
+            // Endpoints that are gone take no more requests. And what was good of a plugin ends with it: one of the same name begins anew.
+            (_, Kind::EndpointSlice | Kind::WasmPlugin | Kind::ControllerRevision) => {
+                self.send(Change::Delete(id.clone()));
+            }
+            (Contents::All | Contents::Metadata, _) => self.context.inbox.leave(id.clone()),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Modules in files, which WasmPlugins name. A new content is a new spec, so the source watches and identifies them.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -53,10 +54,7 @@ impl Module {
 
 /// The digest of a regular file, read piece by piece. A FIFO or a device would keep the thread that reads all resources.
 fn identify(path: &Path) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut file = File::open(path)?.take(MOST_BYTES);
+    let mut file = open(path)?.take(MOST_BYTES);
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
     loop {
         match file.read(&mut buffer)? {
@@ -64,6 +62,19 @@ fn identify(path: &Path) -> io::Result<String> {
             read => digest.update(&buffer[..read]),
         }
     }
+}
+
+/// As the plugin host opens it, which then reads it.
+fn open(path: &Path) -> io::Result<File> {
+    let regular = |metadata: Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is no regular file")),
+    };
+    regular(fs::metadata(path)?)?;
+    // It may have become something else since.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    regular(file.metadata()?)?;
+    Ok(file)
 }
 
 fn hex(bytes: &[u8]) -> String {
