@@ -1,6 +1,7 @@
 //! Compiled modules: in memory while they are in use and a little longer, on disk for the next start.
 //!
-//! The same module is never compiled twice, not even when many plugins that use it are applied at the same time.
+//! The same module is never compiled twice, not even when many plugins that use it are applied at the same time. What is in use is found in
+//! memory however many there are, and gives its place on disk to nobody.
 
 mod load;
 mod store;
@@ -8,7 +9,7 @@ mod store;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     path::Path,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
 
@@ -23,8 +24,9 @@ use crate::{
     reason::{self, rejection},
 };
 
-/// Components kept in memory beyond those that revisions hold themselves.
+/// Components that stay in memory when no revision holds them any more, and the bytes of code that they may have together.
 const KEPT: usize = 32;
+const KEPT_BYTES: usize = 256 << 20;
 
 /// Where compiled modules are found.
 pub(crate) struct ArtifactCache {
@@ -37,9 +39,9 @@ pub(crate) struct ArtifactCache {
 
 #[derive(Default)]
 struct Memory {
-    components: HashMap<Digest, Component>,
-    /// Keys of `components`, those that were not asked for longest first.
-    order: VecDeque<Digest>,
+    components: HashMap<Digest, Weak<Component>>,
+    /// The last ones that were asked for, oldest first.
+    kept: VecDeque<(Digest, Arc<Component>)>,
     compiling: HashSet<Digest>,
 }
 
@@ -60,7 +62,7 @@ impl ArtifactCache {
         &self,
         digest: Digest,
         compile: impl FnOnce() -> Result<Vec<u8>, Rejection>,
-    ) -> Result<Component, Rejection> {
+    ) -> Result<Arc<Component>, Rejection> {
         let mut memory = self.memory();
         loop {
             if let Some(component) = memory.get(digest) {
@@ -75,8 +77,8 @@ impl ArtifactCache {
         drop(memory);
         // Dropped on a panic as well: whoever waits must not wait for ever.
         let claim = Claim { cache: self, digest };
-        let component = self.load_or_compile(digest, compile)?;
-        self.memory().insert(digest, component.clone());
+        let component = Arc::new(self.load_or_compile(digest, compile)?);
+        self.memory().keep(digest, &component);
         drop(claim);
         Ok(component)
     }
@@ -96,7 +98,7 @@ impl ArtifactCache {
         self.metrics.compiled(start.elapsed());
         let component = load::component(&self.engine, Trusted::compiled(&code)).map_err(|error| unloadable(&error))?;
         if let Some(store) = &self.store {
-            store.save(digest, &code);
+            store.save(digest, &code, &self.memory().in_use());
         }
         Ok(component)
     }
@@ -114,6 +116,11 @@ pub(crate) fn code(component: &Component) -> Result<Vec<u8>, Rejection> {
 /// In that process: the component again.
 pub(crate) fn handed(engine: &Engine, code: &[u8]) -> Result<Component, Rejection> {
     load::component(engine, Trusted::handed(code)).map_err(|error| unloadable(&error))
+}
+
+fn code_size(component: &Component) -> usize {
+    let image = component.image_range();
+    image.end.addr() - image.start.addr()
 }
 
 fn unloadable(error: &wasmtime::Error) -> Rejection {
@@ -134,21 +141,31 @@ impl Drop for Claim<'_> {
 
 impl Memory {
     /// What is asked for is kept longest.
-    fn get(&mut self, digest: Digest) -> Option<Component> {
-        let component = self.components.get(&digest)?.clone();
-        self.order.retain(|known| *known != digest);
-        self.order.push_back(digest);
+    fn get(&mut self, digest: Digest) -> Option<Arc<Component>> {
+        let component = self.components.get(&digest)?.upgrade()?;
+        self.keep(digest, &component);
         Some(component)
     }
 
-    fn insert(&mut self, digest: Digest, component: Component) {
-        if self.components.insert(digest, component).is_none() {
-            self.order.push_back(digest);
+    fn keep(&mut self, digest: Digest, component: &Arc<Component>) {
+        self.components.insert(digest, Arc::downgrade(component));
+        self.kept.retain(|(known, _)| *known != digest);
+        self.kept.push_back((digest, Arc::clone(component)));
+        while self.kept.len() > KEPT || self.kept_bytes() > KEPT_BYTES {
+            self.kept.pop_front();
         }
-        while self.order.len() > KEPT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.components.remove(&oldest);
-            }
-        }
+        self.components.retain(|_, known| known.strong_count() > 0);
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.kept.iter().map(|(_, component)| code_size(component)).sum()
+    }
+
+    /// What somebody holds besides this cache.
+    fn in_use(&self) -> HashSet<Digest> {
+        let kept: HashSet<Digest> = self.kept.iter().map(|(digest, _)| *digest).collect();
+        let is_held =
+            |(digest, known): &(&Digest, &Weak<Component>)| known.strong_count() > usize::from(kept.contains(digest));
+        self.components.iter().filter(is_held).map(|(digest, _)| *digest).collect()
     }
 }

@@ -110,7 +110,7 @@ impl OutOfProcess {
         Ok(Examined { manifest, plan, imports, template })
     }
 
-    fn component(&self, module: &Module, spec: &PluginSpec, errand: Errand<'_>) -> Result<Component, Rejection> {
+    fn component(&self, module: &Module, spec: &PluginSpec, errand: Errand<'_>) -> Result<Arc<Component>, Rejection> {
         self.artifacts.component(module.digest, || self.validator.compile(module, spec, errand))
     }
 
@@ -146,7 +146,8 @@ pub(crate) fn describe_artifact(
     spec: &PluginSpec,
 ) -> Result<Manifest, Rejection> {
     static_check::check(module, &spec.capabilities)?;
-    let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec, Purpose::Validation)?;
+    let template =
+        template(engine, &Arc::new(artifact::handed(engine.engine(), artifact)?), spec, Purpose::Validation)?;
     describe(&mut instantiate(&template, spec)?, spec)
 }
 
@@ -161,7 +162,8 @@ pub(crate) fn examine_artifact(
     has_served: bool,
 ) -> Result<Findings, Rejection> {
     let imports = static_check::check(module, &spec.capabilities)?;
-    let template = template(engine, &artifact::handed(engine.engine(), artifact)?, spec, Purpose::Validation)?;
+    let template =
+        template(engine, &Arc::new(artifact::handed(engine.engine(), artifact)?), spec, Purpose::Validation)?;
     let mut instance = instantiate(&template, spec)?;
     let manifest = describe(&mut instance, spec)?;
     check_config(&manifest, spec)?;
@@ -196,7 +198,7 @@ pub(crate) fn examine_artifact(
 
 fn template(
     engine: &TickingEngine,
-    component: &Component,
+    component: &Arc<Component>,
     spec: &PluginSpec,
     purpose: Purpose,
 ) -> Result<Template, Rejection> {

@@ -36,7 +36,11 @@ use penstock_core::{
     ResourceRef,
     plugin::{HttpSource, ModuleSource, PluginSpec, Sha256},
 };
-use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+    task::AbortHandle,
+};
 
 pub use self::client::{Artifact, PulledModule, RegistryClient, RegistryError};
 use self::{
@@ -79,7 +83,13 @@ struct Sources {
     metrics: Arc<FetchMetrics>,
     /// Whoever downloads something holds its lock. Keyed by place and digest: who waits must not depend on another server than its own.
     downloading: Mutex<HashMap<(String, Sha256), Turn>>,
+    /// Of each namespace that fetches.
+    places: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
 }
+
+/// Modules that are fetched at the same time for one namespace: each is in memory as a whole, and a server that does not answer holds its
+/// place for as long as patience lasts.
+const FETCHES: usize = 8;
 
 /// Held while something is downloaded.
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -156,16 +166,26 @@ impl<T> Drop for Abort<T> {
 
 impl Sources {
     fn new(client: HttpClient, downloads: Downloads, metrics: Arc<FetchMetrics>) -> Self {
-        Self { client, downloads, metrics, downloading: Mutex::default() }
+        Self { client, downloads, metrics, downloading: Mutex::default(), places: Mutex::default() }
     }
 
     async fn fetch(self: &Arc<Self>, spec: &PluginSpec, resolve: Resolve) -> Result<Module, FetchError> {
+        let places = self.places(&spec.plugin.namespace);
+        // Nobody closes it.
+        let _place = places.acquire().await;
         let (start, limit) = (Instant::now(), self.client.patience());
         let result = tokio::time::timeout(limit, self.module(spec, resolve)).await;
         let late = |_| FetchError::Timeout { place: place(&spec.source), awaited: "give the module", limit };
         let result = result.map_err(late).flatten();
         self.metrics.ended(spec.source.kind(), &result, start.elapsed());
         result
+    }
+
+    fn places(&self, namespace: &Arc<str>) -> Arc<Semaphore> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|_, places| Arc::strong_count(places) > 1);
+        let new = || Arc::new(Semaphore::new(FETCHES));
+        Arc::clone(places.entry(Arc::clone(namespace)).or_insert_with(new))
     }
 
     async fn module(self: &Arc<Self>, spec: &PluginSpec, resolve: Resolve) -> Result<Module, FetchError> {

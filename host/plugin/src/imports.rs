@@ -18,6 +18,16 @@ use wasmtime::{Engine, component::Linker};
 
 use crate::instance::InstanceState;
 
+/// Bytes of a key of counters and buckets. Keys are hashed, which no deadline ends.
+const LONGEST_KEY: usize = 4096;
+
+/// Keys that are longer break the contract.
+fn check_key(key: &[u8]) -> wasmtime::Result<()> {
+    let length = key.len();
+    wasmtime::ensure!(length <= LONGEST_KEY, "a key of {length} bytes; {LONGEST_KEY} are allowed");
+    Ok(())
+}
+
 /// Where a template's instances will run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {

@@ -14,7 +14,7 @@ mod limits;
 mod state;
 mod streaming;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use penstock_core::plugin::{FaultKind, PluginFault};
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -26,11 +26,12 @@ use self::{
 pub(crate) use self::{
     caller::at_once,
     exports::World,
-    limits::thread_cpu_time,
+    limits::{MOST_INSTANCES, thread_cpu_time},
     state::{ExchangeView, InstanceState, LentRequest, RequestView},
     streaming::ExchangeHandle,
 };
 use crate::{
+    budget::Share,
     contract::{
         OUTBOUND_HTTP, WASI,
         types::{Choice, Field, Manifest, Plan, Problem, Verdict},
@@ -48,6 +49,8 @@ pub(crate) struct Template {
     waits: bool,
     pre: InstancePre<InstanceState>,
     exports: ExportIndices,
+    /// Says that it is in use.
+    _compiled: Arc<Component>,
 }
 
 /// Why a component is no plugin for this host.
@@ -76,17 +79,17 @@ impl Template {
     /// Resolve the imports of `component` with what `linker` offers.
     pub(crate) fn new(
         engine: TickingEngine,
-        component: &Component,
+        component: &Arc<Component>,
         linker: &Linker<InstanceState>,
         purpose: Purpose,
     ) -> Result<Self, TemplateError> {
         let pre = linker.instantiate_pre(component).map_err(TemplateError::Import)?;
         let exports = ExportIndices::find(component)?;
-        let component = component.component_type();
-        let imports = |wanted: fn(&str) -> bool| component.imports(engine.engine()).any(|(name, _)| wanted(name));
+        let kind = component.component_type();
+        let imports = |wanted: fn(&str) -> bool| kind.imports(engine.engine()).any(|(name, _)| wanted(name));
         let waits = imports(|name| name == OUTBOUND_HTTP) && purpose == Purpose::Traffic;
         let on_fibers = waits || imports(|name| name.starts_with(WASI));
-        Ok(Self { on_fibers, waits, engine, pre, exports })
+        Ok(Self { on_fibers, waits, engine, pre, exports, _compiled: Arc::clone(component) })
     }
 
     /// Whether its instances may wait in an imported call.
@@ -102,7 +105,7 @@ impl Template {
     /// Make an instance. Its start code, if any, runs within `limit` of CPU time.
     pub(crate) fn instantiate(&self, mut state: InstanceState, limit: Duration) -> Result<Instance, InstantiateError> {
         let ticking = self.engine.tick();
-        state.memory.share(self.engine.budget());
+        state.memory.share(Share::new(self.engine.budget(), state.stores.memory()));
         let mut caller = Caller::new(self.engine.engine(), state, self.on_fibers);
         let instance = caller.instantiate(&self.pre, limit)?;
         let exports = Exports::load(&instance, caller.store(), &self.exports).map_err(InstantiateError::Export)?;

@@ -235,7 +235,7 @@ impl Hook {
         Self::Choose,
     ];
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Begin => "begin",
             Self::Request => "request",
@@ -251,12 +251,13 @@ impl Hook {
 }
 
 /// Kinds of faults.
-pub(crate) const FAULTS: [FaultKind; 6] = [
+pub(crate) const FAULTS: [FaultKind; 7] = [
     FaultKind::Trap,
     FaultKind::Deadline,
     FaultKind::Memory,
     FaultKind::InvalidAnswer,
     FaultKind::Unavailable,
+    FaultKind::Overloaded,
     FaultKind::Lost,
 ];
 

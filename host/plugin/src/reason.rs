@@ -100,6 +100,9 @@ reasons! {
     VALIDATION_MEMORY_LIMIT = "ValidationMemoryLimitExceeded";
     /// The process that validated the candidate did what validation never does, such as opening a socket: it was taken over.
     SANDBOX_VIOLATION = "SandboxViolation";
+    /// The plugins that run have taken all the memory that there is for plugins, or this one all that there is for one. The host tries again by
+    /// itself.
+    NO_ROOM = "NoMemoryLeft";
     /// The thread that validated the candidate panicked: a defect of the gateway, which goes on without it.
     INTERNAL = "InternalError";
 }
@@ -145,6 +148,7 @@ pub(crate) fn faulted(step: Step, fault: &PluginFault) -> Rejection {
         FaultKind::Trap | FaultKind::Unavailable | FaultKind::Lost => step.trapped(),
         FaultKind::Deadline => TIME_LIMIT,
         FaultKind::Memory => MEMORY_LIMIT,
+        FaultKind::Overloaded => NO_ROOM,
         FaultKind::InvalidAnswer => match step {
             Step::Sample(_) => INVALID_ANSWER,
             _ => CONTRACT_MISMATCH,
@@ -160,7 +164,7 @@ pub(crate) fn known(text: &str) -> Option<&'static str> {
 
 /// Whether the same candidate may pass when it is tried again: what went wrong lies with this machine.
 pub(crate) fn is_passing(reason: &str) -> bool {
-    [FETCH_FAILED, VALIDATOR_UNAVAILABLE, VALIDATOR_KILLED].contains(&reason)
+    [FETCH_FAILED, VALIDATOR_UNAVAILABLE, VALIDATOR_KILLED, NO_ROOM].contains(&reason)
 }
 
 /// Whether it says more about the process that validated than about the candidate.

@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -23,18 +23,19 @@ use penstock_core::{
 
 use crate::{
     breaker::Breaker,
-    capability::Stores,
+    capability::{Nanos, Stores, log::LogRate},
     examine::Examined,
     instance::{Instance, InstanceState, InstantiateError, Template},
     last_good::Keepable,
-    metrics::{CallMetrics, Counted},
+    metrics::{CallMetrics, Counted, Hook},
     module::Digest,
     plan::Plan,
     static_check::Imports,
     tally::FaultTally,
 };
 
-/// Revisions that nobody wants are kept up to this number, so that a plugin that was deleted by mistake comes back at once.
+/// Revisions that nobody wants are kept up to this number, so that a plugin that was deleted by mistake comes back at once. They keep their
+/// code, and no instances: memory is for those who serve.
 const KEPT: usize = 16;
 
 /// What makes two revisions the same.
@@ -81,6 +82,7 @@ pub(crate) struct Loaded {
     pub(crate) breaker: Breaker,
     pub(crate) metrics: Arc<CallMetrics>,
     pub(crate) faults: FaultTally,
+    complaints: LogRate,
     /// What is written when the revision turns out to be good; none if nothing is kept on disk.
     pub(crate) keepable: Option<Arc<Keepable>>,
     template: Template,
@@ -89,6 +91,7 @@ pub(crate) struct Loaded {
     /// What it passed last: no part of its value, because checks change nothing of what it does.
     checks: Mutex<Checks>,
     unloaded: Arc<AtomicU64>,
+    is_parked: AtomicBool,
 }
 
 /// Tells workers that it is time to look for instances that nobody wants.
@@ -114,6 +117,7 @@ impl Loaded {
         keepable: Option<Arc<Keepable>>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let breaker = Breaker::new(Instant::now(), key.limits.hook_time);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             key,
@@ -121,15 +125,17 @@ impl Loaded {
             version: examined.manifest.version.into(),
             plan: examined.plan,
             imports: examined.imports,
-            breaker: Breaker::new(Instant::now()),
+            breaker,
             metrics,
             faults: FaultTally::default(),
+            complaints: LogRate::default(),
             keepable,
             template: examined.template,
             stores: Arc::new(stores),
             spares: Mutex::default(),
             checks: Mutex::default(),
             unloaded,
+            is_parked: AtomicBool::new(false),
         }
     }
 
@@ -164,6 +170,13 @@ impl Loaded {
     /// Whether each call, or each exchange with state, has an instance for itself.
     pub(crate) fn is_apart(&self) -> bool {
         self.waits() || self.is_isolated()
+    }
+
+    /// Say in the log what goes wrong with it, unless that was done within the last second.
+    pub(crate) fn complain(&self, hook: Option<Hook>, fault: &PluginFault) {
+        let Some(unsaid) = self.complaints.admit(1, Nanos::now()) else { return };
+        let (plugin, hook, kind) = (self.metrics.label(), hook.map(Hook::label), fault.kind);
+        tracing::warn!(%plugin, hook, %kind, unsaid, error = fault.message, "a plugin faults");
     }
 
     /// What it was granted.
@@ -202,6 +215,19 @@ impl Loaded {
         self.make(limit, |used| limit.saturating_sub(used))
     }
 
+    /// Nobody wants it now: it gives up its instances, here and on the workers.
+    fn park(&self) {
+        if !self.is_parked.swap(true, Ordering::Relaxed) {
+            self.spares().clear();
+            self.unloaded.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nobody wants it, as far as is known.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.is_parked.load(Ordering::Relaxed)
+    }
+
     /// Make instances until `target` are spare. Not on a worker: `configure` may take its time.
     pub(crate) fn stock(&self, target: usize) -> Result<(), PluginFault> {
         while self.stock_one(target)? {}
@@ -237,7 +263,7 @@ impl Loaded {
         let label = Arc::clone(self.metrics.label());
         let state = InstanceState::new(label, capabilities, limits, Arc::clone(&self.stores));
         let mut instance = self.template.instantiate(state, limit).map_err(|error| match error {
-            InstantiateError::Fault(fault) => unavailable(&fault.message),
+            InstantiateError::Fault(fault) => not_made(&fault, ""),
             InstantiateError::Export(error) => unavailable(&error.to_string()),
         })?;
         let rest = rest(instance.state().cpu_time());
@@ -245,13 +271,18 @@ impl Loaded {
             Ok(Ok(plan)) if self.plan.is(&plan) => Ok(Warm { instance, _counted: self.metrics.instance() }),
             Ok(Ok(_)) => Err(unavailable("configure answered another plan than before for the same configuration")),
             Ok(Err(_)) => Err(unavailable("configure refused a configuration that it accepted before")),
-            Err(fault) => Err(unavailable(&format!("configure: {}", fault.message))),
+            Err(fault) => Err(not_made(&fault, "configure: ")),
         }
     }
 
     fn spares(&self) -> MutexGuard<'_, Vec<Warm>> {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn not_made(fault: &PluginFault, step: &str) -> PluginFault {
+    let kind = if fault.kind == FaultKind::Overloaded { fault.kind } else { FaultKind::Unavailable };
+    PluginFault { kind, ..unavailable(&format!("{step}{}", fault.message)) }
 }
 
 fn unavailable(why: &str) -> PluginFault {
@@ -270,6 +301,7 @@ impl RevisionTable {
     /// The revision of this value, if it is still loaded.
     pub(crate) fn find(&mut self, key: &RevisionKey) -> Option<Arc<Loaded>> {
         let loaded = self.by_key.get(key)?.upgrade()?;
+        loaded.is_parked.store(false, Ordering::Relaxed);
         self.keep(Arc::clone(&loaded));
         Some(loaded)
     }
@@ -291,11 +323,18 @@ impl RevisionTable {
         self.by_key.values().filter_map(Weak::upgrade).collect()
     }
 
+    /// Those that nobody wants give up their instances.
+    pub(crate) fn park_unwanted(&self) {
+        // New users come from this table alone.
+        self.kept.iter().filter(|kept| Arc::strong_count(kept) == 1).for_each(|kept| kept.park());
+    }
+
     fn keep(&mut self, loaded: Arc<Loaded>) {
         self.kept.retain(|kept| !Arc::ptr_eq(kept, &loaded));
         self.kept.push_back(loaded);
         while self.kept.len() > KEPT {
             self.kept.pop_front();
         }
+        self.park_unwanted();
     }
 }

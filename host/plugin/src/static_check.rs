@@ -5,11 +5,12 @@
 
 use penstock_core::plugin::{Capabilities, Rejection};
 use serde::{Deserialize, Serialize};
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{ComponentInstance, Encoding, Instance, Parser, Payload};
 use wasmtime::Engine;
 
 use crate::{
     contract::{self, InterfaceName, VERSION, Version, WASI},
+    instance::MOST_INSTANCES,
     reason::{self, rejection},
 };
 
@@ -34,21 +35,38 @@ pub(crate) fn check(bytes: &[u8], granted: &Capabilities) -> Result<Imports, Rej
     }
     let outline = Outline::parse(bytes)?;
     outline.check_exports()?;
+    outline.size.check()?;
     outline.check_imports(granted)
 }
 
-/// Imports and exports of the outermost component.
+/// Functions and globals of all core modules of a component, times the instances that it may make of them. Each can take some bytes of an
+/// instance that belong to no linear memory. A Python interpreter in thirty parts counts 500,000 and 28,000; a plugin in Rust some hundred.
+const MOST_FUNCTIONS: u64 = 1_000_000;
+const MOST_GLOBALS: u64 = 200_000;
+
+/// Imports and exports of the outermost component, and what its instances take besides memory.
 pub(crate) struct Outline<'a> {
     pub(crate) imports: Vec<&'a str>,
     pub(crate) exports: Vec<&'a str>,
+    size: Size,
+}
+
+/// Of all core modules, and how often something is instantiated.
+#[derive(Default)]
+struct Size {
+    functions: u64,
+    globals: u64,
+    core_instances: u64,
+    component_instances: u64,
 }
 
 impl<'a> Outline<'a> {
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Rejection> {
-        let mut outline = Self { imports: Vec::new(), exports: Vec::new() };
+        let mut outline = Self { imports: Vec::new(), exports: Vec::new(), size: Size::default() };
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload.map_err(|error| malformed(bytes, &error))?;
+            outline.size.add(&payload).map_err(|error| malformed(bytes, &error))?;
             match payload {
                 Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(core_module()),
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
@@ -115,6 +133,48 @@ impl<'a> Outline<'a> {
         }
         let message = format!("the component imports what the resource does not grant: {}", refused.join(", "));
         Err(rejection(reason::IMPORT_NOT_GRANTED, message))
+    }
+}
+
+impl Size {
+    fn add(&mut self, payload: &Payload<'_>) -> wasmparser::Result<()> {
+        match payload {
+            Payload::FunctionSection(section) => self.functions += u64::from(section.count()),
+            Payload::ImportSection(section) => self.functions += u64::from(section.count()),
+            Payload::GlobalSection(section) => self.globals += u64::from(section.count()),
+            Payload::InstanceSection(section) => {
+                for instance in section.clone() {
+                    self.core_instances += u64::from(matches!(instance?, Instance::Instantiate { .. }));
+                }
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section.clone() {
+                    self.component_instances += u64::from(matches!(instance?, ComponentInstance::Instantiate { .. }));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Nested components are taken to make all instances each time that one of them is instantiated: an upper bound, and an exact one for what
+    /// `wit-component` makes.
+    fn check(&self) -> Result<(), Rejection> {
+        let instances = self.core_instances.saturating_mul(self.component_instances.max(1)).clamp(1, MOST_INSTANCES);
+        let too_many = |what: &str, count: u64, most: u64| {
+            let message = format!(
+                "its core modules have {count} {what} together, and it makes {instances} instances of them: that may be \
+                 {most} in all"
+            );
+            Err(rejection(reason::MODULE_TOO_LARGE, message))
+        };
+        if self.functions.saturating_mul(instances) > MOST_FUNCTIONS {
+            return too_many("functions", self.functions, MOST_FUNCTIONS);
+        }
+        if self.globals.saturating_mul(instances) > MOST_GLOBALS {
+            return too_many("globals", self.globals, MOST_GLOBALS);
+        }
+        Ok(())
     }
 }
 

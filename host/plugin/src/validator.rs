@@ -69,7 +69,7 @@ impl Default for ValidatorSettings {
         Self {
             program: "/proc/self/exe".into(),
             arguments: vec![ARGUMENT.into()],
-            processes: NonZeroUsize::new(4).expect("is not zero"),
+            processes: NonZeroUsize::new(5).expect("is not zero"),
             limits: ValidationLimits::default(),
         }
     }

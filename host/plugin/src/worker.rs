@@ -23,7 +23,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::Sender,
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{request, response};
@@ -74,6 +74,7 @@ impl PolicyRuntime for Runtime {
             client: OnceCell::new(),
             unloaded: Arc::clone(&self.unloaded),
             swept: Cell::new(0),
+            wants_break: Cell::new(false),
             sampled: Cell::new(0),
         })))
     }
@@ -92,6 +93,8 @@ struct Instances {
     /// How many revisions were unloaded so far, and how many of them this worker has noticed.
     unloaded: Arc<AtomicU64>,
     swept: Cell<u64>,
+    /// A hook ran for longer than a tick.
+    wants_break: Cell<bool>,
     sampled: Cell<u32>,
 }
 
@@ -179,7 +182,7 @@ impl Instances {
         if revision.breaker.admits(Instant::now) {
             return Ok(());
         }
-        Err(fault(FaultKind::Unavailable, "it faulted too often in a row, and is not called for a moment"))
+        Err(fault(FaultKind::Unavailable, "it faulted too often, and is not called for a moment"))
     }
 
     /// The instance for a new exchange: another one if the current one has enough of them.
@@ -189,7 +192,7 @@ impl Instances {
             return Ok(live);
         }
         if live.alive.get() >= INSTANCES {
-            return Err(fault(FaultKind::Unavailable, "it has as many exchanges open as its instances can keep"));
+            return Err(fault(FaultKind::Overloaded, "it has as many exchanges open as its instances can keep"));
         }
         let fresh = Live::new(self.fill(revision)?, &live.alive);
         if let Some(slot) = self.slots.borrow_mut().get_mut(&revision.id()) {
@@ -226,34 +229,45 @@ impl Instances {
         if let Some(start) = timed {
             revision.metrics.took(hook, start.elapsed());
         }
-        revision.metrics.used(instance.state().cpu_time());
+        self.used(revision, instance.state().cpu_time());
         // An answer that breaks the contract is a fault of the exchange, but the instance behind it can go on; a trap ends it.
         if instance.is_spent() {
+            let took = instance.state().cpu_time();
             drop(warm);
             self.forget(revision, live);
-            revision.breaker.faulted(Instant::now());
+            revision.breaker.faulted(Instant::now(), took);
         } else {
             revision.breaker.succeeded();
         }
         if let Err(fault) = &result {
-            self.faulted(revision, hook, fault.kind);
+            self.faulted(revision, hook, fault);
         }
         result
+    }
+
+    /// CPU time of a call, which is zero of nearly all.
+    fn used(&self, revision: &Loaded, time: Duration) {
+        revision.metrics.used(time);
+        if !time.is_zero() {
+            self.wants_break.set(true);
+        }
     }
 
     /// Count a call that was never made.
     fn counted<T>(&self, revision: &Loaded, hook: Hook, result: Result<T, PluginFault>) -> Result<T, PluginFault> {
         result.inspect_err(|fault| {
             revision.metrics.called(hook);
-            self.faulted(revision, hook, fault.kind);
+            self.faulted(revision, hook, fault);
         })
     }
 
     #[cold]
-    fn faulted(&self, revision: &Loaded, hook: Hook, kind: FaultKind) {
+    fn faulted(&self, revision: &Loaded, hook: Hook, fault: &PluginFault) {
+        let kind = fault.kind;
         revision.metrics.faulted(hook, kind);
-        // An exchange that was lost is one more victim of a fault that is counted already.
-        if kind != FaultKind::Lost && revision.faults.count(kind) {
+        revision.complain(Some(hook), fault);
+        // An exchange that was lost is one more victim of a fault that is counted already, and for want of room the revision can do nothing.
+        if !matches!(kind, FaultKind::Lost | FaultKind::Overloaded) && revision.faults.count(kind) {
             // If the host is gone, nothing is on probation.
             let _ = self.host.send(Message::TooManyFaults(revision.id()));
         }
@@ -272,8 +286,9 @@ impl Instances {
     fn sweep(&self, slots: &mut FxHashMap<u64, Slot>) {
         let unloaded = self.unloaded.load(Ordering::Relaxed);
         if self.swept.replace(unloaded) != unloaded {
-            slots.retain(|_, slot| slot.revision.strong_count() > 0);
-            self.pools.borrow_mut().retain(|_, pool| pool.revision.strong_count() > 0);
+            let is_wanted = |revision: &Weak<Loaded>| revision.upgrade().is_some_and(|revision| !revision.is_parked());
+            slots.retain(|_, slot| is_wanted(&slot.revision));
+            self.pools.borrow_mut().retain(|_, pool| is_wanted(&pool.revision));
         }
     }
 
@@ -281,10 +296,19 @@ impl Instances {
     /// wait for it. Whoever needs longer waits for the next spare.
     #[cold]
     fn fill(&self, revision: &Arc<Loaded>) -> Result<Warm, PluginFault> {
-        let warm = revision.take().inspect_err(|_| revision.breaker.faulted(Instant::now()));
+        let warm = self.made(revision, revision.take());
         // If the host is gone, there is nobody to make spares, and the worker makes its own.
         let _ = self.host.send(Message::Restock(Arc::downgrade(revision)));
         warm
+    }
+
+    /// One that could not be made is a fault of the plugin.
+    fn made(&self, revision: &Loaded, made: Result<Warm, PluginFault>) -> Result<Warm, PluginFault> {
+        made.inspect_err(|fault| {
+            if fault.kind != FaultKind::Overloaded {
+                revision.breaker.faulted(Instant::now(), revision.limits().hook_time);
+            }
+        })
     }
 
     fn timed(&self) -> bool {
@@ -365,7 +389,7 @@ impl Worker {
         };
         let choice = self.0.wait(&revision, Hook::Choose, allowance, run).await.map(|(choice, _)| choice);
         if let Ok(Choice::Misfit(fault)) = &choice {
-            self.0.faulted(&revision, Hook::Choose, fault.kind);
+            self.0.faulted(&revision, Hook::Choose, fault);
         }
         choice
     }
@@ -427,9 +451,13 @@ impl PolicyWorker for Worker {
             at_once(pin!(choose::choose(instance, hook, exchange, choosing, head)))
         });
         if let (Ok(Choice::Misfit(fault)), Ok(revision)) = (&choice, loaded(&call.revision)) {
-            self.0.faulted(revision, Hook::Choose, fault.kind);
+            self.0.faulted(revision, Hook::Choose, fault);
         }
         choice.into()
+    }
+
+    fn wants_break(&self) -> bool {
+        self.0.wants_break.replace(false)
     }
 
     fn connect(&self, client: Arc<dyn OutboundClient>) {

@@ -14,7 +14,7 @@ use std::{
 
 use penstock_core::{
     check::Checks,
-    plugin::{ActiveRevision, ModuleSource, PluginSpec, PolicyWorker, Rollout, SecretPlace},
+    plugin::{ActiveRevision, ModuleSource, Phase, PluginSpec, PolicyWorker, Rollout, SecretPlace},
 };
 use penstock_plugin_host::PluginSettings;
 use support::{
@@ -195,9 +195,46 @@ fn instances_of_revisions_that_nobody_wants_are_dropped() {
         let active = host.activate(&PluginSpec { generation: config.into(), ..configured(config) });
         assert_eq!(count(&*worker, &active), 1);
     }
-    // Sixteen revisions are kept, each with the worker's instance and up to three spare ones.
+    // The one that serves, and perhaps the one before it, have the worker's instance and up to three spare ones.
     let live = host.metric(r#"penstock_plugin_instances{plugin="default/a"}"#);
-    assert!(live <= f64::from(17 * 4), "{live}");
+    assert!(live <= f64::from(2 * 4), "{live}");
+}
+
+/// What runs already is no reason to condemn what comes.
+#[test]
+fn a_candidate_waits_for_memory_that_others_have() {
+    // One instance each, of 4 MiB.
+    let large = |name: &str| spec(name, Guest { pages: 64, ..Guest::default() }.build());
+    let (a, b, c) = (large("a"), large("b"), large("c"));
+    let host = Host::with(PluginSettings { memory: Some(11 << 20), ..settings() });
+    host.apply(&[&a, &b]);
+    [&a, &b].iter().for_each(|spec| drop(host.active(spec)));
+    host.apply(&[&a, &b, &c]);
+    let message = host.facts.until(&c.plugin, |state| match &state.candidate.as_ref()?.phase {
+        Phase::Retrying { rejection, .. } => Some((rejection.reason, rejection.message.clone())),
+        _ => None,
+    });
+    assert_eq!(message.0, "NoMemoryLeft", "{message:?}");
+    assert!(
+        message.1.contains("all instances of all plugins together may have 11534336 bytes of memory"),
+        "{message:?}"
+    );
+    // Kept for the case that it was deleted by mistake, but not its memory.
+    host.apply(&[&b, &c]);
+    host.active(&c);
+}
+
+/// One plugin may have half of it.
+#[test]
+fn a_plugin_leaves_memory_for_others() {
+    let host = Host::with(PluginSettings { memory: Some(7 << 20), ..settings() });
+    let large = spec("a", Guest { pages: 64, ..Guest::default() }.build());
+    host.apply(&[&large]);
+    let message = host.facts.until(&large.plugin, |state| match &state.candidate.as_ref()?.phase {
+        Phase::Retrying { rejection, .. } => Some(rejection.message.clone()),
+        _ => None,
+    });
+    assert!(message.contains("all instances of one plugin together may have 3670016 bytes of memory"), "{message}");
 }
 
 fn from_file(path: &Path, stamp: &str) -> PluginSpec {

@@ -12,7 +12,7 @@ use http::request;
 use penstock_core::{
     plugin::{
         BodyVerdict, Chunk, Direction, FaultKind, OutboundBackend, OutboundFailure, OutboundRequest, PluginFault,
-        PluginSpec, PolicyExchange, Summary, Verdict,
+        PluginSpec, PolicyCall, PolicyExchange, Probation, Summary, Verdict,
     },
     reason::Reason,
     route::{Failure, Target},
@@ -142,10 +142,36 @@ fn exchanges_that_wait_are_limited_and_make_room_when_they_are_given_up() {
     assert!(poll(&mut one).is_pending());
     let mut two = waiting(world.worker.on_request(&world.call, &facts, &mut second));
     let Poll::Ready(Err(fault)) = poll(&mut two) else { panic!("it was let in") };
-    assert_eq!(fault.kind, FaultKind::Unavailable);
+    assert_eq!(fault.kind, FaultKind::Overloaded);
     assert!(fault.message.contains("limits.waiting"), "{fault}");
     drop((one, two));
     assert_eq!(world.said(status(200)), "200", "the client of the first one left");
+}
+
+/// That many come at once is no fault of the revision.
+#[test]
+fn a_revision_on_probation_may_be_popular() {
+    let mut spec = caller("auth");
+    spec.limits.waiting = 1;
+    spec.rollout.probation = Probation { period: Duration::from_secs(3600), max_faults: 0 };
+    let world = World::new(&spec);
+    let mut next = PluginSpec { generation: 2, ..spec };
+    next.limits.outbound_calls += 1;
+    let call = PolicyCall { revision: world.host.activate(&next).revision, ..world.call.clone() };
+    let (rule, mut heads) = (rule(), [(); 4].map(|()| request()));
+    let facts = facts(&rule);
+    let mut asking = heads.each_mut().map(|head| waiting(world.worker.on_request(&call, &facts, head)));
+    let answers = asking.each_mut().map(|asking| match poll(asking) {
+        Poll::Ready(Err(fault)) => Some(fault.kind),
+        _ => None,
+    });
+    assert_eq!(answers, [None, Some(FaultKind::Overloaded), Some(FaultKind::Overloaded), Some(FaultKind::Overloaded)]);
+    // What the host was told before this, it has heard.
+    let other = PluginSpec { generation: 1, ..support::facts::spec("other", Guest::default().build()) };
+    world.host.apply(&[&next, &other]);
+    world.host.active(&other);
+    let state = world.host.facts.state(&next.plugin);
+    assert!(state.candidate.is_none() && state.probation.is_some(), "{state:?}");
 }
 
 #[test]
@@ -240,7 +266,7 @@ fn an_exchange_that_is_given_up_while_it_waits_makes_room() {
     let begin = || world.worker.begin(&world.call, &facts(&rule()));
     let exchange = begin().unwrap();
     let full = begin().err().expect("there is room for one");
-    assert!(full.kind == FaultKind::Unavailable && full.message.contains("limits.waiting"), "{full}");
+    assert!(full.kind == FaultKind::Overloaded && full.message.contains("limits.waiting"), "{full}");
     let mut asking = chunk(&exchange, Direction::Request);
     assert!(poll(&mut asking).is_pending());
     drop(asking);

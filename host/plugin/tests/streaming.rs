@@ -312,9 +312,9 @@ fn a_worker_has_so_many_instances_of_a_plugin() {
     let worker = host.host.runtime().worker();
     let mut open: Vec<_> = (0..INSTANCES * EXCHANGES).map(|_| begin(&*worker, &active)).collect();
     let fault = worker.begin(&call(&active), &facts(&rule())).err().expect("there is no room left");
-    assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+    assert_eq!(fault.kind, FaultKind::Overloaded, "{fault}");
     assert!(fault.message.contains("as many exchanges open as its instances can keep"), "{fault}");
-    let refused = r#"penstock_plugin_faults_total{plugin="default/a",hook="begin",kind="unavailable"}"#;
+    let refused = r#"penstock_plugin_faults_total{plugin="default/a",hook="begin",kind="overloaded"}"#;
     assert_eq!(host.metric(refused), 1.0);
     assert!(sees(&begin(&*worker, &neighbour), "x").is_ok());
     assert!(sees(&open[0], "x").is_ok(), "those that are open go on");

@@ -102,6 +102,7 @@ impl<'a> Chain<'a> {
     ) -> Result<(), Stop> {
         let rule = self.rule;
         for (at, call) in rule.policies.iter().enumerate() {
+            take_break(connection).await;
             match call.hooks.streaming {
                 None => self.header_request(at, call, connection, head, record).await?,
                 Some(hooks) => {
@@ -211,6 +212,7 @@ impl<'a> Chain<'a> {
         record: &mut Record,
     ) -> Result<Answer, Aborted> {
         while let Some(met) = self.met.pop() {
+            take_break(connection).await;
             let call = &self.rule.policies[met.at];
             let ruled = match met.kept {
                 Kept::Header(kept) => self.header_response(call, &kept, connection, &mut answer, record).await,
@@ -369,11 +371,18 @@ pub(crate) fn judge(
     weigh(failure_policy, fault).map(Stop::Reject)
 }
 
+/// A chain of plugins that each take as long as they may must not hold the worker for all of it.
+async fn take_break(connection: &Connection) {
+    if connection.worker.policies.wants_break() {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// None: the exchange goes on without the plugin.
 fn weigh(failure_policy: FailurePolicy, fault: PluginFault) -> Option<Rejection> {
     match failure_policy {
         FailurePolicy::Open => None,
-        FailurePolicy::Closed if fault.kind == FaultKind::Unavailable => {
+        FailurePolicy::Closed if fault.kind.is_uncalled() => {
             Some(Rejection::new(Reason::PluginUnavailable, fault.message))
         }
         FailurePolicy::Closed => Some(Rejection::new(Reason::PluginFault, fault.to_string())),

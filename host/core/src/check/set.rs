@@ -21,6 +21,9 @@ pub enum InvalidCheck {
     /// More text than [`Checks::LARGEST`].
     #[error("they are {0} bytes of JSON together; at most {most} are allowed", most = Checks::LARGEST)]
     TooLarge(usize),
+    /// More patterns than [`Checks::MOST_PATTERNS`].
+    #[error("they have {0} patterns (`matches`) together; at most {most} are allowed", most = Checks::MOST_PATTERNS)]
+    TooManyPatterns(usize),
     /// One of them.
     #[error("[{index}]{name}: {message}", name = shown(.name))]
     One {
@@ -42,6 +45,8 @@ impl Checks {
     pub const MOST: usize = 64;
     /// Bytes of all of them as JSON: a fraction of what an object in a cluster may have.
     pub const LARGEST: usize = 256 << 10;
+    /// Patterns in all of them: each takes memory when it is compiled, in the gateway itself.
+    pub const MOST_PATTERNS: usize = 64;
     /// Times that one exchange may happen.
     pub const MOST_REPEATS: u32 = 1000;
     /// Bytes of one body that is given.
@@ -77,6 +82,10 @@ impl Checks {
         if size > Self::LARGEST {
             return Err(InvalidCheck::TooLarge(size));
         }
+        let patterns = self.0.iter().map(patterns).sum();
+        if patterns > Self::MOST_PATTERNS {
+            return Err(InvalidCheck::TooManyPatterns(patterns));
+        }
         let mut checks = Vec::<Check>::with_capacity(self.0.len());
         for (index, value) in self.0.iter().enumerate() {
             let name = value["name"].as_str().map(|name| name.chars().take(Self::LONGEST_NAME).collect());
@@ -89,6 +98,17 @@ impl Checks {
             checks.push(check.map_err(|message| InvalidCheck::One { index, name, message })?);
         }
         Ok(checks)
+    }
+}
+
+/// How many patterns are in it, wherever they stand.
+fn patterns(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => values.iter().map(patterns).sum(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| usize::from(name == "matches") + patterns(value)).sum()
+        }
+        _ => 0,
     }
 }
 
@@ -161,6 +181,15 @@ mod tests {
             check.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
             vec![check]
         };
+        let matching = |count: usize, pattern: &str| {
+            let headers = (0..count).map(|index| (format!("h{index}"), json!({ "matches": pattern })));
+            one(json!({ "expect": { "response": { "headers": Value::Object(headers.collect()) } } }))
+        };
+        assert!(Checks::read(&matching(64, r"^\w+$")).is_ok());
+        let many = "they have 65 patterns (`matches`) together; at most 64 are allowed";
+        refuses(&matching(65, "a"), many);
+        let large = Checks::read(&matching(1, r"\w{200}")).unwrap_err().to_string();
+        assert!(large.contains("exceeds size limit"), "{large}");
         refuses(&[json!({})], "[0]: missing field `name`");
         refuses(&[json!(7)], "[0]: invalid type: integer `7`, expected struct Check");
         refuses(&[json!({ "name": "" })], "[0] (): name: a check has a name of 1 to 100 characters");

@@ -5,10 +5,13 @@ use std::{borrow::Cow, fmt, path::PathBuf};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value};
+
+/// Bytes of a compiled pattern. `\w`, with all of Unicode, takes a fifth of it.
+const LARGEST_PATTERN: usize = 256 << 10;
 
 /// Headers of a message that is given.
 #[derive(Debug, Clone, Default)]
@@ -101,12 +104,15 @@ impl Pattern {
         let text = || value.as_str().map(str::to_owned).ok_or_else(|| format!("`{name}` takes a text"));
         match name {
             "contains" => Some(text().map(Self::Contains)),
-            "matches" => {
-                Some(text().and_then(|text| Regex::new(&text).map(Self::Matches).map_err(|it| it.to_string())))
-            }
+            "matches" => Some(text().and_then(|text| compile(&text).map(Self::Matches).map_err(|it| it.to_string()))),
             _ => None,
         }
     }
+}
+
+/// Whoever may write a resource may write patterns: none may take much.
+fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build()
 }
 
 impl fmt::Display for Pattern {

@@ -87,10 +87,20 @@ pub enum FaultKind {
     Memory,
     /// The answer broke the contract: undeclared or malformed edits, invalid reply.
     InvalidAnswer,
-    /// The revision is not loaded (any more), or no instance could be made.
+    /// The revision is not loaded (any more), no instance could be made, or it is not called for a while.
     Unavailable,
+    /// There was no room for the call: as many exchanges are in the plugin, or as much memory is taken, as may be. Nothing that it did.
+    Overloaded,
     /// The instance that kept the state of the exchange ended by a fault in another one.
     Lost,
+}
+
+impl FaultKind {
+    /// Whether no hook was called.
+    #[must_use]
+    pub fn is_uncalled(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Overloaded)
+    }
 }
 
 impl fmt::Display for FaultKind {
@@ -101,6 +111,7 @@ impl fmt::Display for FaultKind {
             Self::Memory => "memory",
             Self::InvalidAnswer => "invalid_answer",
             Self::Unavailable => "unavailable",
+            Self::Overloaded => "overloaded",
             Self::Lost => "lost",
         })
     }
@@ -187,6 +198,11 @@ pub trait PolicyWorker {
     /// # Errors
     /// There is no instance that could take it.
     fn begin(&self, call: &PolicyCall, exchange: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault>;
+
+    /// Whether hooks have used so much CPU time since this was asked last that other exchanges should get their turn.
+    fn wants_break(&self) -> bool {
+        false
+    }
 
     /// The way out for plugins that may call backends. Given once, before the first call.
     fn connect(&self, _client: Arc<dyn OutboundClient>) {}

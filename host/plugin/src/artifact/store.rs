@@ -7,11 +7,13 @@
 //! The cache is a convenience: a file that is damaged, forged, foreign or cannot be written costs a compilation and a line in the log.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    collections::HashSet,
+    fs::{self, DirBuilder, File, OpenOptions},
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use ring::{
@@ -98,7 +100,11 @@ impl ArtifactStore {
             return None;
         };
         match load::component(engine, artifact) {
-            Ok(component) => Some(component),
+            Ok(component) => {
+                // What was used last goes last. If that cannot be noted down, it goes as if it had not been used.
+                let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                Some(component)
+            }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot load a compiled plugin; it is compiled again");
                 None
@@ -106,10 +112,11 @@ impl ArtifactStore {
         }
     }
 
-    /// Keep the compiled form of a module for the next start.
-    pub(super) fn save(&self, digest: Digest, artifact: &[u8]) {
+    /// Keep the compiled form of a module for the next start, if there is room beside those `in_use`.
+    pub(super) fn save(&self, digest: Digest, artifact: &[u8], in_use: &HashSet<Digest>) {
         let path = self.path(digest);
-        let result = self.make_room(artifact.len() as u64).and_then(|()| {
+        let in_use = in_use.iter().map(|digest| self.path(*digest)).collect();
+        let result = self.make_room(artifact.len() as u64, &in_use).and_then(|()| {
             let origin = self.origin(digest);
             let mut signature = hmac::Context::with_key(&self.key);
             signature.update(&origin);
@@ -141,8 +148,9 @@ impl ArtifactStore {
         signed.strip_prefix(&self.origin(digest)).map(Trusted::signed)
     }
 
-    /// Remove the oldest artifacts until `size` more bytes are within the limit. Those of other engines go the same way.
-    fn make_room(&self, size: u64) -> io::Result<()> {
+    /// Remove artifacts that are not `in_use`, those that were not used for longest first, until `size` more bytes are within the limit. Those
+    /// of other engines go the same way.
+    fn make_room(&self, size: u64, in_use: &HashSet<PathBuf>) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -153,12 +161,15 @@ impl ArtifactStore {
         }
         files.sort();
         let mut total = size + files.iter().map(|(_, size, _)| size).sum::<u64>();
-        for (_, size, path) in files {
+        for (_, size, path) in files.into_iter().filter(|(.., path)| !in_use.contains(path)) {
             if total <= MOST_BYTES {
                 break;
             }
             fs::remove_file(path)?;
             total -= size;
+        }
+        if total > MOST_BYTES {
+            return Err(io::Error::other(format!("with those in use it would be more than {MOST_BYTES} bytes")));
         }
         Ok(())
     }

@@ -52,7 +52,8 @@ pub(crate) enum KeyValueError {
 
 impl KeyValue {
     pub(crate) fn get(&self, key: &str, now: Nanos) -> Option<Arc<[u8]>> {
-        self.lock().get(key, now).cloned()
+        // None that is longer was ever set, and hashing it would take its time.
+        if key.len() > LONGEST_KEY { None } else { self.lock().get(key, now).cloned() }
     }
 
     /// `quota`: bytes that the store may hold with this value.
@@ -69,7 +70,9 @@ impl KeyValue {
     }
 
     pub(crate) fn delete(&self, key: &str) {
-        self.lock().remove(key);
+        if key.len() <= LONGEST_KEY {
+            self.lock().remove(key);
+        }
     }
 
     /// Set only if the value is still `expected`, and answer whether it was.

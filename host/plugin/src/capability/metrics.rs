@@ -53,6 +53,8 @@ const MOST_METRICS: usize = 32;
 const MOST_LABELS: usize = 8;
 /// Bounds of one histogram.
 const MOST_BOUNDS: usize = 32;
+/// Lines of one metric on the page, unless more series than that are allowed: a histogram has one for each bound, and three more.
+const LINES: usize = 2048;
 /// Bytes of a name, as the contract states.
 const LONGEST_NAME: usize = 64;
 /// Bytes of a label's value; longer ones are cut.
@@ -225,6 +227,7 @@ impl MetricTable {
         if let Some(known) = metrics.iter().filter_map(Weak::upgrade).find(|known| known.definition == definition) {
             return known;
         }
+        let most_series = most_series.min(most_series.max(LINES) / definition.lines());
         let metric = Arc::new(Metric { definition, series: RwLock::default(), most_series });
         metrics.push(Arc::downgrade(&metric));
         metric
@@ -291,6 +294,15 @@ impl Metric {
 }
 
 impl Definition {
+    /// What one set of labels is on the page, and so in Prometheus.
+    fn lines(&self) -> usize {
+        match self.kind {
+            MetricKind::Counter | MetricKind::Gauge => 1,
+            // With `+Inf`, the sum and the count.
+            MetricKind::Histogram => self.bounds.len() + 3,
+        }
+    }
+
     fn series(&self) -> Series {
         match self.kind {
             MetricKind::Counter => Series::Counter(Counter::default()),

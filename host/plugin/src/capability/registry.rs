@@ -19,6 +19,7 @@ use super::{
     metrics::{Exporter, MetricTable, Metrics},
     rate_limit::Bucket,
 };
+use crate::budget::Taken;
 
 /// Stores of each kind that nobody uses are kept up to this number, so that a plugin that was deleted by mistake finds its counts again.
 const KEPT: usize = 64;
@@ -36,6 +37,7 @@ struct State {
     counters: Shelf<ResourceRef, Counters>,
     key_values: Shelf<ResourceRef, KeyValue>,
     logs: Shelf<ResourceRef, LogRate>,
+    memories: Shelf<ResourceRef, Taken>,
 }
 
 /// The stores of one plugin.
@@ -47,6 +49,7 @@ pub(crate) struct Stores {
     key_value: Arc<KeyValue>,
     key_value_bytes: u64,
     log: Arc<LogRate>,
+    memory: Arc<Taken>,
     metrics: Metrics,
 }
 
@@ -70,12 +73,14 @@ impl Registry {
             key_value: state.key_values.open(spec.plugin.clone(), KeyValue::default),
             key_value_bytes: spec.limits.key_value_bytes,
             log: state.logs.open(spec.plugin.clone(), LogRate::default),
+            memory: state.memories.open(spec.plugin.clone(), Taken::default),
             metrics: Metrics::new(&self.metrics, &plugin, name, spec.limits.metric_series),
         };
         state.buckets.tidy(|bucket| bucket.is_blank(now));
         state.counters.tidy(|_| false);
         state.key_values.tidy(|_| false);
         state.logs.tidy(|_| true);
+        state.memories.tidy(|_| true);
         stores
     }
 
@@ -107,6 +112,11 @@ impl Stores {
 
     pub(crate) fn log(&self) -> &LogRate {
         &self.log
+    }
+
+    /// Linear memory of the plugin's instances.
+    pub(crate) fn memory(&self) -> &Arc<Taken> {
+        &self.memory
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -235,9 +235,14 @@ impl Entry {
 
     /// Whether what is on record is all that could serve, and may be tried now.
     pub(super) fn needs_recall(&self, now: Instant) -> bool {
+        self.has_nothing_else() && self.recall.is_last_resort(now)
+    }
+
+    /// Whether nothing serves, and what is wanted will not without being changed.
+    fn has_nothing_else(&self) -> bool {
         let refused = matches!(&self.pending, Some(Pending { progress: Progress::Rejected(_), .. }));
         let in_vain = refused || self.wanted.is_none();
-        in_vain && self.serving.is_none() && !self.restoring && self.recall.is_last_resort(now)
+        in_vain && self.serving.is_none() && !self.restoring
     }
 
     /// Whether what is on record is to be tried before what is wanted.
@@ -374,7 +379,7 @@ impl Entry {
     /// When something has to be done without being asked.
     pub(super) fn due(&self) -> Option<Instant> {
         let look = self.retry.as_ref().map_or(self.poll, Retry::at);
-        let recall = self.recall.due(self.serving.is_some());
+        let recall = self.recall.due(self.has_nothing_else());
         look.into_iter().chain(self.trial.as_ref().map(|trial| trial.ends)).chain(recall).min()
     }
 

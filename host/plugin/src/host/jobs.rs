@@ -1,5 +1,7 @@
 //! Threads that do what takes time: examining candidates, and keeping instances spare.
 
+mod queue;
+
 use std::{
     collections::VecDeque,
     io,
@@ -7,17 +9,18 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Sender},
     },
     time::Instant,
 };
 
 use penstock_core::plugin::{PluginSpec, Rejection, Sha256};
 
+use self::queue::Queue;
 use super::{
     JobId, Message, PlanReport, Validated,
     restore::{Restore, Restored},
-    spawn,
+    spawn_nice,
 };
 use crate::{
     capability::{Nanos, Registry},
@@ -31,8 +34,8 @@ use crate::{
 };
 
 /// Candidates that are examined at the same time. More than the cores of a small machine, so that a few plugins that spin until their
-/// limit do not keep the others waiting.
-const EXAMINERS: usize = 4;
+/// limit do not keep the others waiting; one of them is free for whoever is not the namespace with most.
+const EXAMINERS: usize = 5;
 
 /// What the threads of the host share.
 pub(super) struct Shared {
@@ -122,7 +125,7 @@ impl From<FetchError> for Refused {
 /// Where candidates go.
 pub(super) struct Jobs {
     shared: Arc<Shared>,
-    examiners: Sender<Job>,
+    queue: Arc<Queue<Job>>,
     /// Zero is nobody's.
     last: u64,
 }
@@ -132,43 +135,56 @@ impl Jobs {
     /// this answers ends a fetch that is still under way.
     pub(super) fn begin(&mut self, task: Task, latest: &Arc<AtomicU64>) -> Option<Fetch> {
         self.last += 1;
-        let (id, latest, examiners) = (JobId(self.last), Arc::clone(latest), self.examiners.clone());
+        let (id, latest, queue) = (JobId(self.last), Arc::clone(latest), Arc::clone(&self.queue));
+        let namespace = task.namespace();
         latest.store(id.0, Ordering::Release);
         match task {
             Task::Examine(candidate) if !is_local(&candidate.spec.source) => {
                 let (source, resolve) = (Arc::clone(&candidate.spec), candidate.resolve);
                 Some(self.shared.fetcher.begin(source, resolve, move |module| {
                     let task = Task::Examine(Examination { module: Some(module), ..candidate });
-                    let _ = examiners.send(Job { id, task, latest });
+                    queue.push(&namespace, Job { id, task, latest });
                 }))
             }
             task => {
-                let _ = examiners.send(Job { id, task, latest });
+                queue.push(&namespace, Job { id, task, latest });
                 None
             }
         }
     }
 }
 
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl Task {
+    /// Whose plugin it is.
+    fn namespace(&self) -> Arc<str> {
+        match self {
+            Self::Examine(candidate) => Arc::clone(&candidate.spec.plugin.namespace),
+            Self::Restore(wanted) => Arc::clone(&wanted.plugin.namespace),
+        }
+    }
+}
+
 /// Start the threads that examine. They end when the jobs are dropped.
 pub(super) fn start(shared: &Arc<Shared>, owner: &Sender<Message>) -> io::Result<Jobs> {
-    let (sender, receiver) = mpsc::channel::<Job>();
-    let receiver = Arc::new(Mutex::new(receiver));
+    let queue = Arc::new(Queue::<Job>::new(EXAMINERS - 1));
     for index in 0..EXAMINERS {
-        let (shared, owner, receiver) = (Arc::clone(shared), owner.clone(), Arc::clone(&receiver));
-        spawn(&format!("plugin-examine-{index}"), move || {
-            while let Some(job) = next(&receiver) {
+        let (shared, owner, queue) = (Arc::clone(shared), owner.clone(), Arc::clone(&queue));
+        spawn_nice(&format!("plugin-examine-{index}"), move || {
+            while let Some(mut turn) = queue.next() {
+                let Some(job) = turn.item.take() else { continue };
                 if job.latest.load(Ordering::Acquire) == job.id.0 && owner.send(run(&shared, &owner, job)).is_err() {
                     return;
                 }
             }
         })?;
     }
-    Ok(Jobs { shared: Arc::clone(shared), examiners: sender, last: 0 })
-}
-
-fn next(receiver: &Mutex<Receiver<Job>>) -> Option<Job> {
-    receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    Ok(Jobs { shared: Arc::clone(shared), queue, last: 0 })
 }
 
 fn run(shared: &Shared, owner: &Sender<Message>, job: Job) -> Message {
@@ -240,11 +256,13 @@ impl Shared {
         examining: impl FnOnce(),
     ) -> Result<Arc<Loaded>, Refused> {
         let (key, checks) = (RevisionKey::new(spec, module.digest), &spec.rollout.checks);
+        self.revisions().park_unwanted();
         let known = self.revisions().find(&key);
         if let Some(keepable) = known.as_ref().and_then(|known| known.keepable.as_ref()) {
             keepable.remember_module(module);
         }
         if let Some(loaded) = known.as_ref().filter(|known| known.has_passed(checks)) {
+            self.stock(loaded)?;
             return Ok(Arc::clone(loaded));
         }
         examining();
@@ -255,16 +273,21 @@ impl Shared {
         if let Some(loaded) = known {
             // Only the checks are others.
             loaded.pass(checks);
+            self.stock(&loaded)?;
             return Ok(loaded);
         }
         let metrics = self.metrics.plugin(&spec.plugin);
         let stores = self.stores.open(spec, &examined.manifest.name, Nanos::now());
         let keepable = self.blobs.as_ref().map(|_| Arc::new(Keepable::new(spec, module)));
         let loaded = Loaded::new(key, examined, metrics, stores, Arc::clone(&self.unloaded), keepable);
-        // One for each worker that will need one, and one for the first that loses its own.
-        loaded.stock(self.wanted_spares()).map_err(|fault| faulted(Step::Configure, &fault))?;
+        self.stock(&loaded)?;
         loaded.pass(checks);
         Ok(self.revisions().insert(loaded))
+    }
+
+    /// One instance for each worker that will need one, and one for the first that loses its own.
+    fn stock(&self, loaded: &Loaded) -> Result<(), Rejection> {
+        loaded.stock(self.wanted_spares()).map_err(|fault| faulted(Step::Configure, &fault))
     }
 
     pub(super) fn wanted_spares(&self) -> usize {
@@ -303,7 +326,7 @@ fn restock(wanted: Restock) -> Option<Restock> {
         Ok(more) => more.then_some(wanted),
         Err(fault) => {
             // The worker that finds no spare makes its own, and reports what goes wrong.
-            tracing::warn!(plugin = %revision.metrics.label(), error = %fault, "cannot keep an instance spare");
+            revision.complain(None, &fault);
             None
         }
     }
@@ -313,7 +336,7 @@ fn restock(wanted: Restock) -> Option<Restock> {
 /// take turns, one instance each, so that one that takes long to configure does not starve the others.
 pub(super) fn start_restocking() -> io::Result<Sender<Restock>> {
     let (sender, receiver) = mpsc::channel::<Restock>();
-    spawn("plugin-restock", move || {
+    spawn_nice("plugin-restock", move || {
         let mut turns = VecDeque::new();
         while let Some(wanted) = turns.pop_front().or_else(|| receiver.recv().ok()) {
             turns.extend(restock(wanted));

@@ -135,9 +135,9 @@ impl Recall {
     }
 
     /// When something has to be done without being asked.
-    pub(super) fn due(&self, serves: bool) -> Option<Instant> {
+    pub(super) fn due(&self, is_needed: bool) -> Option<Instant> {
         let retry = match self.stage {
-            Stage::Failed(Some(retry)) if !serves => retry.at(),
+            Stage::Failed(Some(retry)) if is_needed => retry.at(),
             _ => None,
         };
         self.holds.into_iter().chain(retry).min()

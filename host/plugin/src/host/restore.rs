@@ -13,18 +13,21 @@ use crate::{
     examine::Errand,
     last_good::{Blobs, Damage, MissingSecret, Record, Slot},
     module::{Digest, Module},
+    reason,
     revision::Loaded,
 };
 
 /// Between attempts, where what went wrong lies with this machine, which starts many things just now. Nothing serves in the meantime, and nothing
-/// older would be better.
+/// older would be better. As long as there is no process that validates, or no
+/// memory for an instance, the last one is repeated.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
-    Duration::from_secs(4),
+    LAST_PAUSE,
 ];
+const LAST_PAUSE: Duration = Duration::from_secs(4);
 
 /// What to restore.
 pub(super) struct Restore {
@@ -96,10 +99,14 @@ impl Shared {
         let spec = record.spec(&wanted.plugin, slot.generation, module.bytes.clone(), wanted.provider.as_deref())?;
         let mut pauses = PAUSES.iter();
         loop {
-            match (self.load(&spec, &module, errand, || {}), pauses.next()) {
-                (Err(refused), Some(pause)) if refused.retry && (errand.is_wanted)() => thread::sleep(*pause),
-                (result, _) => return result.map_err(|Refused { rejection, .. }| RestoreError::Refused(rejection)),
-            }
+            let Refused { rejection, retry } = match self.load(&spec, &module, errand, || {}) {
+                Ok(loaded) => return Ok(loaded),
+                Err(refused) => refused,
+            };
+            let lacks = [reason::VALIDATOR_UNAVAILABLE, reason::NO_ROOM].contains(&rejection.reason);
+            let for_ever = lacks.then_some(&LAST_PAUSE);
+            let pause = pauses.next().or(for_ever).filter(|_| retry && (errand.is_wanted)());
+            thread::sleep(*pause.ok_or(RestoreError::Refused(rejection))?);
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::{capability::Nanos, contract::types::Level, imports::log::LogGate, in
 /// Streams, timers and the like that one instance may hold: they live in the gateway's memory.
 const MOST_RESOURCES: usize = 1024;
 
+/// Lines of one call that are looked at; the rest is dropped.
+const MOST_LINES: usize = 256;
 /// Random bytes of one call.
 const MOST_RANDOM: u64 = 64 << 10;
 
@@ -58,7 +60,9 @@ impl Wasi {
     /// Log what was printed since the last time, line by line, or drop it.
     pub(crate) fn drain(&self, log: &mut LogGate) {
         let printed = self.printed.take();
-        for line in printed.split(|byte| *byte == b'\n').filter(|line| self.logs && !line.is_empty()) {
+        let lines = printed.split(|byte| *byte == b'\n').filter(|line| self.logs && !line.is_empty());
+        // Nobody's CPU time: a call that prints a line with each byte must not cost more than its log may.
+        for line in lines.take(MOST_LINES) {
             log.write(Level::Info, &String::from_utf8_lossy(line), &[]);
         }
     }

@@ -17,7 +17,7 @@ use wasmtime::{
     component::{ComponentNamedList, Instance, InstancePre, Lift, Lower, ResourceAny, TypedFunc},
 };
 
-use super::InstanceState;
+use super::{InstanceState, limits::Denied};
 use crate::printable::remark;
 
 /// Bytes that one call may carry from the guest to the host: edits, replies, log lines, the manifest. Larger answers are refused before
@@ -179,7 +179,8 @@ pub(crate) fn at_once<T>(future: impl Future<Output = Result<T, PluginFault>>) -
 #[cold]
 fn fault(store: &mut Store<InstanceState>, error: &wasmtime::Error) -> PluginFault {
     if let Some(denied) = store.data_mut().memory.take_denied() {
-        return PluginFault { kind: FaultKind::Memory, message: denied.to_string() };
+        let kind = if matches!(denied, Denied::Spent(_)) { FaultKind::Overloaded } else { FaultKind::Memory };
+        return PluginFault { kind, message: denied.to_string() };
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => {

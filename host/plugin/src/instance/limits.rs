@@ -1,11 +1,14 @@
 //! What one instance may use: CPU time, memory, tables.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{cell::Cell, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
-use crate::{budget::Budget, engine::TICK};
+use crate::{
+    budget::{Share, Spent},
+    engine::TICK,
+};
 
 /// Elements of all tables of an instance. Tables hold function references; Rust guests have some hundred, and 20,000 is what
 /// wasmtime's own pooling allocator allows.
@@ -13,8 +16,9 @@ const TABLE_ELEMENTS: usize = 20_000;
 /// Core instances and tables in one component. `wit-component` makes three of the first and one of the other; components that were composed
 /// of several have a few more.
 const PARTS: usize = 32;
+pub(crate) const MOST_INSTANCES: u64 = PARTS as u64;
 /// Linear memories in one component: one of the plugin, and as many of components that it was composed with. Each costs the whole process
-/// addresses and mappings ([`Budget`]).
+/// addresses and mappings ([`crate::budget`]).
 const MEMORIES: usize = 4;
 
 /// CPU time of the call at hand, measured only when it is long.
@@ -100,7 +104,7 @@ pub(crate) struct MemoryLimit {
     memories: u64,
     denied: Option<Denied>,
     /// None until it is known what there is for all.
-    shared: Option<Arc<Budget>>,
+    share: Option<Share>,
 }
 
 /// Something that an instance asked for and did not get.
@@ -120,28 +124,19 @@ pub(super) enum Denied {
         /// Over all its tables.
         wanted: usize,
     },
-    /// Linear memory that its own limit allows.
-    #[error("all instances of plugins together have as much memory as they may ({most} bytes)")]
-    Together {
-        /// In bytes, of the whole gateway.
-        most: u64,
-    },
-    /// Another linear memory.
-    #[error("all instances of plugins together have {most} linear memories, and cannot have more")]
-    Memories {
-        /// Of the whole gateway.
-        most: u64,
-    },
+    /// What its own limits allow.
+    #[error("there is no more memory for it: {0}")]
+    Spent(#[from] Spent),
 }
 
 impl MemoryLimit {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, used: 0, tables: 0, memories: 0, denied: None, shared: None }
+        Self { limit, used: 0, tables: 0, memories: 0, denied: None, share: None }
     }
 
     /// From now on it takes part of what there is for all.
-    pub(crate) fn share(&mut self, budget: &Arc<Budget>) {
-        self.shared = Some(Arc::clone(budget));
+    pub(crate) fn share(&mut self, share: Share) {
+        self.share = Some(share);
     }
 
     /// Bytes in use.
@@ -156,24 +151,18 @@ impl MemoryLimit {
 
     /// So many bytes more, and so many linear memories, of what there is for all.
     fn take_shared(&mut self, bytes: u64, memories: u64) -> Result<(), Denied> {
-        let Some(Budget { bytes: all_bytes, memories: all_memories }) = self.shared.as_deref() else { return Ok(()) };
-        if !all_bytes.take(bytes) {
-            return Err(Denied::Together { most: all_bytes.most() });
+        if let Some(share) = &self.share {
+            share.take(bytes, memories)?;
+            self.memories += memories;
         }
-        if !all_memories.take(memories) {
-            all_bytes.give_back(bytes);
-            return Err(Denied::Memories { most: all_memories.most() });
-        }
-        self.memories += memories;
         Ok(())
     }
 }
 
 impl Drop for MemoryLimit {
     fn drop(&mut self) {
-        if let Some(shared) = &self.shared {
-            shared.memories.give_back(self.memories);
-            shared.bytes.give_back(self.used);
+        if let Some(share) = &self.share {
+            share.give_back(self.used, self.memories);
         }
     }
 }
@@ -219,8 +208,10 @@ impl ResourceLimiter for MemoryLimit {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::budget::Pot;
+    use crate::budget::{Budget, Pot};
 
     #[test]
     fn memory_is_counted_over_all_memories() {
@@ -233,38 +224,37 @@ mod tests {
         assert_eq!(limit.take_denied(), None);
     }
 
-    /// An instance with a limit of 100 bytes.
-    fn sharing(budget: &Arc<Budget>) -> MemoryLimit {
-        let mut limit = MemoryLimit::new(100);
-        limit.share(budget);
-        limit
+    #[test]
+    fn memory_is_bounded_over_all_instances() {
+        let (budget, plugin) = (Arc::new(Budget::new(Some(300))), Arc::default());
+        let [mut first, mut second] = [(); 2].map(|()| {
+            let mut limit = MemoryLimit::new(100);
+            limit.share(Share::new(&budget, &plugin));
+            limit
+        });
+        assert!(first.memory_growing(0, 100, None).unwrap());
+        assert!(second.memory_growing(0, 50, None).unwrap());
+        assert!(!second.memory_growing(50, 51, None).unwrap());
+        let denied = second.take_denied().unwrap().to_string();
+        assert!(denied.contains("all instances of one plugin together may have 150 bytes of memory"), "{denied}");
+        drop(first);
+        assert!(second.memory_growing(50, 100, None).unwrap(), "one is gone");
+        drop(second);
+        assert_eq!(Share::new(&budget, &plugin).take(150, 2), Ok(()), "all of it was given back");
     }
 
     #[test]
     fn memories_are_counted_over_all_instances() {
-        let budget = Arc::new(Budget { memories: Pot::new(2), ..Budget::new(Some(1000)) });
-        let (mut first, mut second) = (sharing(&budget), sharing(&budget));
-        assert!(first.memory_growing(0, 10, None).unwrap());
-        assert!(second.memory_growing(0, 10, None).unwrap());
-        assert!(second.memory_growing(10, 20, None).unwrap(), "growing makes no new one");
-        assert!(!second.memory_growing(0, 10, None).unwrap());
-        assert_eq!(second.take_denied(), Some(Denied::Memories { most: 2 }));
-        drop(first);
-        assert!(second.memory_growing(0, 10, None).unwrap(), "one is gone");
-    }
-
-    #[test]
-    fn memory_is_bounded_over_all_instances() {
-        let budget = Arc::new(Budget::new(Some(150)));
-        let (mut first, mut second) = (sharing(&budget), sharing(&budget));
-        assert!(first.memory_growing(0, 100, None).unwrap());
-        assert!(second.memory_growing(0, 50, None).unwrap());
-        assert!(!second.memory_growing(50, 51, None).unwrap());
-        assert_eq!(second.take_denied(), Some(Denied::Together { most: 150 }));
-        drop(first);
-        assert!(second.memory_growing(50, 100, None).unwrap(), "one is gone");
-        drop(second);
-        assert!(budget.bytes.take(150));
+        let memories = Pot::new(4, "linear memories");
+        let (budget, plugin) = (Arc::new(Budget { memories, ..Budget::new(None) }), Arc::default());
+        let mut limit = MemoryLimit::new(100);
+        limit.share(Share::new(&budget, &plugin));
+        assert!(limit.memory_growing(0, 10, None).unwrap());
+        assert!(limit.memory_growing(10, 20, None).unwrap(), "growing makes no new one");
+        assert!(limit.memory_growing(0, 10, None).unwrap());
+        assert!(!limit.memory_growing(0, 10, None).unwrap());
+        let denied = limit.take_denied().unwrap().to_string();
+        assert!(denied.contains("all instances of one plugin together may have 2 linear memories"), "{denied}");
     }
 
     #[test]

@@ -218,3 +218,29 @@ fn precompiled_modules_are_refused() {
     let rejection = check(&artifact, &all()).unwrap_err();
     assert_eq!(rejection.reason, "PrecompiledModule");
 }
+
+/// A policy beside core modules with `fields`, of which it makes `instances`.
+fn with_core(fields: &str, instances: usize) -> Vec<u8> {
+    let instances = "(core instance (instantiate $m))".repeat(instances);
+    let exports: String =
+        POLICY.iter().map(|name| format!("(export \"penstock:plugin/{name}\" (instance 0))")).collect();
+    wat::parse_str(format!("(component (core module $m {fields}) {instances} (instance) {exports})")).unwrap()
+}
+
+#[test]
+fn what_instances_take_besides_memory_is_bounded() {
+    let none = Capabilities::default();
+    let globals = |count: usize| "(global i32 (i32.const 0))".repeat(count);
+    assert!(check(&with_core(&globals(20_000), 10), &none).is_ok());
+    refused(
+        &with_core(&globals(20_001), 10),
+        &none,
+        "ModuleTooLarge",
+        "its core modules have 20001 globals together, and it makes 10 instances of them: that may be 200000 in all",
+    );
+    let functions = |count: usize| format!("(type $t (func)) {}", "(func (type $t))".repeat(count));
+    assert!(check(&with_core(&functions(100_000), 10), &none).is_ok());
+    let message =
+        "its core modules have 50000 functions together, and it makes 32 instances of them: that may be 1000000 in all";
+    refused(&with_core(&functions(50_000), 40), &none, "ModuleTooLarge", message);
+}

@@ -109,14 +109,14 @@ impl Instances {
         let result = run(instance, context).await;
         revision.metrics.took(hook, start.elapsed());
         let network = instance.state().network.take();
-        revision.metrics.used(instance.state().cpu_time());
+        self.used(revision, instance.state().cpu_time());
         if instance.is_spent() {
-            revision.breaker.faulted(Instant::now());
+            revision.breaker.faulted(Instant::now(), instance.state().cpu_time());
         } else {
             revision.breaker.succeeded();
         }
         if let Err(fault) = &result {
-            self.faulted(revision, hook, fault.kind);
+            self.faulted(revision, hook, fault);
         }
         (result, network.map(|network| limits.outbound_calls.saturating_sub(network.calls_left)))
     }
@@ -126,10 +126,10 @@ impl Instances {
         let pool = self.pool(revision);
         if pool.out.get() >= revision.limits().waiting as usize {
             let message = "as many exchanges are in it on this worker as limits.waiting allows";
-            return Err(fault(FaultKind::Unavailable, message));
+            return Err(fault(FaultKind::Overloaded, message));
         }
         let (warm, memory) = if revision.is_isolated() {
-            (revision.make_on_worker().inspect_err(|_| revision.breaker.faulted(Instant::now()))?, 0)
+            (self.made(revision, revision.make_on_worker())?, 0)
         } else {
             let idle = pool.idle.borrow_mut().pop();
             (idle.map_or_else(|| self.fill(revision), Ok)?, revision.limits().memory / 4 * 3)

@@ -12,7 +12,7 @@ use penstock_testing::guests::{self, BODIES};
 use serde_json::json;
 
 use crate::support::{
-    exchange::{facts, request, rule, works},
+    exchange::{facts, once_called, request, rule, works},
     facts::{Host, call, plugin, spec},
     guest::Guest,
 };
@@ -56,7 +56,7 @@ impl World {
     }
 
     fn begin(&self) -> Rc<dyn PolicyExchange> {
-        self.worker.begin(&call(&self.bodies), &facts(&rule())).unwrap()
+        once_called(|| self.worker.begin(&call(&self.bodies), &facts(&rule()))).unwrap()
     }
 
     /// Whoever comes after the fault is served, in the same plugin and in another.

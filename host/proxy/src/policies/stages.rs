@@ -26,10 +26,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use penstock_core::{
     ResourceRef,
-    plugin::{
-        BodyMode, BodyOverflow, BodyVerdict, Called, Chunk, Direction, FaultKind, HeldHead, PluginFault,
-        TrailersVerdict,
-    },
+    plugin::{BodyMode, BodyOverflow, BodyVerdict, Called, Chunk, Direction, HeldHead, PluginFault, TrailersVerdict},
     reason::Reason,
 };
 
@@ -437,7 +434,7 @@ impl Stage {
             return Err(broken);
         }
         if self.replaced {
-            let reason = if kind == FaultKind::Unavailable { Reason::PluginUnavailable } else { Reason::PluginFault };
+            let reason = if kind.is_uncalled() { Reason::PluginUnavailable } else { Reason::PluginFault };
             return Err(
                 self.stop(Rejection::new(reason, "the body was begun to be replaced, and cannot go on without"))
             );

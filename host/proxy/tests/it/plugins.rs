@@ -2,7 +2,10 @@
 
 use std::{
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -37,11 +40,14 @@ enum Does {
     Unavailable,
     /// As `Edit`, after a while.
     Wait,
+    /// As `Edit`, and it took long.
+    Drudge,
 }
 
 #[derive(Clone, Default)]
 struct Fake {
     calls: Arc<Mutex<Vec<String>>>,
+    wants_break: Arc<AtomicBool>,
 }
 
 impl PolicyRuntime for Fake {
@@ -53,6 +59,13 @@ impl PolicyRuntime for Fake {
 impl Fake {
     fn note(&self, what: String) {
         self.calls.lock().unwrap().push(what);
+    }
+
+    /// From now on a break is wanted, and somebody else waits for it.
+    fn drudge(&self) {
+        self.wants_break.store(true, Ordering::Relaxed);
+        let other = self.clone();
+        tokio::task::spawn_local(async move { other.note("somebody else".into()) });
     }
 
     fn calls(&self) -> Vec<String> {
@@ -89,8 +102,11 @@ impl Fake {
         }
         self.note(format!("request {name}"));
         assert!(exchange.client.ip().is_loopback() && exchange.request_id.len() == 32 && exchange.scheme == "http");
+        if does(call) == Does::Drudge {
+            self.drudge();
+        }
         match does(call) {
-            Does::Edit | Does::ReplyLater | Does::FaultLater | Does::Wait => {
+            Does::Edit | Does::ReplyLater | Does::FaultLater | Does::Wait | Does::Drudge => {
                 let header = http::HeaderName::try_from(format!("x-request-{name}")).unwrap();
                 head.headers.insert(header, HeaderValue::from_static("1"));
                 Ok(Verdict::Proceed(Proceed { token: name.len() as u64, carried, ..Proceed::default() }))
@@ -107,6 +123,10 @@ impl Fake {
         self.note(format!("response {name} {token} {} saw {seen}", head.status.as_u16()));
         match does(call) {
             Does::ReplyLater => Ok(reply(name)),
+            Does::Drudge => {
+                self.drudge();
+                Ok(Verdict::Proceed(Proceed::default()))
+            }
             Does::FaultLater => Err(fault(FaultKind::Deadline)),
             _ => {
                 let header = http::HeaderName::try_from(format!("x-response-{name}")).unwrap();
@@ -139,6 +159,10 @@ impl PolicyWorker for Fake {
 
     fn begin(&self, _: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
         Err(fault(FaultKind::Unavailable))
+    }
+
+    fn wants_break(&self) -> bool {
+        self.wants_break.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -220,6 +244,19 @@ async fn hooks_that_were_not_asked_for_are_not_called() {
     let world = World::new(vec![silent, keeping]);
     world.ask().await;
     assert_eq!(world.fake.calls(), ["response b 0 200 saw nothing"]);
+}
+
+#[tokio::test]
+async fn between_plugins_that_take_long_others_get_their_turn() {
+    let world = World::new(vec![call("a", Does::Drudge), call("b", Does::Edit), call("c", Does::Edit)]);
+    world.ask().await;
+    let calls = world.fake.calls();
+    assert_eq!(calls[..4], ["request a", "somebody else", "request b", "request c"]);
+    let world = World::new(vec![call("a", Does::Edit), call("b", Does::Edit), call("c", Does::Drudge)]);
+    world.ask().await;
+    let calls = world.fake.calls();
+    let at = calls.iter().position(|call| call.starts_with("response c")).unwrap();
+    assert_eq!(calls[at + 1], "somebody else", "{calls:?}");
 }
 
 #[tokio::test]

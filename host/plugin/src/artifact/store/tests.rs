@@ -130,10 +130,10 @@ fn a_full_cache_drops_the_oldest() {
     let store = ArtifactStore::open(&engine(), directory.path()).unwrap();
     for (name, age) in [("old", 2), ("young", 1)] {
         let path = directory.path().join(name).with_extension(SUFFIX);
-        let file = fs::File::create(&path).unwrap();
+        let file = File::create(&path).unwrap();
         // Sparse: it only looks large.
         file.set_len(MOST_BYTES / 2).unwrap();
-        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+        file.set_modified(SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
     }
     let names = || {
         let mut names: Vec<_> =
@@ -141,8 +141,46 @@ fn a_full_cache_drops_the_oldest() {
         names.sort();
         names
     };
-    store.make_room(0).unwrap();
+    let none = HashSet::new();
+    store.make_room(0, &none).unwrap();
     assert_eq!(names(), ["key", "old.artifact", "young.artifact"]);
-    store.make_room(1).unwrap();
+    let all = ["old", "young"].map(|name| directory.path().join(name).with_extension(SUFFIX)).into();
+    store.make_room(1, &all).unwrap_err();
+    assert_eq!(names(), ["key", "old.artifact", "young.artifact"], "what is in use gives its place to nobody");
+    store.make_room(1, &none).unwrap();
     assert_eq!(names(), ["key", "young.artifact"]);
+}
+
+#[test]
+fn what_was_used_last_goes_last() {
+    let directory = tempfile::tempdir().unwrap();
+    compilations(directory.path(), &a());
+    let long_ago = SystemTime::UNIX_EPOCH;
+    let path = artifact(directory.path());
+    File::open(&path).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(compilations(directory.path(), &a()), 0);
+    assert!(fs::metadata(&path).unwrap().modified().unwrap() > long_ago);
+}
+
+#[test]
+fn what_is_in_use_is_never_compiled_again_however_many_there_are() {
+    let metrics = PluginMetrics::register(&mut Registry::default());
+    let cache = ArtifactCache::open(engine(), None, metrics).unwrap();
+    let compiling = compiling_engine().unwrap();
+    let component = |index: usize| {
+        let module = module(&format!("(component (core module (func (export \"{index}\"))))"));
+        let mut compiled = false;
+        let component = cache.component(module.digest, || {
+            compiled = true;
+            Ok(compiling.precompile_component(&module.bytes).unwrap())
+        });
+        (component.unwrap(), compiled)
+    };
+    let held: Vec<_> = (0..100).map(component).collect();
+    assert!(held.iter().all(|(_, compiled)| *compiled));
+    assert!((0..100).map(component).all(|(_, compiled)| !compiled));
+    assert_eq!(cache.memory().in_use().len(), 100);
+    drop(held);
+    assert_eq!(cache.memory().in_use().len(), 0, "the last ones are kept, and not in use");
+    assert!(component(0).1 && !component(99).1);
 }

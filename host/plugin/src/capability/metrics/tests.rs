@@ -162,6 +162,20 @@ fn series_beyond_the_limit_are_counted_under_other() {
 }
 
 #[test]
+fn a_histogram_has_so_many_lines_whatever_its_labels() {
+    let exported = Exported::new();
+    let metrics = Metrics::new(&exported.table, "default/a", "my-plugin", 10_000_000);
+    assert_eq!(counter(&metrics, "c", &["x"]).unwrap().most_series, 10_000_000);
+    let metrics = Metrics::new(&exported.table, "default/b", "my-plugin", 256);
+    assert_eq!(counter(&metrics, "c", &["x"]).unwrap().most_series, 256);
+    let histogram = |name: &str, bounds: u32| {
+        let bounds = (0..bounds).map(f64::from).collect();
+        metrics.register(MetricKind::Histogram, name, "help", strings(&["x"]), bounds).unwrap().most_series
+    };
+    assert_eq!([histogram("small", 5), histogram("large", 32)], [256, 58]);
+}
+
+#[test]
 fn labels_must_be_as_many_as_registered() {
     let exported = Exported::new();
     let seen = counter(&exported.plugin("a"), "seen", &["by"]).unwrap();
