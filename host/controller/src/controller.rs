@@ -174,7 +174,7 @@ impl<O: Outputs> Controller<O> {
         self.outputs.keep_up(&translation.upkeep);
         // After a restart everything says what it said before, so nothing is said until the sockets are bound again.
         self.settled |= !matches!(unready, Some(readiness::Unready::Sockets(_)));
-        let undecided = self.undecided(&translation.needs);
+        let undecided = self.undecided(&translation);
         if self.settled {
             let is_over = |(address, state): (&SocketAddr, &SocketState)| {
                 *state == SocketState::Bound && !translation.needs.sockets.contains(address)
@@ -194,16 +194,17 @@ impl<O: Outputs> Controller<O> {
         }
     }
 
-    /// Plugins that were there at the start and are still on their way. That they are is no news to anybody: they served before.
-    fn undecided(&mut self, needs: &Needs) -> Arc<BTreeSet<ResourceRef>> {
-        let now = || readiness::undecided(needs, &self.resources.facts);
+    /// Plugins that were there at the start and are still on their way, and what they have a say in. That they are is no news to anybody: they served
+    /// before, or were refused.
+    fn undecided(&mut self, translation: &Translation) -> Arc<BTreeSet<ResourceRef>> {
+        let now = || readiness::undecided(&translation.needs, &self.resources.facts);
         let left = match &self.undecided {
             None => Arc::new(now().collect()),
             Some(before) if before.is_empty() => Arc::clone(before),
             Some(before) => Arc::new(now().filter(|plugin| before.contains(plugin)).collect()),
         };
         self.undecided = Some(Arc::clone(&left));
-        left
+        if left.is_empty() { left } else { Arc::new(left.union(&translation.awaiting).cloned().collect()) }
     }
 
     /// Endpoints before the snapshot: a backend that is new in the snapshot has its endpoints from the first request on. Needs after it: a

@@ -56,29 +56,32 @@ pub(crate) fn unready(needs: &Needs, facts: &Facts) -> Option<Unready> {
             state.active.is_none() && (pending || state.last_good.recalling)
         }
     };
-    // Of those that do not say what to run, what is on record may serve.
-    let recalled = needs.recorded_plugins.iter().map(|recorded| recorded.spec.plugin.clone());
-    let recalled = recalled.filter(|plugin| needs.kept_plugins.contains(plugin));
-    let recalled = recalled.filter(|plugin| {
+    let plugins = needs.plugins.iter().map(|spec| spec.plugin.clone()).filter(undecided);
+    let plugins: Vec<_> = plugins.chain(recalled(needs, facts)).collect();
+    (!plugins.is_empty()).then_some(Unready::Plugins(plugins))
+}
+
+/// Plugins that do not say what to run, and of which what is on record may serve in a moment.
+fn recalled(needs: &Needs, facts: &Facts) -> impl Iterator<Item = ResourceRef> {
+    let recorded = needs.recorded_plugins.iter().map(|recorded| recorded.spec.plugin.clone());
+    recorded.filter(|plugin| needs.kept_plugins.contains(plugin)).filter(|plugin| {
         let state = facts.plugins.get(plugin);
         state.is_none_or(|state| state.active.is_none() && state.last_good.recalling)
-    });
-    let plugins = needs.plugins.iter().map(|spec| spec.plugin.clone()).filter(undecided);
-    let plugins: Vec<_> = plugins.chain(recalled).collect();
-    (!plugins.is_empty()).then_some(Unready::Plugins(plugins))
+    })
 }
 
 /// Plugins whose newest generation has no verdict yet, whatever serves meanwhile.
 pub(crate) fn undecided(needs: &Needs, facts: &Facts) -> impl Iterator<Item = ResourceRef> {
     let plugins = needs.plugins.iter().map(|spec| spec.plugin.clone());
-    plugins.filter(|plugin| match facts.plugins.get(plugin) {
+    let specified = plugins.filter(|plugin| match facts.plugins.get(plugin) {
         None => true,
         Some(state) if state.last_good.recalling && state.active.is_none() => true,
         Some(state) => match &state.candidate {
             None => state.active.is_none(),
             Some(candidate) => !is_verdict(&candidate.phase),
         },
-    })
+    });
+    specified.chain(recalled(needs, facts))
 }
 
 /// One that is ready and waits for others of its group has its verdict; those others are waited for on their own account.

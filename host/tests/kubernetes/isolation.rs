@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{Namespace, class, condition, gateway, ingress_class, origin, route},
-    hot_load::{BROKEN, module, plugin},
+    hot_load::{BROKEN, SOURCE, module, plugin, wasm_plugin},
     install::Install,
 };
 
@@ -82,6 +82,12 @@ impl World {
         address
     }
 
+    /// A route of this name is, and so is what there was to say before it.
+    async fn is_said(&self, fence: &str) {
+        self.namespace.apply(&route(fence, &["web"], "/fence", "good"));
+        self.namespace.until_routed(fence, &self.install.controller).await;
+    }
+
     /// There is an Event about an object, for `kubectl describe`.
     async fn is_told(&self, kind: &str, name: &str, reason: &str) {
         let selector = format!("--field-selector=reason={reason},regarding.kind={kind},regarding.name={name}");
@@ -102,6 +108,12 @@ impl World {
             })
             .await;
         self.namespace.until("wasmplugin/rules", |it| it["status"]["candidate"]["phase"] == "Rejected").await;
+        // Who looks at the route is told too.
+        let is_degraded = |route: &Value| {
+            let degraded = condition(&route["status"]["parents"][0]["conditions"], "Degraded").clone();
+            degraded["reason"] == "PluginUnavailable" && degraded["message"].as_str().unwrap().contains("/rules`")
+        };
+        self.namespace.until("httproute/bad-plugin", is_degraded).await;
         self.serves(address, "/bad-plugin", 503, "").await;
         self.serves(address, "/bad-backend", 500, "").await;
         let half = self
@@ -126,6 +138,8 @@ impl World {
         self.serves(address, "/bad-plugin", 200, "good").await;
         assert_eq!(fetch(address, get("/bad-plugin")).await.unwrap().header("x-rules"), "mended");
         self.namespace.until_condition("wasmplugin/rules", "Programmed", "True").await;
+        let is_over = |route: &Value| condition(&route["status"]["parents"][0]["conditions"], "Degraded").is_null();
+        self.namespace.until("httproute/bad-plugin", is_over).await;
         // Nobody has fallen through while it was broken.
         let rest: Vec<_> = self.rest.requests().into_iter().map(|request| request.path).collect();
         assert!(rest.iter().all(|path| path == "/"), "{rest:?}");
@@ -147,8 +161,14 @@ async fn broken_after_healthy() {
     world.is_healthy().await;
     world.namespace.apply(&bad());
     world.is_told_apart().await;
+    // What was said of the broken ones holds after a restart too, so nothing is written.
+    world.is_said("first").await;
+    let since = world.install.writes().len();
     restart(&process).await;
     world.is_told_apart().await;
+    world.is_said("second").await;
+    let writes = world.install.writes().split_off(since);
+    assert!(writes.iter().all(|it| ["httproutes/second", "gateways/web"].contains(&it.object.as_str())), "{writes:?}");
     world.is_mended().await;
 }
 
@@ -208,7 +228,8 @@ async fn a_broken_ingress_beside_healthy_ones() {
     world.namespace.apply(&(class + &bad + &healthy));
     let process = world.install.start().await;
     // What the instance has seen become so is told by an Event.
-    world.namespace.until("ingress/refused", |it| it["status"]["loadBalancer"]["ingress"].is_array()).await;
+    let has_address = |it: &Value| it["status"]["loadBalancer"]["ingress"].is_array();
+    world.namespace.until("ingress/refused", has_address).await;
     world.namespace.apply(&plugin("Ingress", "refused", "one"));
     for restarts in [true, false] {
         for name in ["good", "rest"] {
@@ -232,6 +253,69 @@ async fn a_broken_ingress_beside_healthy_ones() {
     world.serves(address.parse().unwrap(), "/bad", 200, "good").await;
     let rest: Vec<_> = world.rest.requests().into_iter().map(|request| request.path).collect();
     assert!(rest.iter().all(|path| path == "/"), "{rest:?}");
+}
+
+/// Whoever makes names of addresses must not see one go because an instance starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_with_a_plugin_keeps_its_address_over_a_restart() {
+    let world = World::new("ingress-plugin");
+    module(&world.namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    let manifests = ingress_class("$NS", &world.install.controller) + &ingress("shop", "/", "good");
+    world.namespace.apply(&(manifests + &plugin("Ingress", "shop", "one")));
+    let process = world.install.start().await;
+    let has_address = async |name: &str| {
+        let has_one = |it: &Value| it["status"]["loadBalancer"]["ingress"].is_array();
+        world.namespace.until(&format!("ingress/{name}"), has_one).await;
+    };
+    has_address("shop").await;
+    world.namespace.until_condition("wasmplugin/rules", "Programmed", "True").await;
+    for fence in ["first", "second"] {
+        let since = world.install.writes().len();
+        process.kill_and_start();
+        process.ready().await;
+        // Written after whatever there is to say of the other one.
+        world.namespace.apply(&ingress(fence, "/fence", "good"));
+        has_address(fence).await;
+        let writes = world.install.writes().split_off(since);
+        assert!(writes.iter().all(|it| it.object == format!("ingresses/{fence}")), "{writes:?}");
+    }
+}
+
+/// Nothing is behind the last good revision. When it fails too, its exchanges get what `failurePolicy` says, nobody else notices, and there is
+/// nothing to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_good_revision_fails_too() {
+    let world = World::new("fails-too");
+    module(&world.namespace, "rules", &guests::bytes(guests::FAULTY));
+    let revision = |config: &str| {
+        let target = "  targetRefs: [{ group: gateway.networking.k8s.io, kind: HTTPRoute, name: good }]";
+        wasm_plugin(&format!("{SOURCE}{target}\n  config: {config}"))
+    };
+    let manifests = good(&world.install.controller) + &revision("{ mark: one, at: request, fault: trap }");
+    world.namespace.apply(&manifests);
+    let _process = world.install.start().await;
+    let address = world.is_healthy().await;
+    let serves = async || {
+        let answer = async || fetch(address, get("/good")).await.ok().filter(|it| it.header("x-faulty") == "one");
+        eventually("the first revision", answer).await;
+    };
+    serves().await;
+    world.namespace.apply(&revision("{ mark: [two] }"));
+    let refused = |it: &Value| it["status"]["candidate"]["phase"] == "Rejected";
+    let before = world.namespace.until("wasmplugin/rules", refused).await["status"].clone();
+    serves().await;
+    world.is_said("first").await;
+    let since = world.install.writes().len();
+    // Some are answered by the faults themselves, and the rest because it is not called any more for a while.
+    for _ in 0..20 {
+        assert_eq!(fetch(address, get("/good").header("x-fault", "1")).await.unwrap().status, 503);
+    }
+    world.serves(address, "/", 200, "rest").await;
+    serves().await;
+    world.is_said("second").await;
+    assert_eq!(world.namespace.get("wasmplugin/rules")["status"], before);
+    let writes = world.install.writes().split_off(since);
+    assert!(writes.iter().all(|it| ["httproutes/second", "gateways/web"].contains(&it.object.as_str())), "{writes:?}");
 }
 
 /// What fails a second time goes on with what was good; what is deleted while it is broken stays away, whatever was good of it.

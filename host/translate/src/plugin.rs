@@ -18,7 +18,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use penstock_core::{
     ResourceRef,
     backend::BackendKey,
-    plugin::{BodyOverflow, FailurePolicy, Hooks, OutboundBackend, PluginSpec, PolicyCall, Revision, RouteCall},
+    plugin::{
+        BodyOverflow, Candidate, FailurePolicy, Hooks, OutboundBackend, Phase, PluginSpec, PolicyCall, Revision,
+        RouteCall,
+    },
     reason::Reason,
     route::{Action, Failure, RuleId, WeightedBackend, WeightedBackends},
 };
@@ -36,8 +39,9 @@ pub(crate) use self::{
     targets::{TARGETS, attach},
 };
 use crate::{
+    Facts,
     endpoints::BackendRegistry,
-    problem::Problem,
+    problem::{Conditions, Problem, sentences},
     resources::{ControllerRevision, WasmPlugin, wasm_plugin},
     view::{Changed, Inputs, Reads, View},
 };
@@ -50,6 +54,8 @@ pub(crate) struct PluginModel {
     failure_policy: FailurePolicy,
     body_overflow: BodyOverflow,
     active: Option<ActiveModel>,
+    /// Nothing serves yet, and there is no verdict either.
+    pending: bool,
 }
 
 /// What serves.
@@ -64,6 +70,35 @@ impl PluginModel {
     /// Whether what serves is a route plugin. Which kind a plugin is, is known once it was examined.
     pub(crate) fn is_route(&self) -> bool {
         self.active.as_ref().is_some_and(|active| active.hooks.choose)
+    }
+
+    /// Whether nothing is known of it yet: what it has a say in stays as it was said before.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// Why requests are refused that it takes part in, if they are and it is not just on its way. In words that stay the same, whatever is tried:
+    /// what is wrong with it is for its own status to say.
+    fn refuses(&self) -> Option<Problem> {
+        let refuses = self.active.is_none() && !self.pending && self.failure_policy == FailurePolicy::Closed;
+        let message = || {
+            format!(
+                "requests that WasmPlugin `{}` takes part in get 503, because it has no revision that can run and its failurePolicy is Closed; \
+                 its status says why",
+                self.id.full_name()
+            )
+        };
+        refuses.then(|| Problem::new("PluginUnavailable", message()))
+    }
+}
+
+/// The condition of whoever has plugins that let no request through; none if it has none.
+pub(crate) fn degraded<'a>(plugins: impl IntoIterator<Item = &'a Arc<PluginModel>>, conditions: &mut Conditions) {
+    let mut problems: Vec<Problem> = plugins.into_iter().filter_map(|plugin| plugin.refuses()).collect();
+    problems.sort_by(|one, other| one.message.cmp(&other.message));
+    problems.dedup();
+    if let Some(first) = problems.first() {
+        conditions.yes("Degraded", first.reason, sentences(&problems));
     }
 }
 
@@ -143,6 +178,16 @@ impl PluginCache {
         self.0.values().flat_map(|entry| entry.reads.contents())
     }
 
+    /// Whether it is still open what will serve: it is fetched, validated, or looked for where it was on record.
+    fn awaits(&self, facts: &Facts, id: &ResourceRef) -> bool {
+        let evaluation = self.0.get(id).map(|entry| &entry.evaluation);
+        let specified = evaluation.is_some_and(|it| it.spec.is_some());
+        let recorded = evaluation.is_some_and(|it| it.recorded.revision.is_some());
+        let Some(state) = facts.plugins.get(id) else { return specified || recorded };
+        let undecided = |candidate: &Candidate| matches!(candidate.phase, Phase::Fetching | Phase::Validating);
+        state.last_good.recalling || specified && state.candidate.as_ref().is_none_or(undecided)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ResourceRef, &Arc<WasmPlugin>, &Arc<PluginEvaluation>)> {
         self.0.iter().map(|(id, entry)| (id, &entry.object, &entry.evaluation))
     }
@@ -172,19 +217,25 @@ fn keep_equal(evaluation: &mut PluginEvaluation, before: Option<&Entry>) {
 /// `backends` gets each backend that they may call.
 pub(crate) fn models(
     inputs: &Inputs<'_>,
+    evaluations: &PluginCache,
     registry: &mut BackendRegistry,
     backends: &mut Vec<BackendKey>,
 ) -> Vec<(ResourceRef, PluginModel)> {
     // Few plugins call backends, so what they read need not be remembered.
     let view = inputs.view();
     let plugins = inputs.resources.wasm_plugins.iter();
-    plugins.map(|(id, object)| (id.clone(), model(&view, id, object, registry, backends))).collect()
+    let model = |(id, object): (&ResourceRef, &Arc<WasmPlugin>)| {
+        let pending = evaluations.awaits(view.facts(), id);
+        (id.clone(), model(&view, id, object, pending, registry, backends))
+    };
+    plugins.map(model).collect()
 }
 
 fn model(
     view: &View<'_>,
     id: &ResourceRef,
     object: &WasmPlugin,
+    pending: bool,
     registry: &mut BackendRegistry,
     backends: &mut Vec<BackendKey>,
 ) -> PluginModel {
@@ -200,6 +251,7 @@ fn model(
             Some(wasm_plugin::BodyOverflow::Pass) => BodyOverflow::Pass,
             _ => BodyOverflow::Reject,
         },
+        pending: active.is_none() && pending,
         active: active.map(|active| ActiveModel {
             revision: active.revision.clone(),
             hooks: active.hooks,

@@ -222,6 +222,10 @@ impl RouteCache {
         gone.collect()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ResourceRef, &RouteOutput)> {
+        self.entries.iter().map(|(id, entry)| (id, &entry.output))
+    }
+
     pub(crate) fn outputs(&self) -> impl Iterator<Item = &RouteOutput> {
         self.entries.iter().map(|(_, entry)| &entry.output)
     }

@@ -20,6 +20,8 @@ pub struct Translation {
     pub endpoints: Vec<(Arc<EndpointCell>, Arc<EndpointSet>)>,
     /// The desired status of all that is ours. Unchanged ones are the same allocation as before, and so is the whole if nothing in it changed.
     pub statuses: Arc<Statuses>,
+    /// What has a plugin of which nothing is known yet. An instance that has just begun says nothing new about these.
+    pub awaiting: BTreeSet<ResourceRef>,
     /// Gateways and ListenerSets of classes that name our controller, but lie outside of our label selector: another installation looks
     /// after them and after what is said about them.
     pub others: Arc<BTreeSet<ResourceRef>>,

@@ -119,7 +119,21 @@ impl Translator {
             self.upkeep = Arc::new(upkeep);
         }
         let (statuses, others, upkeep) = (self.statuses.clone(), self.others.clone(), self.upkeep.clone());
-        Translation { snapshot, endpoints, statuses, others, upkeep, needs }
+        Translation { snapshot, endpoints, statuses, awaiting: self.awaiting(), others, upkeep, needs }
+    }
+
+    /// What has a plugin of which nothing is known yet, by `targetRefs` or by a reference of its own.
+    fn awaiting(&self) -> BTreeSet<ResourceRef> {
+        if !self.derived.plugins.iter().any(|(_, plugin)| plugin.is_pending()) {
+            return BTreeSet::new(); // mostly
+        }
+        let is_pending = |plugin: &PluginModel| plugin.is_pending();
+        let targets = self.derived.attached.iter();
+        let targets =
+            targets.filter(|(_, attached)| attached.iter().any(|it| is_pending(&it.plugin))).map(|(id, _)| id);
+        let routes = self.routes.iter();
+        let routes = routes.filter(|(_, output)| output.plugins.iter().any(|(plugin, _)| is_pending(plugin)));
+        targets.chain(routes.map(|(id, _)| id)).cloned().collect()
     }
 
     /// What routes and Ingresses see of where they are served.
@@ -144,7 +158,8 @@ impl Translator {
         let changed = Changed::between(self.stamps, inputs.stamps());
         self.plugins.refresh(&inputs, &changed);
         let mut backends = Vec::new();
-        let models = plugin::models(&self.derived.inputs(ownership), &mut self.backends, &mut backends);
+        let inputs = self.derived.inputs(ownership);
+        let models = plugin::models(&inputs, &self.plugins, &mut self.backends, &mut backends);
         // In this order: what is still used is never let go in between.
         self.backends.retain(&backends);
         self.backends.release(&std::mem::replace(&mut self.plugin_backends, backends));
@@ -204,7 +219,10 @@ impl Translator {
             let sets = || gateways.iter().filter(|set| set.is_attached_to(&state.id)).count();
             let status = match state.set {
                 Some(_) => Status::ListenerSet(gateway::listener_set_status(ownership, state, counts)),
-                None => Status::Gateway(gateway::status(ownership, state, counts, sets())),
+                None => {
+                    let attached = self.derived.attached.get(&state.id).map(|it| it.as_slice()).unwrap_or_default();
+                    Status::Gateway(gateway::status(ownership, state, counts, sets(), attached))
+                }
             };
             statuses.insert(state.id.clone(), Arc::new(status));
         }

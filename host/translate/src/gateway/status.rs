@@ -9,6 +9,7 @@ use crate::{
     Condition, ConditionStatus, Facts, GatewayServices, ServiceType, front,
     nearest::list,
     ownership::Ownership,
+    plugin::{self, AttachedPlugin},
     problem::{Conditions, Problem},
     status::{GatewayStatus, GatewayStatusAddress, ListenerSetStatus, ListenerStatus, LoadBalancerAddress},
     upkeep,
@@ -17,18 +18,21 @@ use crate::{
 /// So many the resource has room for.
 const MAX_ADDRESSES: usize = 16;
 
-/// The status of a Gateway, with the number of accepted routes by listener and the number of accepted ListenerSets.
+/// The status of a Gateway, with the number of accepted routes by listener, the number of accepted ListenerSets, and the plugins that target it.
 pub(crate) fn status(
     ownership: Ownership<'_>,
     gateway: &GatewayState<'_>,
     attached: &[i32],
     sets: usize,
+    plugins: &[AttachedPlugin],
 ) -> GatewayStatus {
     let facts = &ownership.resources.facts;
     let places = places(ownership, gateway);
     let addresses = reached(ownership, gateway);
+    let mut conditions = gateway_conditions(gateway, &places, facts, &addresses);
+    plugin::degraded(plugins.iter().map(|it| &it.plugin), &mut conditions);
     GatewayStatus {
-        conditions: gateway_conditions(gateway, &places, facts, &addresses),
+        conditions: conditions.finish(),
         addresses: if gateway.stands() { addresses.unwrap_or_default() } else { Vec::new() },
         listeners: listeners(gateway, &places, attached),
         attached_listener_sets: i32::try_from(sets).unwrap_or(i32::MAX),
@@ -225,7 +229,7 @@ fn gateway_conditions(
     places: &[Place],
     facts: &Facts,
     addresses: &Result<Vec<GatewayStatusAddress>, Problem>,
-) -> Vec<Condition> {
+) -> Conditions {
     let mut conditions = Conditions::new(gateway.generation());
     let refused = refusal(gateway);
     let notes = gateway.notes.iter().map(|note| format!("; {note}")).collect::<String>();
@@ -243,7 +247,7 @@ fn gateway_conditions(
         Ok(message) => conditions.yes("Programmed", "Programmed", message),
         Err(problem) => conditions.no("Programmed", &problem),
     }
-    conditions.finish()
+    conditions
 }
 
 fn refusal(gateway: &GatewayState<'_>) -> Option<Problem> {

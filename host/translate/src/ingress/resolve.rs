@@ -133,6 +133,8 @@ impl Resolver<'_, '_, '_> {
         self.note_route_plugins(path);
         let (chain, action) = forward(&id, self.plugins, vec![backend]);
         match &action {
+            // Until there is a verdict nobody loses an address for it.
+            Action::Fail(_) if self.plugins.iter().any(|plugin| plugin.is_pending()) => self.evaluation.works = true,
             Action::Fail(failure) => {
                 let problem = Problem::new("PluginUnavailable", failure.message.to_string());
                 if !self.evaluation.failed.contains(&problem) {

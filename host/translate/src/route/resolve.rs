@@ -22,7 +22,7 @@ use crate::{
     endpoints::BackendRegistry,
     gateway::GatewayModel,
     nearest::{did_you_mean, list},
-    plugin::{AttachedPlugin, Chain, PluginModel, RouteUse, chain, forward, ordered},
+    plugin::{self, AttachedPlugin, Chain, PluginModel, RouteUse, chain, forward, ordered},
     problem::{Conditions, Problem, sentences},
     resources::{
         common::{GATEWAY_GROUP, ParentReference},
@@ -77,7 +77,7 @@ pub(super) fn resolve(view: &View<'_>, draft: &RouteDraft, registry: &mut Backen
             output.tls.extend(tls.iter().map(|service| (service.clone(), gateway.clone())));
         }
     }
-    output.status = Some(Arc::new(Status::Route(status(view, draft, &outcomes, &unresolved))));
+    output.status = Some(Arc::new(Status::Route(status(view, draft, &outcomes, &unresolved, &rules))));
     output
 }
 
@@ -316,6 +316,7 @@ fn status(
     draft: &RouteDraft,
     outcomes: &[(&ParentReference, ParentOutcome)],
     unresolved: &[Problem],
+    rules: &[ResolvedRule<'_>],
 ) -> RouteStatus {
     let parents = outcomes.iter().map(|(parent, outcome)| RouteParentStatus {
         parent_ref: ParentReference {
@@ -324,12 +325,17 @@ fn status(
             ..(*parent).clone()
         },
         controller_name: view.settings().controller_name.clone(),
-        conditions: conditions(draft, outcome, unresolved),
+        conditions: conditions(draft, outcome, unresolved, rules),
     });
     RouteStatus { parents: parents.collect() }
 }
 
-fn conditions(draft: &RouteDraft, outcome: &ParentOutcome, unresolved: &[Problem]) -> Vec<Condition> {
+fn conditions(
+    draft: &RouteDraft,
+    outcome: &ParentOutcome,
+    unresolved: &[Problem],
+    rules: &[ResolvedRule<'_>],
+) -> Vec<Condition> {
     let mut conditions = Conditions::new(draft.generation);
     match outcome {
         ParentOutcome::Refused(problem) => conditions.no("Accepted", problem),
@@ -350,6 +356,11 @@ fn conditions(draft: &RouteDraft, outcome: &ParentOutcome, unresolved: &[Problem
         // The text must begin so; what Gateway API calls dropped answers 500 here, so that no other rule takes its requests.
         let message = format!("Dropped Rule or part of one: {}", sentences(&draft.problems));
         conditions.yes("PartiallyInvalid", "UnsupportedValue", message);
+    }
+    if let ParentOutcome::Attached(..) = outcome {
+        // Those of the Gateway are said there: its routes are many, and others'.
+        let plugins = rules.iter().flat_map(|rule| rule.attached.iter().chain(&rule.named).copied());
+        plugin::degraded(plugins, &mut conditions);
     }
     conditions.finish()
 }
