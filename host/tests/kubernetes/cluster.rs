@@ -237,7 +237,8 @@ fn kubectl_with(arguments: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn run(arguments: &[&str], input: &str) -> Output {
+/// kubectl, whatever comes of it.
+pub(crate) fn run(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new("kubectl");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl: {error}; {HINT}"));

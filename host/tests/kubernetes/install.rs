@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     audit::{self, Write, count},
-    cluster::{Namespace, class, gateway, kubectl},
+    cluster::{Namespace, class, gateway, kubectl, run},
 };
 
 /// Of each pool of addresses one installation, so that nobody's Gateways meet.
@@ -119,6 +119,31 @@ impl Install {
     /// Everything that it has written so far.
     pub(crate) fn writes(&self) -> Vec<Write> {
         audit::writes(&self.user)
+    }
+}
+
+impl Install {
+    /// With permissions in its own namespace, and for what is in none: the component for namespaces.
+    pub(crate) fn confined(self) -> Self {
+        let roles = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/namespaces/rbac.yaml");
+        let name = self.user.rsplit(':').next().unwrap();
+        let (binding, account) =
+            (format!("{}-{name}", self.namespace), format!("--serviceaccount={}:{name}", self.namespace));
+        kubectl(&["--namespace", &self.namespace, "apply", "-f", roles.to_str().unwrap()]);
+        kubectl(&["delete", "clusterrolebinding", &binding]);
+        kubectl(&["create", "clusterrolebinding", &binding, "--clusterrole=penstock-classes", &account]);
+        let here =
+            ["--namespace", &self.namespace, "create", "rolebinding", &binding, "--clusterrole=penstock", &account];
+        kubectl(&here);
+        let namespaces = self.namespace.clone();
+        self.argument("--watch-namespaces", &namespaces)
+    }
+
+    /// Whether it may do this in all namespaces.
+    pub(crate) fn may(&self, verb: &str, resource: &str) -> bool {
+        let user = format!("--as={}", self.user);
+        let answer = run(&["auth", "can-i", verb, resource, "--all-namespaces", &user], "");
+        String::from_utf8_lossy(&answer.stdout).trim() == "yes"
     }
 }
 

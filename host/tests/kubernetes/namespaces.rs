@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use penstock_testing::{
     client::{fetch, get},
     eventually::eventually,
+    guests,
 };
 use serde_json::{Value, json};
 
 use crate::{
     audit::count,
     cluster::{Namespace, class, condition, gateway, kubectl, origin, route},
+    hot_load::{is_programmed, module, plugin},
     install::Install,
 };
 
@@ -52,6 +54,32 @@ async fn a_namespace_comes_and_goes_by_its_label() {
     assert_eq!(labelled.get("httproute/shop")["status"], before);
     let writes = install.writes().split_off(since);
     assert!(!count(&writes).contains_key("httproutes/shop"), "{writes:?}");
+}
+
+/// Whoever names the namespaces grants nothing in any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_in_the_watched_namespaces_are_enough() {
+    let (namespace, other) = (Namespace::new("confined"), Namespace::new("beyond"));
+    let backend = origin("shop");
+    for namespace in [&namespace, &other] {
+        namespace.backend("shop", backend.address());
+    }
+    let install = Install::new(&namespace, "gateway").confined();
+    assert!(!install.may("list", "secrets") && !install.may("watch", "services") && install.may("watch", "namespaces"));
+    let world = gateway("web", &namespace.name) + &route("shop", &["web"], "/", "shop");
+    namespace.apply(&(class("$NS", &install.controller, "") + &world + &plugin("Gateway", "web", "one")));
+    other.apply(&world);
+    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    let _process = install.start().await;
+    let address = namespace.address("web").await;
+    namespace.until_routed("shop", &install.controller).await;
+    namespace.until("wasmplugin/rules", is_programmed).await;
+    let answer = async || fetch(address, get("/")).await.ok().filter(|response| response.header("x-rules") == "one");
+    eventually("the plugin serves", answer).await;
+    namespace.delete("wasmplugin/rules");
+    let answer = async || fetch(address, get("/")).await.ok().filter(|response| response.header("x-rules").is_empty());
+    eventually("and is gone", answer).await;
+    assert_eq!(other.get("gateway/web")["status"]["addresses"], Value::Null);
 }
 
 /// Two installations with the same controller name, and a route that both see: each has a Gateway of it in a namespace that the other does not see.

@@ -48,6 +48,17 @@ impl Namespaces {
         self.rule.is_some() && !matches!(kind, Kind::GatewayClass | Kind::IngressClass | Kind::Namespace)
     }
 
+    /// By which watches the objects of a kind are found: one of all namespaces, or one of each where their names are known, which asks for no permission in
+    /// any other.
+    pub(super) fn parts(&self, kind: Kind) -> Vec<Option<Arc<str>>> {
+        match self.rule.as_deref().filter(|_| self.restrict(kind)) {
+            Some(WatchedNamespaces { names, labels: None }) => {
+                names.iter().map(|name| Some(name.as_str().into())).collect()
+            }
+            _ => vec![None],
+        }
+    }
+
     /// Whether an object is where something may be written: in a namespace that exists, or in none.
     pub(crate) fn has(&self, id: &ResourceRef) -> bool {
         let selected = |selection: &Selection| selection.contains(&id.namespace);
@@ -130,6 +141,21 @@ mod tests {
         check(Some(&rule(&["a", "x"], None)), [true, false, false]);
         check(Some(&rule(&[], Some("team=shop"))), [false, true, false]);
         check(Some(&rule(&["a"], Some("team=shop"))), [true, true, false]);
+    }
+
+    #[test]
+    fn namespaces_whose_names_are_known_are_watched_one_by_one() {
+        let parts = |names: &[&str], labels: Option<&str>, kind: Kind| {
+            let names = names.iter().map(ToString::to_string).collect();
+            let rule = WatchedNamespaces { names, labels: labels.map(|labels| labels.parse().unwrap()) };
+            Namespaces::new(Some(rule)).parts(kind)
+        };
+        assert_eq!(Namespaces::new(None).parts(Kind::Gateway), [None]);
+        assert_eq!(parts(&["a", "b"], None, Kind::Secret), [Some("a".into()), Some("b".into())]);
+        for kind in [Kind::Namespace, Kind::GatewayClass, Kind::IngressClass] {
+            assert_eq!(parts(&["a", "b"], None, kind), [None], "{kind}");
+        }
+        assert_eq!(parts(&["a"], Some("team"), Kind::Secret), [None], "any may come to have such a label");
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream::select_all};
 use kube::{
     Api, Client, ResourceExt as _,
-    core::{ApiResource, DynamicObject, PartialObjectMeta},
+    core::{ApiResource, DynamicObject, DynamicResourceScope, PartialObjectMeta},
     runtime::{WatchStreamExt as _, watcher},
 };
 use penstock_core::{Kind, ResourceRef};
@@ -65,12 +65,36 @@ pub(super) struct Follower {
     progress: UnboundedSender<Progress>,
     /// What the source has been told of.
     known: BTreeSet<ResourceRef>,
-    /// The first list was read to its end.
-    complete: bool,
     /// The namespaces that exist; none if all do.
     namespaces: Option<Selection>,
+    /// One watch of the whole cluster, or one for each namespace.
+    parts: Vec<Part>,
+}
+
+/// What one watch covers, and how far it is.
+#[derive(Debug)]
+struct Part {
+    namespace: Option<Arc<str>>,
     /// What a list that is under way has shown so far.
     listing: Option<BTreeSet<ResourceRef>>,
+    /// The first list was read to its end.
+    complete: bool,
+}
+
+impl Part {
+    fn covers(&self, id: &ResourceRef) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| *namespace == id.namespace)
+    }
+
+    fn api<K>(&self, client: Client, resource: &ApiResource) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
+        match &self.namespace {
+            None => Api::all_with(client, resource),
+            Some(namespace) => Api::namespaced_with(client, namespace, resource),
+        }
+    }
 }
 
 impl Follower {
@@ -81,19 +105,18 @@ impl Follower {
         progress: UnboundedSender<Progress>,
     ) -> Self {
         let Watched { kind, contents, selected, .. } = *watched;
-        let (known, namespaces, listing) = (BTreeSet::new(), None, None);
-        Self { context, kind, resource, contents, selected, progress, known, complete: false, namespaces, listing }
+        let parts = context.namespaces.parts(kind).into_iter();
+        let parts = parts.map(|namespace| Part { namespace, listing: None, complete: false }).collect();
+        Self { context, kind, resource, contents, selected, progress, known: BTreeSet::new(), namespaces: None, parts }
     }
 
     /// Follow until the task is aborted, or the kind is gone; then, whatever the watch has told or not, its objects are too.
     pub(super) async fn follow(mut self, mut is_gone: oneshot::Receiver<()>) {
-        let (client, resource) = (self.context.client.clone(), self.resource.clone());
         if self.contents == Contents::All {
-            let api: Api<DynamicObject> = Api::all_with(client, &resource);
-            self.until_gone(api, &mut is_gone, Self::whole).await;
+            self.until_gone(&mut is_gone, Self::whole).await;
         } else {
-            let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
-            self.until_gone(api, &mut is_gone, |follower, object| follower.metadata(&object)).await;
+            let apply = |follower: &mut Self, object: PartialObjectMeta<DynamicObject>| follower.metadata(&object);
+            self.until_gone(&mut is_gone, apply).await;
         }
         for id in self.known.clone() {
             self.delete(&id);
@@ -102,11 +125,11 @@ impl Follower {
 
     async fn until_gone<K>(
         &mut self,
-        api: Api<K>,
         is_gone: &mut oneshot::Receiver<()>,
         apply: impl Fn(&mut Self, K) -> Option<ResourceRef>,
     ) where
-        K: kube::Resource<DynamicType = ApiResource> + Clone + Debug + DeserializeOwned + Send + 'static,
+        K: kube::Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+        K: Clone + Debug + DeserializeOwned + Send + 'static,
     {
         let settings = match self.selected {
             Selected::All => settings(),
@@ -116,10 +139,16 @@ impl Follower {
         let mut selection = self.context.namespaces.subscribe();
         loop {
             self.namespaces = selection.borrow_and_update().clone().filter(|_| restricted);
-            let mut events = std::pin::pin!(watcher(api.clone(), settings.clone()).default_backoff());
+            let mut events = select_all(self.parts.iter_mut().enumerate().map(|(at, part)| {
+                part.listing = None;
+                let api = part.api::<K>(self.context.client.clone(), &self.resource);
+                watcher(api, settings.clone()).default_backoff().map(move |event| (at, event)).boxed()
+            }));
             loop {
                 tokio::select! {
-                    Some(event) = events.next(), if !restricted || self.namespaces.is_some() => self.handle(event, &apply),
+                    Some((at, event)) = events.next(), if !restricted || self.namespaces.is_some() => {
+                        self.handle(at, event, &apply);
+                    }
                     // Everything is listed again: what is in a namespace that exists now, and not what is in one that does no more.
                     Ok(()) = selection.changed(), if restricted => break,
                     told = &mut *is_gone => match told {
@@ -138,20 +167,21 @@ impl Follower {
 
     fn handle<K>(
         &mut self,
+        at: usize,
         event: watcher::Result<watcher::Event<K>>,
         apply: impl Fn(&mut Self, K) -> Option<ResourceRef>,
     ) where
         K: kube::Resource<DynamicType = ApiResource>,
     {
         match event {
-            Ok(watcher::Event::Init) => self.listing = Some(BTreeSet::new()),
+            Ok(watcher::Event::Init) => self.parts[at].listing = Some(BTreeSet::new()),
             Ok(watcher::Event::InitApply(object)) => {
                 let id = apply(self, object);
-                if let Some(listing) = &mut self.listing {
+                if let Some(listing) = &mut self.parts[at].listing {
                     listing.extend(id);
                 }
             }
-            Ok(watcher::Event::InitDone) => self.listed(),
+            Ok(watcher::Event::InitDone) => self.listed(at),
             Ok(watcher::Event::Apply(object)) => drop(apply(self, object)),
             Ok(watcher::Event::Delete(object)) => {
                 let id = self.id(&object);
@@ -173,24 +203,32 @@ impl Follower {
     }
 
     /// A list is complete: what it does not show is gone. After the first one, this happens only when the watch was interrupted for long.
-    fn listed(&mut self) {
-        let Some(listing) = self.listing.take() else { return };
-        let gone: Vec<ResourceRef> = self.known.difference(&listing).cloned().collect();
+    fn listed(&mut self, at: usize) {
+        let part = &mut self.parts[at];
+        let Some(listing) = part.listing.take() else { return };
+        part.complete = true;
+        let gone = self.known.difference(&listing).filter(|id| part.covers(id));
+        let gone: Vec<ResourceRef> = gone.cloned().collect();
         for id in gone {
             self.delete(&id);
         }
         if self.kind == Kind::Namespace {
             let is_there = |name: &Arc<str>| listing.contains(&ResourceRef::new(Kind::Namespace, "", Arc::clone(name)));
             self.context.namespaces.forget_all_but(is_there);
-            self.complete = true;
             self.tell_namespaces();
         }
-        self.tell(Progress::Complete(self.kind));
+        if self.is_complete() {
+            self.tell(Progress::Complete(self.kind));
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.parts.iter().all(|part| part.complete)
     }
 
     /// Which namespaces exist, as soon as all are known.
     fn tell_namespaces(&self) {
-        if self.complete {
+        if self.is_complete() {
             self.context.namespaces.publish(self.known.iter().map(|id| Arc::clone(&id.name)));
         }
     }
