@@ -168,6 +168,7 @@ impl Finding {
         let health =
             |condition: &Condition| Health::of(condition.type_, &format!("{:?}", condition.status), condition.reason);
         let bad = status.conditions().filter(|(_, condition)| health(condition) == Health::Bad);
+        let bad = bad.filter(|(part, condition)| !is_told_elsewhere(status, part, condition));
         let (consequences, causes): (Vec<_>, Vec<_>) = bad.partition(|(_, condition)| condition.type_ == follows);
         let told = if causes.is_empty() { consequences } else { causes };
         let doubtful = status.conditions().filter(|(_, condition)| health(condition) == Health::Doubtful);
@@ -183,6 +184,13 @@ impl Finding {
         let told = told.into_iter().map(|told| finding(Severity::Problem, told));
         told.chain(doubtful.map(|doubt| finding(Severity::Warning, doubt))).collect()
     }
+}
+
+/// What a plugin says of itself it says of each of its Gateways too, and routes and Gateways say when one of theirs lets nothing through.
+fn is_told_elsewhere(status: &Status, part: &str, condition: &Condition) -> bool {
+    let of_whole = |(whole, told): (Cow<'_, str>, &Condition)| whole.is_empty() && told == condition;
+    let is_repeated = !part.is_empty() && status.conditions().any(of_whole);
+    is_repeated || condition.type_ == "Degraded" && condition.reason == "PluginUnavailable"
 }
 
 /// As compilers print it, so that editors can jump there.

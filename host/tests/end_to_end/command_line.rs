@@ -70,6 +70,7 @@ fn check_puts_plugins_through_the_validator() {
     let (code, lines) = check_with("plugin.yaml", &plugin(guests::HEADER_RULES, "{rulez: []}"));
     assert_eq!(code, Some(1));
     assert!(lines[0].starts_with("plugin.yaml:1: WasmPlugin/default/headers: InvalidConfig: "), "{lines:#?}");
+    assert_eq!(lines[1..], ["1 problem in 1 file"], "and nothing else of what follows from it");
     let (code, lines) = check_with("plugin.yaml", &plugin(guests::CALLER, "{backend: a}"));
     assert_eq!(code, Some(1));
     assert!(lines[0].contains("ImportNotGranted") && lines[0].contains("outbound-http"), "{lines:#?}");

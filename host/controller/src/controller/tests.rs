@@ -5,7 +5,11 @@ use std::{
     rc::Rc,
 };
 
-use penstock_core::fact::Fact;
+use penstock_core::{
+    Kind,
+    fact::Fact,
+    plugin::{Candidate, Phase, PluginState, Rejection},
+};
 use penstock_translate::{Change, resources::Object};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -13,10 +17,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{event::Event, readiness::Unready};
 
-/// What was called, in order; whether what was asked for is told by events; and for each time that something was said, whether a socket was
-/// still to be closed.
+/// What was called, in order; whether what was asked for is told by events; and for each time that something was said, what was to stay.
 #[derive(Clone, Default)]
-struct Calls(Rc<RefCell<Vec<Call>>>, Rc<Cell<bool>>, Rc<RefCell<Vec<bool>>>);
+struct Calls(Rc<RefCell<Vec<Call>>>, Rc<Cell<bool>>, Rc<RefCell<Vec<Reserve>>>);
 
 enum Call {
     Publish(Arc<Snapshot>),
@@ -37,7 +40,7 @@ impl Outputs for Calls {
     }
 
     fn say(&mut self, _: &Arc<Statuses>, reserve: &Reserve) {
-        self.2.borrow_mut().push(reserve.closing);
+        self.2.borrow_mut().push(reserve.clone());
     }
 }
 
@@ -126,7 +129,7 @@ fn gateway_with(secret: &str) -> Event {
 }
 
 fn answered(secrets: &[&str]) -> Event {
-    let secrets = secrets.iter().map(|name| ResourceRef::new(penstock_core::Kind::Secret, "default", *name));
+    let secrets = secrets.iter().map(|name| ResourceRef::new(Kind::Secret, "default", *name));
     Event::Answered(Arc::new(secrets.collect()))
 }
 
@@ -157,7 +160,36 @@ fn what_is_said_tells_whether_a_socket_is_still_to_be_closed() {
     // One that was never open needs no closing.
     it.handle([gateway(8082)]);
     it.handle([socket(8082, SocketState::Bound)]);
-    assert_eq!(it.calls.2.take(), [false, true, false, false, false, false]);
+    let closing: Vec<bool> = it.calls.2.take().iter().map(|reserve| reserve.closing).collect();
+    assert_eq!(closing, [false, true, false, false, false, false]);
+}
+
+/// A plugin of the Gateway, which is on its way.
+fn plugin(name: &str) -> Event {
+    let document = json!({
+        "metadata": { "name": name, "generation": 1 },
+        "spec": {
+            "source": { "oci": { "ref": "registry.example.com/plugins/rules:1" } },
+            "targetRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "gw" }],
+        },
+    });
+    Event::Changed(vec![Change::Upsert(Object::parse("penstock.dev/v1alpha1", "WasmPlugin", document).unwrap())])
+}
+
+#[test]
+fn what_has_a_plugin_on_its_way_keeps_what_was_said_before_the_start() {
+    let mut it = Loop::new(&["cluster"]);
+    it.handle([gateway(8080), plugin("first"), complete("cluster")]);
+    it.handle([socket(8080, SocketState::Bound)]);
+    let phase = Phase::Rejected(Rejection { reason: "InvalidModule", message: String::new() });
+    let candidate = Some(Candidate { generation: 1, digest: None, artifact: None, phase });
+    let state = Arc::new(PluginState { candidate, ..PluginState::default() });
+    let first = ResourceRef::new(Kind::WasmPlugin, "default", "first");
+    it.handle([Event::Changed(vec![Change::Observe(Fact::Plugin(first, state))])]);
+    it.handle([plugin("later")]);
+    let names = |reserve: &Reserve| reserve.undecided.iter().map(|id| id.name.to_string()).collect::<Vec<_>>();
+    let held: Vec<_> = it.calls.2.take().iter().map(names).collect();
+    assert_eq!(held, [vec!["gw", "first"], vec![], vec![]], "what comes later is told as it comes");
 }
 
 #[test]
@@ -236,7 +268,7 @@ fn story(dice: &mut Dice) -> Vec<Event> {
     for _ in 0..30 {
         let port = 8080 + u16::try_from(dice.roll(3)).unwrap();
         events.push(match dice.roll(5) {
-            0 => Event::Changed(vec![Change::Delete(ResourceRef::new(penstock_core::Kind::Gateway, "default", "gw"))]),
+            0 => Event::Changed(vec![Change::Delete(ResourceRef::new(Kind::Gateway, "default", "gw"))]),
             1 => socket(port, SocketState::Bound),
             2 => socket(port, SocketState::Failed("in use".into())),
             _ => gateway(port),
