@@ -162,7 +162,7 @@ async fn of_two_installations_one_tells_the_story_of_a_plugin() {
     namespace.delete("gateway/one");
     let only = [two.controller.clone()];
     namespace.until("wasmplugin/rules", |plugin| controllers(plugin) == only).await;
-    module(&namespace, "rules", BROKEN);
+    module(namespace, "rules", BROKEN);
     namespace.until_condition("wasmplugin/rules", "Programmed", "False").await;
     drop((first, second));
 }
