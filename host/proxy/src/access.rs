@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderValue, Method, StatusCode};
 use penstock_core::{ResourceRef, backend::Endpoint, listener::ListenerId, reason::Reason, route::RuleId};
 
-use crate::settings::AccessLog;
+use crate::{edits::HeadEdits, settings::AccessLog};
 
 /// What is gathered for the log while a request runs. Nothing of it exists when the log is off.
 #[derive(Debug, Default)]
@@ -27,6 +27,7 @@ pub(crate) struct LogFields {
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) attempts: u32,
     pub(crate) plugin: Option<ResourceRef>,
+    pub(crate) edits: Vec<HeadEdits>,
     pub(crate) grpc_status: Option<HeaderValue>,
     /// Why, in words. Not shown to clients.
     pub(crate) detail: String,
@@ -47,6 +48,7 @@ pub(crate) struct Outcome {
 #[derive(Debug)]
 pub(crate) struct WorkerLog {
     format: AccessLog,
+    edits: bool,
     buffer: RefCell<String>,
     writer: Option<SyncSender<String>>,
 }
@@ -59,8 +61,8 @@ const WAITING: usize = 256;
 
 impl WorkerLog {
     /// The logs of all workers, which share one writer thread. It ends when the last of them is gone.
-    pub(crate) fn start(format: AccessLog, workers: usize) -> std::io::Result<Vec<Self>> {
-        let log = |writer: Option<SyncSender<String>>| Self { format, buffer: RefCell::default(), writer };
+    pub(crate) fn start(format: AccessLog, edits: bool, workers: usize) -> std::io::Result<Vec<Self>> {
+        let log = |writer: Option<SyncSender<String>>| Self { format, edits, buffer: RefCell::default(), writer };
         if format == AccessLog::Off {
             return Ok((0..workers).map(|_| log(None)).collect());
         }
@@ -77,6 +79,11 @@ impl WorkerLog {
 
     pub(crate) fn is_on(&self) -> bool {
         self.writer.is_some()
+    }
+
+    /// Whether what plugins changed belongs to a line.
+    pub(crate) fn has_edits(&self) -> bool {
+        self.edits
     }
 
     /// Write a line. How many lines were dropped because the writer is behind.
@@ -143,6 +150,13 @@ impl Line<'_> {
             write!(out, ",\"attempts\":{}", fields.attempts)?;
         }
         optional(out, "plugin", fields.plugin.as_ref().map(ToString::to_string).as_deref())?;
+        for (index, edits) in fields.edits.iter().enumerate() {
+            out.push_str(if index == 0 { ",\"edits\":[" } else { "," });
+            edits.json(out)?;
+        }
+        if !fields.edits.is_empty() {
+            out.push(']');
+        }
         optional(out, "grpc_status", fields.grpc_status.as_ref().and_then(|status| status.to_str().ok()))?;
         out.write_char('}')
     }
@@ -166,6 +180,7 @@ impl Line<'_> {
         if let Some(at) = &fields.endpoint {
             write!(out, " -> {}", endpoint(at))?;
         }
+        fields.edits.iter().try_for_each(|edits| write!(out, " [{edits}]"))?;
         if let Some(reason) = outcome.reason {
             write!(out, " {reason}")?;
         }
@@ -265,7 +280,7 @@ mod tests {
     #[test]
     fn a_writer_that_is_behind_costs_lines_and_not_time() {
         let (writer, pieces) = sync_channel(1);
-        let log = WorkerLog { format: AccessLog::Text, buffer: RefCell::default(), writer: Some(writer) };
+        let log = WorkerLog { format: AccessLog::Text, edits: false, buffer: RefCell::default(), writer: Some(writer) };
         let outcome =
             || Outcome { status: None, reason: None, received: 0, sent: 0, took: Duration::ZERO, is_h2: false };
         let mut dropped = 0;

@@ -20,6 +20,7 @@ mod batch;
 mod body;
 mod clock;
 mod connection;
+mod edits;
 mod forward;
 mod guard;
 mod headers;

@@ -34,6 +34,7 @@ pub(crate) use self::{
 use crate::{
     body::{self, BodyError, RequestBody},
     connection::Connection,
+    edits::Before,
     headers,
     record::Record,
     respond::{Aborted, Answer, Rejection},
@@ -103,6 +104,7 @@ impl<'a> Chain<'a> {
         let rule = self.rule;
         for (at, call) in rule.policies.iter().enumerate() {
             take_break(connection).await;
+            let before = Before::request(record, head);
             match call.hooks.streaming {
                 None => self.header_request(at, call, connection, head, record).await?,
                 Some(hooks) => {
@@ -110,6 +112,7 @@ impl<'a> Chain<'a> {
                     entered.map_err(|broken| self.stopped(connection, broken, record))?;
                 }
             }
+            before.note_request(record, &call.plugin, head);
         }
         if body.is_bodiless() && body.has_stages() {
             // What is sent without a body is sent with the head, so it must be known by then.
@@ -214,6 +217,7 @@ impl<'a> Chain<'a> {
         while let Some(met) = self.met.pop() {
             take_break(connection).await;
             let call = &self.rule.policies[met.at];
+            let before = Before::response(record, &answer.head);
             let ruled = match met.kept {
                 Kept::Header(kept) => self.header_response(call, &kept, connection, &mut answer, record).await,
                 Kept::Streaming(participant) => {
@@ -221,8 +225,9 @@ impl<'a> Chain<'a> {
                     left.map_err(|broken| self.stopped(connection, broken, record))
                 }
             };
-            if let Err(stop) = ruled {
-                answer = Answer::stopped(stop, record)?;
+            match ruled {
+                Ok(()) => before.note_response(record, &call.plugin, &answer.head),
+                Err(stop) => answer = Answer::stopped(stop, record)?,
             }
         }
         if answer.has_stages()

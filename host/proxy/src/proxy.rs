@@ -101,7 +101,8 @@ impl Proxy {
         let snapshot: Arc<SnapshotCell> = Arc::default();
         let metrics = Arc::new(ProxyMetrics::new(count, Arc::clone(&snapshot)));
         registry.register_collector(Box::new(metrics.clone()));
-        let logs = WorkerLog::start(settings.access_log, count).map_err(StartError::AccessLog)?;
+        let logs =
+            WorkerLog::start(settings.access_log, settings.access_log_edits, count).map_err(StartError::AccessLog)?;
         let shared = Arc::new(Shared { settings, snapshot, metrics, connections: AtomicUsize::new(0) });
         let mut workers = Vec::with_capacity(count);
         for (index, log) in logs.into_iter().enumerate() {

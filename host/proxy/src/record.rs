@@ -48,6 +48,11 @@ impl Record {
         self.log.as_deref_mut()
     }
 
+    /// Whether it is to be noted down what plugins changed.
+    pub(crate) fn notes_edits(&self) -> bool {
+        self.log.is_some() && self.connection.worker.access_log.has_edits()
+    }
+
     pub(crate) fn set_rule(&mut self, rule: Rc<RuleState>) {
         self.rule = Some(rule);
     }

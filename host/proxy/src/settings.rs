@@ -19,6 +19,8 @@ pub struct ProxySettings {
     pub forwarding: ForwardingSettings,
     /// One record for each request.
     pub access_log: AccessLog,
+    /// In each record, which headers each plugin changed. Heads are copied for it.
+    pub access_log_edits: bool,
 }
 
 /// Limits on what clients may send.
@@ -101,6 +103,7 @@ impl Default for ProxySettings {
             upstream: UpstreamSettings::default(),
             forwarding: ForwardingSettings::default(),
             access_log: AccessLog::Off,
+            access_log_edits: false,
         }
     }
 }

@@ -85,6 +85,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     access_log: AccessLogFormat,
 
+    /// With each of these lines, which headers each plugin changed, by name: an audit of plugins
+    #[arg(long, requires = "access_log")]
+    access_log_edits: bool,
+
     /// A network of proxies whose X-Forwarded-* headers are believed, such as 10.0.0.0/8; repeat it for several
     #[arg(long, value_name = "NETWORK", conflicts_with = "trusted_hops")]
     trusted_proxy: Vec<Network>,
@@ -143,6 +147,7 @@ impl Args {
             AccessLogFormat::Json => AccessLog::Json,
             AccessLogFormat::Text => AccessLog::Text,
         };
+        settings.access_log_edits = self.access_log_edits;
         let trusted = match self.trusted_hops {
             Some(hops) => Trusted::Hops(hops),
             None if self.trusted_proxy.is_empty() => Trusted::Nobody,

@@ -2,6 +2,7 @@
 
 use penstock_testing::{
     client::{fetch, get},
+    eventually::eventually,
     guests,
     pressure::{Outcome, Pressure, Protocol},
 };
@@ -169,4 +170,29 @@ spec:
         "what a client says of itself is before what the proxy says"
     );
     assert_eq!(ask("198.51.100.1, 198.51.100.3").await, 200);
+}
+
+#[tokio::test]
+async fn the_access_log_says_which_plugin_changed_what() {
+    let rules = "{rules: [{request: {set: {x-a: '1'}, remove: [x-b]}, response: {set: {x-c: '2'}}}]}";
+    let world = World::builder()
+        .argument("--access-log=json")
+        .argument("--access-log-edits")
+        .file("plugin.wasm", header_rules())
+        .file("plugin.yaml", plugin("plugin.wasm", rules))
+        .start()
+        .await;
+    world.until_header("x-c", "2").await;
+    fetch(world.gateway.at(world.port), get("/last").header("x-b", "1")).await.unwrap();
+    let record = eventually("the record", async || {
+        let log = world.gateway.log();
+        let line = log.lines().find(|line| line.contains("\"target\":\"/last\""))?;
+        Some(serde_json::from_str::<serde_json::Value>(line).unwrap())
+    })
+    .await;
+    let expected = serde_json::json!([
+        { "plugin": "WasmPlugin/default/headers", "hook": "request", "set": ["x-a"], "removed": ["x-b"] },
+        { "plugin": "WasmPlugin/default/headers", "hook": "response", "set": ["x-c"] },
+    ]);
+    assert_eq!(record["edits"], expected, "{record:#}");
 }

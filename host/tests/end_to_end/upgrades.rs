@@ -154,9 +154,11 @@ async fn killed_at_any_instant_of_an_upgrade_one_whole_set_serves() {
     until_kept(&world).await;
     let (mut old, mut new) = (0, 0);
     for n in 1..=kills {
+        let before = commits(&world).await;
         world.gateway.write("pair.yaml", marked(n));
         // Any instant between the change and some time after it took effect.
         tokio::time::sleep(Duration::from_micros(random.u64(0..500_000))).await;
+        let is_committed = commits(&world).await > before;
         // Without its module nothing but what was kept can serve.
         world.gateway.remove("plugin.wasm");
         world.gateway.kill_and_start();
@@ -170,6 +172,7 @@ async fn killed_at_any_instant_of_an_upgrade_one_whole_set_serves() {
             "SEED={seed}, kill {n}: {marks:?}, not one of {expected:?}"
         );
         let is_new = marks.0 == expected[1];
+        assert!(is_new || !is_committed, "SEED={seed}, kill {n}: the newest set that was committed");
         (old, new) = if is_new { (old, new + 1) } else { (old + 1, new) };
         world.gateway.write("plugin.wasm", header_rules());
         world.until_header("x-left", &expected[1]).await;
@@ -182,12 +185,15 @@ async fn killed_at_any_instant_of_an_upgrade_one_whole_set_serves() {
 
 /// Until this process has written a last good set.
 async fn until_kept(world: &World) {
-    let kept = |line: &str| {
-        let count = line.strip_prefix(r#"penstock_plugin_last_good_commits_total{result="ok"} "#);
-        count.is_some_and(|count| count != "0")
-    };
-    let page = async || world.gateway.admin("/metrics").await.text().lines().any(kept).then_some(());
-    eventually("a last good set on disk", page).await;
+    eventually("a last good set on disk", async || (commits(world).await > 0).then_some(())).await;
+}
+
+/// Last good sets that this process has written.
+async fn commits(world: &World) -> u64 {
+    let page = world.gateway.admin("/metrics").await;
+    let count =
+        |line: &str| line.strip_prefix(r#"penstock_plugin_last_good_commits_total{result="ok"} "#)?.parse().ok();
+    page.text().lines().find_map(count).unwrap_or(0)
 }
 
 /// While every request of one route meets a plugin that never returns, others on the same worker are served. What that costs them is printed.
