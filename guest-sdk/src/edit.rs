@@ -103,6 +103,12 @@ impl<'p> Recorder<'p> {
         self.record(wire::Edit::RemoveKnown(index));
     }
 
+    /// How many changes are recorded. The gateway takes 1024.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.edits.borrow().len()
+    }
+
     fn record(&self, edit: wire::Edit) {
         self.edits.borrow_mut().push(edit);
     }

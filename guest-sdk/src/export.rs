@@ -25,25 +25,35 @@ pub use crate::wire::Manifest;
 /// `plugin!(policy: T, schema: include_str!("schema.json"))` publishes this text in place of one made at run time, which makes the component
 /// smaller by a third: [`testing::check_schema`](crate::testing::check_schema) keeps it true.
 ///
+/// `plugin!(policy: T, panics: log)` lets the log, and the fault that the gateway reports, say where and why the plugin has panicked, which otherwise
+/// nobody learns. The plugin then imports the log, and needs `capabilities: {log: true}`. It costs 10 KiB. With a schema, it stands behind that.
+///
 /// Name, version and description of the plugin are those of its `Cargo.toml`. On other targets than WebAssembly the macro exports nothing,
 /// so that the crate can be tested with [`testing`](crate::testing).
 #[macro_export]
 macro_rules! plugin {
-    (policy: $type:ty $(, schema: $schema:expr)? $(,)?) => {
-        $crate::plugin!(@export $type, Header, header_policy, export_header_policy $(, $schema)?);
+    (policy: $type:ty $(, schema: $schema:expr)? $(, panics: $log:ident)? $(,)?) => {
+        $crate::plugin!(@export $type, Header, header_policy, export_header_policy, [$($schema)?], [$($log)?]);
     };
-    (streaming: $type:ty $(, schema: $schema:expr)? $(,)?) => {
-        $crate::plugin!(@export $type, Streaming, exchange_policy, export_exchange_policy $(, $schema)?);
+    (streaming: $type:ty $(, schema: $schema:expr)? $(, panics: $log:ident)? $(,)?) => {
+        $crate::plugin!(@export $type, Streaming, exchange_policy, export_exchange_policy, [$($schema)?], [$($log)?]);
     };
-    (route: $type:ty $(, schema: $schema:expr)? $(,)?) => {
-        $crate::plugin!(@export $type, Routing, route_policy, export_route_policy $(, $schema)?);
+    (route: $type:ty $(, schema: $schema:expr)? $(, panics: $log:ident)? $(,)?) => {
+        $crate::plugin!(@export $type, Routing, route_policy, export_route_policy, [$($schema)?], [$($log)?]);
     };
-    (@export $type:ty, $kind:ident, $module:ident, $export:ident $(, $schema:expr)?) => {
+    (@export $type:ty, $kind:ident, $module:ident, $export:ident, [$($schema:expr)?], [$($log:ident)?]) => {
         impl $crate::export::Singleton for $type {
             const NAME: &'static str = env!("CARGO_PKG_NAME");
             const VERSION: &'static str = env!("CARGO_PKG_VERSION");
             const DESCRIPTION: &'static str = env!("CARGO_PKG_DESCRIPTION");
             $(const SCHEMA: Option<&'static str> = Some($schema);)?
+
+            $(
+                #[cfg(target_arch = "wasm32")]
+                fn prepare() {
+                    $crate::capability::$log::report_panics();
+                }
+            )?
 
             fn with<R>(f: impl FnOnce(&$crate::export::Cell<Self>) -> R) -> R {
                 ::std::thread_local! {
@@ -79,6 +89,9 @@ pub trait Singleton: Sized + 'static {
     const DESCRIPTION: &'static str;
     /// Of the manifest. None: made from the type of the configuration.
     const SCHEMA: Option<&'static str> = None;
+
+    /// Called before anything else of the plugin.
+    fn prepare() {}
 
     /// Lends the place of the plugin's value.
     fn with<R>(f: impl FnOnce(&Cell<Self>) -> R) -> R;
@@ -151,6 +164,7 @@ macro_rules! kind {
 
         impl<P: $trait + Singleton> life::Guest for $kind<P> {
             fn describe() -> wire::Manifest {
+                P::prepare();
                 wire::Manifest {
                     name: P::NAME.to_ascii_lowercase().replace('_', "-"),
                     version: P::VERSION.to_owned(),
@@ -163,6 +177,7 @@ macro_rules! kind {
             }
 
             fn configure(config: String) -> Result<wire::Plan, Vec<wire::Problem>> {
+                P::prepare();
                 let loaded = load::<Self>(&config).map_err(wire_problems)?;
                 let plan = loaded.plan.wire().clone();
                 let fresh = P::with(|cell| cell.set(loaded).is_ok());

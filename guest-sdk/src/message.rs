@@ -4,10 +4,12 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     ops::Deref,
+    rc::Rc,
 };
 
 use crate::{
     edit::Recorder,
+    extract::{claim::Claims, pattern::Effort},
     header::{Direction, Values, canonical},
     imports::exchange_info,
     plan::{Hooks, Plan, position},
@@ -23,12 +25,16 @@ pub struct Request<'p> {
     fields: Vec<wire::Field>,
     edits: Recorder<'p>,
     skip: Cell<Hooks>,
+    /// By place.
+    claims: RefCell<Vec<(usize, Rc<Claims>)>>,
+    effort: Effort,
 }
 
 impl<'p> Request<'p> {
     pub(crate) fn new(plan: &'p Plan, fields: Vec<wire::Field>) -> Self {
         let edits = Recorder::new(plan.writes(Direction::Request));
-        Self { plan, fields, edits, skip: Cell::new(Hooks::empty()) }
+        let (claims, effort) = (RefCell::default(), Effort::default());
+        Self { plan, fields, edits, skip: Cell::new(Hooks::empty()), claims, effort }
     }
 
     pub(crate) fn into_proceed(self, token: u64) -> wire::Proceed {
@@ -57,6 +63,28 @@ impl<'p> Request<'p> {
     #[must_use]
     pub fn read(&self, index: usize) -> Values<'_> {
         (&self.fields[index]).into()
+    }
+
+    /// The claims of the token in the first value at this place of the plan's `request_reads`. Nothing is verified. The token is read once, however
+    /// often this is called.
+    ///
+    /// # Panics
+    /// When the plan declares fewer.
+    #[must_use]
+    pub fn claims(&self, index: usize) -> Rc<Claims> {
+        let mut known = self.claims.borrow_mut();
+        if let Some((_, claims)) = known.iter().find(|(known, _)| *known == index) {
+            return Rc::clone(claims);
+        }
+        let claims = Rc::new(self.read(index).first().map(Claims::read).unwrap_or_default());
+        known.push((index, Rc::clone(&claims)));
+        claims
+    }
+
+    /// What is left of the work that this hook may have with patterns.
+    #[must_use]
+    pub fn effort(&self) -> &Effort {
+        &self.effort
     }
 
     /// Such as `GET`.
@@ -112,12 +140,13 @@ pub struct Response<'p> {
     fields: Vec<wire::Field>,
     edits: Recorder<'p>,
     skip: Cell<Hooks>,
+    effort: Effort,
 }
 
 impl<'p> Response<'p> {
     pub(crate) fn new(plan: &'p Plan, token: u64, status: u16, fields: Vec<wire::Field>) -> Self {
         let edits = Recorder::new(plan.writes(Direction::Response));
-        Self { plan, token, status, fields, edits, skip: Cell::new(Hooks::empty()) }
+        Self { plan, token, status, fields, edits, skip: Cell::new(Hooks::empty()), effort: Effort::default() }
     }
 
     pub(crate) fn into_proceed(self) -> wire::Proceed {
@@ -133,6 +162,12 @@ impl<'p> Response<'p> {
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// As [`Request::effort`], of the response hook.
+    #[must_use]
+    pub fn effort(&self) -> &Effort {
+        &self.effort
     }
 
     /// What the request hook of the same exchange kept with [`crate::Verdict::ProceedWith`]; else 0.

@@ -1,9 +1,17 @@
 //! Plugins that choose among the backends of a rule.
 
+use std::rc::Rc;
+
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{Plan, Problems, Reply, Request, edit::Edits, header::Values, imports::exchange_info};
+use crate::{
+    Plan, Problems, Reply, Request,
+    edit::Edits,
+    extract::{claim::Claims, pattern::Effort},
+    header::Values,
+    imports::exchange_info,
+};
 
 pub use crate::bindings::imports::exchange_info::Candidate;
 
@@ -75,6 +83,21 @@ impl<'p> RouteRequest<'p> {
     #[must_use]
     pub fn read(&self, index: usize) -> Values<'_> {
         self.request.read(index)
+    }
+
+    /// As [`Request::claims`].
+    ///
+    /// # Panics
+    /// When the plan declares fewer.
+    #[must_use]
+    pub fn claims(&self, index: usize) -> Rc<Claims> {
+        self.request.claims(index)
+    }
+
+    /// As [`Request::effort`].
+    #[must_use]
+    pub fn effort(&self) -> &Effort {
+        self.request.effort()
     }
 
     /// As [`Request::method`].

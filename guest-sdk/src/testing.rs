@@ -1,7 +1,8 @@
 //! Tests without a gateway and without WebAssembly: the plugin runs as it is, and the harness plays the gateway.
 //!
 //! The harness holds a plugin to the rules of the gateway: it calls only the hooks of the plan, hands over only the headers that the plan
-//! reads, and refuses edits that the gateway would refuse. What passes here is not refused there.
+//! reads, and refuses edits and capabilities that the gateway would refuse. Time and memory it does not count: that is what `penstock plugin test` is
+//! for, with the component itself.
 //!
 //! ```
 //! use penstock_plugin::{prelude::*, testing::Harness};

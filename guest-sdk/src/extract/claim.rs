@@ -3,12 +3,16 @@
 //! A claim that is read so is what the client says of itself. Decide by it only what the client might choose freely, or let a filter that runs
 //! earlier refuse requests with invalid tokens.
 
+use std::borrow::Cow;
+
 use base64::{
     Engine,
     alphabet::URL_SAFE,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use serde_json::Value;
+
+use super::LONGEST;
 
 /// RFC 7515 §2 has no padding; some issuers write it all the same.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
@@ -32,22 +36,42 @@ impl Claim {
         if claim.starts_with('/') { Self::Pointer(claim.to_owned()) } else { Self::Name(claim.to_owned()) }
     }
 
-    /// The claim of the token in the value of a header, with or without `Bearer`: a string, number or boolean, as text. A token that is none has no
-    /// claims.
+    /// The claim among those of a token: a string, number or boolean, as text.
     #[must_use]
-    pub fn of(&self, header: &[u8]) -> Option<String> {
-        let payload = token(header).split(|byte| *byte == b'.').nth(1)?;
-        let claims: Value = serde_json::from_slice(&BASE64URL.decode(payload).ok()?).ok()?;
+    pub fn of<'c>(&self, claims: &'c Claims) -> Option<Cow<'c, str>> {
+        let Claims(claims) = claims;
         let found = match self {
             Self::Name(name) => claims.get(name),
             Self::Pointer(pointer) => claims.pointer(pointer),
         };
         match found? {
-            Value::String(text) => Some(text.clone()),
-            value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
+            Value::String(text) => Some(text.into()),
+            value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string().into()),
             Value::Null | Value::Array(_) | Value::Object(_) => None,
         }
     }
+}
+
+/// All claims of a token: reading it costs far more than looking for one of them, so [`Request::claims`](crate::Request::claims) keeps them for
+/// the exchange.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Claims(Value);
+
+impl Claims {
+    /// Those of the token in the value of a header, with or without `Bearer`. What is no token has none, and one of more than [`LONGEST`] bytes is
+    /// not looked at.
+    #[must_use]
+    pub fn read(header: &[u8]) -> Self {
+        Self(payload(token(header)).unwrap_or_default())
+    }
+}
+
+fn payload(token: &[u8]) -> Option<Value> {
+    if token.len() > LONGEST {
+        return None;
+    }
+    let payload = token.split(|byte| *byte == b'.').nth(1)?;
+    serde_json::from_slice(&BASE64URL.decode(payload).ok()?).ok()
 }
 
 /// Without the scheme of `authorization`, which has any case (RFC 9110 §11.1).
@@ -63,7 +87,7 @@ mod tests {
     use super::*;
 
     fn check(claim: &str, header: &str, expected: Option<&str>) {
-        assert_eq!(Claim::new(claim).of(header.as_bytes()).as_deref(), expected, "{claim} of {header}");
+        assert_eq!(Claim::new(claim).of(&Claims::read(header.as_bytes())).as_deref(), expected, "{claim} of {header}");
     }
 
     fn jwt(claims: &str) -> String {
@@ -92,6 +116,18 @@ mod tests {
         let claims = BASE64URL.encode(r#"{"sub":"ab"}"#);
         check("sub", &format!("a.{}.c", claims.trim_end_matches('=')), Some("ab"));
         check("sub", &format!("a.{claims}.c"), Some("ab"));
+    }
+
+    #[test]
+    fn a_token_that_is_too_long_is_not_looked_at() {
+        let padded = |length: usize| {
+            let token = jwt(&format!(r#"{{"sub":"anna","x":"{}"}}"#, "x".repeat(length)));
+            (token.len(), Claim::new("sub").of(&Claims::read(format!("Bearer {token}").as_bytes())).is_some())
+        };
+        let (length, found) = padded(6050);
+        assert!(length <= LONGEST && found, "{length}");
+        let (length, found) = padded(6150);
+        assert!(length > LONGEST && !found, "{length}");
     }
 
     #[test]

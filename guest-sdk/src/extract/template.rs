@@ -2,6 +2,9 @@
 
 use std::str::FromStr;
 
+/// Bytes of a segment that has a name: nothing that names something is longer.
+pub const LONGEST_SEGMENT: usize = 1 << 10;
+
 /// Fits paths of one shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -24,19 +27,22 @@ impl Template {
         &self.text
     }
 
-    /// Whether the whole path has this shape; without query.
+    /// Whether the whole path has this shape; without query. Looks at no more of a path than the template has: a named segment has at most
+    /// [`LONGEST_SEGMENT`] bytes.
     #[must_use]
     pub fn fits(&self, path: &[u8]) -> bool {
-        let Some(path) = path.strip_prefix(b"/") else { return false };
-        let mut actual = path.split(|byte| *byte == b'/');
+        let mut rest = path.strip_prefix(b"/");
+        if rest.is_none() {
+            return false;
+        }
         for segment in &self.segments {
-            match (segment, actual.next()) {
-                (Segment::Literal(literal), Some(value)) if literal.as_bytes() == value => {}
-                (Segment::Named(_), Some(value)) if !value.is_empty() => {}
+            match rest.and_then(|rest| segment.take(rest)) {
+                Some([]) => rest = None,
+                Some([b'/', after @ ..]) => rest = Some(after),
                 _ => return false,
             }
         }
-        self.open || actual.next().is_none()
+        self.open || rest.is_none()
     }
 
     /// Where the segment of this name stands.
@@ -51,6 +57,20 @@ impl Template {
             Segment::Named(name) => Some(name.as_str()),
             Segment::Literal(_) => None,
         })
+    }
+}
+
+impl Segment {
+    /// What follows the segment in a path that begins with it.
+    fn take<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        match self {
+            Self::Literal(literal) => path.strip_prefix(literal.as_bytes()),
+            Self::Named(_) => {
+                let seen = &path[..path.len().min(LONGEST_SEGMENT + 1)];
+                let end = memchr::memchr(b'/', seen).unwrap_or(seen.len());
+                (1..=LONGEST_SEGMENT).contains(&end).then(|| &path[end..])
+            }
+        }
     }
 }
 
@@ -126,6 +146,8 @@ mod tests {
         check("/a/**", &["/a", "/a/", "/a/b/c"], &["/ab", "/"]);
         check("/**", &["/", "/a/b"], &["*"]);
         check("/{a}/{b}/**", &["/1/2", "/1/2/3"], &["/1", "//2"]);
+        check("/a/{b}", &[&format!("/a/{}", "b".repeat(1024))], &[&format!("/a/{}", "b".repeat(1025)), "/a/", "/a"]);
+        check("/a/**", &[&format!("/a/{}", "b".repeat(60_000))], &[]);
     }
 
     #[test]

@@ -99,13 +99,19 @@ pub(crate) mod metrics {
     use super::{super::gateway::Metric, Gateway};
     use crate::bindings::imports::metrics::InvalidMetric;
 
+    /// As the contract states, and the gateway enforces.
+    const MOST_METRICS: usize = 32;
+    const MOST_LABELS: usize = 8;
+    const MOST_BUCKETS: usize = 32;
+    const LONGEST_NAME: usize = 64;
+
     pub(crate) struct Counter(String);
     pub(crate) struct Gauge(String);
     pub(crate) struct Histogram(String);
 
     impl Counter {
-        pub(crate) fn register(name: &str, _help: &str, labels: &[String]) -> Result<Self, InvalidMetric> {
-            register(name, "counter", labels).map(Self)
+        pub(crate) fn register(name: &str, help: &str, labels: &[String]) -> Result<Self, InvalidMetric> {
+            register(name, "counter", help, labels, &[]).map(Self)
         }
 
         #[expect(clippy::cast_precision_loss, reason = "tests do not count to 2^52")]
@@ -115,8 +121,8 @@ pub(crate) mod metrics {
     }
 
     impl Gauge {
-        pub(crate) fn register(name: &str, _help: &str, labels: &[String]) -> Result<Self, InvalidMetric> {
-            register(name, "gauge", labels).map(Self)
+        pub(crate) fn register(name: &str, help: &str, labels: &[String]) -> Result<Self, InvalidMetric> {
+            register(name, "gauge", help, labels, &[]).map(Self)
         }
 
         pub(crate) fn set(&self, value: f64, labels: &[String]) {
@@ -127,11 +133,11 @@ pub(crate) mod metrics {
     impl Histogram {
         pub(crate) fn register(
             name: &str,
-            _help: &str,
+            help: &str,
             labels: &[String],
-            _buckets: &[f64],
+            buckets: &[f64],
         ) -> Result<Self, InvalidMetric> {
-            register(name, "histogram", labels).map(Self)
+            register(name, "histogram", help, labels, buckets).map(Self)
         }
 
         pub(crate) fn observe(&self, _value: f64, labels: &[String]) {
@@ -139,21 +145,38 @@ pub(crate) mod metrics {
         }
     }
 
-    fn register(name: &str, kind: &'static str, labels: &[String]) -> Result<String, InvalidMetric> {
+    fn register(
+        name: &str,
+        kind: &'static str,
+        help: &str,
+        labels: &[String],
+        buckets: &[f64],
+    ) -> Result<String, InvalidMetric> {
         let gateway = Gateway::current();
         let mut state = gateway.state();
         assert!(state.configuring, "metric `{name}` is registered outside of `configure`");
+        if labels.len() > MOST_LABELS || buckets.len() > MOST_BUCKETS {
+            return Err(InvalidMetric::TooMany);
+        }
+        let reserved = |name: &str| matches!(name, "plugin" | "le");
+        let wrong = labels.iter().find(|label| !is_name(label) || reserved(label)).map(String::as_str);
+        if let Some(wrong) = wrong.or((!is_name(name)).then_some(name)) {
+            return Err(InvalidMetric::InvalidName(wrong.to_owned()));
+        }
+        let (help, buckets) = (help.to_owned(), buckets.to_vec());
+        let metric = Metric { kind, help, labels: labels.to_vec(), buckets, values: Default::default() };
+        match state.metrics.get(name) {
+            Some(known) if known.is_same(&metric) => {}
+            Some(_) => return Err(InvalidMetric::Conflict(name.to_owned())),
+            None if state.metrics.len() == MOST_METRICS => return Err(InvalidMetric::TooMany),
+            None => drop(state.metrics.insert(name.to_owned(), metric)),
+        }
+        Ok(name.to_owned())
+    }
+
+    fn is_name(name: &str) -> bool {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.bytes().all(plain) || name.len() > 64 {
-            return Err(InvalidMetric::InvalidName(name.to_owned()));
-        }
-        let fresh = || Metric { kind, labels: labels.to_vec(), values: Default::default() };
-        let metric = state.metrics.entry(name.to_owned()).or_insert_with(fresh);
-        if metric.kind == kind && metric.labels == labels {
-            Ok(name.to_owned())
-        } else {
-            Err(InvalidMetric::Conflict(name.to_owned()))
-        }
+        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(plain) && name.len() <= LONGEST_NAME
     }
 
     fn record(name: &str, labels: &[String], change: impl FnOnce(f64) -> f64) {
@@ -225,8 +248,13 @@ pub(crate) mod counters {
         }
         let fresh = || Entry { value: 0, expires: expiry(now, ttl) };
         let entry = state.counters.entry(key.to_owned()).or_insert_with(fresh);
-        entry.value = entry.value.wrapping_add(delta);
-        entry.value
+        entry.value = entry.value.saturating_add(delta);
+        let value = entry.value;
+        if value == 0 {
+            // It is as if it had never been: the next write begins its time anew.
+            state.counters.remove(key);
+        }
+        value
     }
 
     pub(crate) fn get(key: &str) -> i64 {
@@ -246,12 +274,24 @@ pub(crate) mod key_value {
         state.store.get(key).filter(|entry| entry.alive(state.now)).map(|entry| entry.value.clone())
     }
 
+    /// Of `limits.keyValueBytes`, where the resource does not say.
+    const MOST_BYTES: usize = 4 << 20;
+    /// What an entry counts beside key and value.
+    const OVERHEAD: usize = 128;
+
     pub(crate) fn set(key: &str, value: &[u8], ttl: Option<u64>) -> Result<(), KeyValueError> {
         if key.len() > 512 || value.len() > 64 * 1024 {
             return Err(KeyValueError::TooLarge);
         }
         let gateway = Gateway::current();
         let mut state = gateway.state();
+        let now = state.now;
+        state.store.retain(|_, entry| entry.alive(now));
+        let others = state.store.iter().filter(|(known, _)| *known != key);
+        let others: usize = others.map(|(key, entry)| key.len() + entry.value.len() + OVERHEAD).sum();
+        if others + key.len() + value.len() + OVERHEAD > MOST_BYTES {
+            return Err(KeyValueError::Full);
+        }
         let entry = Entry { value: value.to_vec(), expires: expiry(state.now, ttl) };
         state.store.insert(key.to_owned(), entry);
         Ok(())
@@ -296,6 +336,7 @@ pub(crate) mod outbound_http {
         // The backend may look at the gateway itself.
         drop(state);
         check(request).map_err(OutboundError::InvalidRequest)?;
+        gateway.state().call()?;
         backend(request)
     }
 

@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// What stands behind the capabilities in a test: a clock that stands still, random numbers that repeat, stores in memory, and backends
-/// that are closures. Clones share their state.
+/// that are closures. Clones share their state. It refuses what a gateway refuses where the resource does not set `spec.limits`: eight calls of backends in
+/// an exchange, 4 MiB of values, 32 metrics. Buckets have fixed windows, those of a gateway slide.
 #[derive(Clone, Default)]
 pub struct Gateway(Rc<RefCell<State>>);
 
@@ -37,6 +38,8 @@ pub(super) struct State {
     pub(super) counters: BTreeMap<String, Entry<i64>>,
     pub(super) store: BTreeMap<String, Entry<Vec<u8>>>,
     pub(super) backends: BTreeMap<String, Backend>,
+    /// Of backends, in the exchange at hand.
+    calls: u32,
     pub(super) request: Message,
     pub(super) response: Message,
     pub(super) client: exchange_info::ClientInfo,
@@ -46,7 +49,9 @@ pub(super) struct State {
 
 pub(super) struct Metric {
     pub(super) kind: &'static str,
+    pub(super) help: String,
     pub(super) labels: Vec<String>,
+    pub(super) buckets: Vec<f64>,
     pub(super) values: BTreeMap<Vec<String>, f64>,
 }
 
@@ -60,6 +65,28 @@ pub(super) struct Bucket {
 pub(super) struct Entry<T> {
     pub(super) value: T,
     pub(super) expires: Option<Duration>,
+}
+
+/// Of `limits.outboundCalls`, where the resource does not say.
+const MOST_CALLS: u32 = 8;
+
+impl State {
+    /// One more call of a backend.
+    pub(super) fn call(&mut self) -> Result<(), outbound_http::OutboundError> {
+        if self.calls == MOST_CALLS {
+            return Err(outbound_http::OutboundError::Quota);
+        }
+        self.calls += 1;
+        Ok(())
+    }
+}
+
+impl Metric {
+    /// Whether registering the one and the other means the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let of = |metric: &Self| (metric.kind, metric.help.clone(), metric.labels.clone(), metric.buckets.clone());
+        of(self) == of(other)
+    }
 }
 
 impl Default for State {
@@ -76,6 +103,7 @@ impl Default for State {
             counters: BTreeMap::new(),
             store: BTreeMap::new(),
             backends: BTreeMap::new(),
+            calls: 0,
             request: Message::default(),
             response: Message::default(),
             client: exchange_info::ClientInfo {
@@ -147,6 +175,12 @@ impl Gateway {
         self.0.borrow().log.clone()
     }
 
+    /// The keys for which a bucket was asked so far, in no particular order: what a plugin counts separately, and how long it makes it.
+    #[must_use]
+    pub fn bucket_keys(&self, name: &str) -> Vec<Vec<u8>> {
+        self.0.borrow().buckets.get(name).map_or_else(Vec::new, |bucket| bucket.used.keys().cloned().collect())
+    }
+
     /// A counter's or gauge's value, or how often a histogram was observed; for these values of its labels.
     #[must_use]
     pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
@@ -156,6 +190,11 @@ impl Gateway {
 
     pub(super) fn state(&self) -> std::cell::RefMut<'_, State> {
         self.0.borrow_mut()
+    }
+
+    /// An exchange begins: what it may use is whole again.
+    pub(super) fn begin(&self) {
+        self.0.borrow_mut().calls = 0;
     }
 
     /// The exchange at hand, for what plugins read lazily. `carried` is what is left of the request in response hooks.

@@ -100,6 +100,7 @@ impl<'h, P: Policy> RequestBuilder<'h, P> {
             skipped: Hooks::empty(),
             reply: None,
         };
+        stage.gateway.begin();
         let loaded = &stage.loaded;
         if !loaded.plan.hooks().contains(Hooks::REQUEST_HEADERS) {
             return Ok(sent);

@@ -129,6 +129,7 @@ impl<P: Route> RouteBuilder<'_, P> {
     pub fn try_run(self) -> Result<Chosen, Fault> {
         let Stage { loaded, gateway } = self.stage;
         let fields = self.message.read(&loaded.plan.wire().request_reads);
+        gateway.begin();
         gateway.exchange(&self.message, None, &[]);
         match gateway.run(|| loaded.choose(self.rule, fields)) {
             routing::Choice::Default => Ok(Chosen::Default),

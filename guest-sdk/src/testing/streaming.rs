@@ -83,6 +83,7 @@ impl<'h, P: StreamingPolicy> ExchangeBuilder<'h, P> {
     pub fn start(self) -> Result<Live<'h, P>, Fault> {
         let loaded = &self.stage.loaded;
         let plan = loaded.plan.wire();
+        self.stage.gateway.begin();
         let mut live = Live {
             stage: self.stage,
             exchange: self.stage.gateway.run(|| loaded.plugin.exchange()),

@@ -9,7 +9,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::{Uri, request};
 use penstock_core::plugin::{
-    ActiveRevision, Capabilities, PluginLimits, PluginSpec, PolicyWorker, RateAlgorithm, RateLimit, RateWindow, Verdict,
+    ActiveRevision, Capabilities, FaultKind, PluginLimits, PluginSpec, PolicyWorker, RateAlgorithm, RateLimit,
+    RateWindow, Verdict,
 };
 use penstock_testing::guests::{self, KEEPER, RATE_LIMIT};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ fn keeper(plugin: &str, revision: u32) -> PluginSpec {
     PluginSpec {
         generation: revision.into(),
         config: Arc::new(json!({"revision": revision})),
-        capabilities: Capabilities { counters: true, key_value: true, ..Capabilities::default() },
+        capabilities: Capabilities { counters: true, key_value: true, log: true, ..Capabilities::default() },
         ..spec(plugin, guests::bytes(KEEPER))
     }
 }
@@ -49,6 +50,20 @@ fn workers_share_counters_and_values() {
         [ask(1, "delete:k"), ask(0, "get:k"), ask(0, "swap:k:-:y"), ask(1, "get:k")],
         ["deleted", "absent", "Ok(true)", "y"]
     );
+}
+
+#[test]
+fn a_panic_says_where_and_why() {
+    let host = Host::start();
+    let active = host.activate(&keeper("a", 1));
+    let worker = host.host.runtime().worker();
+    let mut head = request();
+    head.uri = Uri::from_static("/?panic:cheese");
+    let fault = worker.on_request(&call(&active), &facts(&rule()), &mut head).at_once().unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Trap);
+    let place = fault.message.strip_prefix("it panicked at ").and_then(|rest| rest.strip_suffix(": about cheese"));
+    assert!(place.is_some_and(|place| place.contains("keeper/src/lib.rs:")), "{}", fault.message);
+    assert_eq!(ask(&*worker, &active, "count:n"), "0", "the next exchange");
 }
 
 #[test]

@@ -4,11 +4,15 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::request;
-use penstock_core::plugin::{ActiveRevision, FaultKind, PluginSpec, PolicyWorker};
-use penstock_testing::guests::{self, CALLER, FAULTY, HEADER_RULES};
+use penstock_core::plugin::{
+    ActiveRevision, Capabilities, FaultKind, PluginLimits, PluginSpec, PolicyWorker, RateAlgorithm, RateLimit,
+    RateWindow,
+};
+use penstock_testing::guests::{self, CALLER, FAULTY, HEADER_RULES, RATE_LIMIT};
 use support::{
     exchange::{on_request, on_request_of, on_response, once_called, request, token, with},
     facts::{Host, spec},
@@ -75,6 +79,98 @@ fn a_configuration_that_does_not_fit_is_explained() {
         refused(serde_json::json!({ "rules": [{ "request": { "set": { "connection": "close" } } }] }));
     assert_eq!(reason, "InvalidConfig");
     assert!(message.starts_with("spec.config: /rules/0/request/set/connection: "), "{message}");
+}
+
+/// Heads of 64 KiB, as clients may send them: one long value, many short ones, and what costs most to read.
+fn long_heads() -> Vec<(&'static str, request::Parts)> {
+    const ROOM: usize = 63 << 10;
+    let with = |name: &'static str, fields: Vec<(&'static str, Vec<u8>)>| {
+        let mut head = request();
+        for (field, value) in fields {
+            head.headers.append(field, http::HeaderValue::from_bytes(&value).unwrap());
+        }
+        (name, head)
+    };
+    let token = |claims: String| format!("Bearer x.{}.y", BASE64_URL_SAFE_NO_PAD.encode(claims)).into_bytes();
+    let objects = |count: usize| format!("[{}0]", "{\"a\":0},".repeat(count));
+    let path = |path: String| {
+        let mut head = request();
+        head.uri = path.parse().unwrap();
+        head
+    };
+    vec![
+        with("a long value", vec![("x-a", vec![b'a'; ROOM])]),
+        with("a value that is not ASCII", vec![("x-a", vec![0xe4; ROOM])]),
+        with("matches everywhere", vec![("x-a", b"ab0;".repeat(ROOM / 4))]),
+        with("many values", (0..1800).map(|index: usize| ("x-a", format!("{index}a").into_bytes())).collect()),
+        with(
+            "searched whole",
+            vec![("x-a", (0..64).map(|index| format!("{index}a")).collect::<String>().repeat(5).into_bytes())],
+        ),
+        with("a long token", vec![("authorization", token(objects(5000)))]),
+        with("the longest token that is read", vec![("authorization", token(objects(750)))]),
+        with("a deep token", vec![("authorization", token("[".repeat(6000)))]),
+        with("a long cookie", vec![("cookie", b"a=b; ".repeat(ROOM / 5))]),
+        ("a long path", path(format!("/{}", "a/".repeat(ROOM / 2)))),
+        ("a long segment", path(format!("/{}", "a".repeat(ROOM)))),
+        ("a long query", path(format!("/?{}", "%61=%62&".repeat(ROOM / 8)))),
+    ]
+}
+
+/// With the time that a hook has by default: a fault would count against everybody who uses the plugin. What takes a multiple of that faults each time;
+/// on a busy machine a tick may be somebody else's.
+#[test]
+fn heads_of_64_kib_fault_in_no_plugin() {
+    let host = Host::start();
+    let patterns = |count: usize| (0..count).map(|index| format!("{index}[a-z]+$"));
+    let rewrite = |pattern: String| {
+        serde_json::json!({ "request": {
+        "rewrite": [{ "name": "x-a", "pattern": pattern, "replacement": "$0${request.path}" }],
+        "append": { "x-b": "${request.header.x-a:-none}${request.header.cookie:-none}" },
+    } })
+    };
+    let policy = |index: u32| {
+        serde_json::json!({ "bucket": "api", "name": index.to_string(),
+        "when": { "paths": ["/{a}/{b}/{c}", "/a/**"], "headers": [{ "name": "x-a", "present": true }] }, "key": [
+            { "header": "x-a" }, { "cookie": "s" }, { "query": "q" }, { "jwtClaimVerifiedByEarlierFilter": { "claim": "sub" } },
+            { "jwtClaimVerifiedByEarlierFilter": { "claim": "/0/a" } }, { "clientAddress": {} }, { "header": "cookie" },
+            { "pathTemplate": { "templates": ["/{a}", "/{a}/{b}"], "keep": ["a"] } },
+        ] })
+    };
+    let everywhere = |index: u32| {
+        let mut policy = policy(index);
+        policy.as_object_mut().unwrap().remove("when");
+        policy
+    };
+    let capabilities = Capabilities {
+        metrics: true,
+        rate_limits: vec![RateLimit {
+            name: "api".into(),
+            algorithm: RateAlgorithm::SlidingWindow,
+            limit: NonZeroU32::new(1_000_000).unwrap(),
+            window: RateWindow::new(Duration::from_secs(60)).unwrap(),
+            max_keys: RateLimit::USUAL_KEYS,
+        }],
+        ..Capabilities::default()
+    };
+    let plugins = [
+        ("rules", HEADER_RULES, serde_json::json!({ "rules": patterns(64).map(rewrite).collect::<Vec<_>>() })),
+        (
+            "limits",
+            RATE_LIMIT,
+            serde_json::json!({ "policies": (0..8).map(policy).chain((8..16).map(everywhere)).collect::<Vec<_>>() }),
+        ),
+    ];
+    for (name, path, config) in plugins {
+        let limits = PluginLimits { configure_time: Duration::from_secs(60), ..PluginLimits::default() };
+        let spec = PluginSpec { limits, capabilities: capabilities.clone(), ..configured(name, path, config) };
+        let active = host.activate(&spec);
+        let worker = host.host.runtime().worker();
+        for (what, head) in long_heads() {
+            let faults: Vec<_> = (0..5).map_while(|_| on_request_of(&*worker, &active, head.clone()).err()).collect();
+            assert!(faults.len() < 5, "{name}: {what}: {faults:?}");
+        }
+    }
 }
 
 fn trigger(worker: &dyn PolicyWorker, active: &ActiveRevision) -> FaultKind {

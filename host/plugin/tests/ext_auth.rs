@@ -9,7 +9,7 @@ use std::{sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, request};
-use penstock_core::plugin::{Capabilities, OutboundFailure, PluginSpec, Verdict};
+use penstock_core::plugin::{Capabilities, OutboundFailure, PluginLimits, PluginSpec, Verdict};
 use penstock_testing::guests::{self, EXT_AUTH};
 use serde_json::{Value, json};
 use support::{
@@ -113,6 +113,36 @@ fn while_the_service_is_away_on_error_decides() {
     let (too_large, _) = verdict(&open, Err(OutboundFailure::TooLarge(1000)));
     assert!(matches!(too_large, Verdict::Reply(_)), "that was an answer: {too_large:?}");
     assert_eq!((counted(&open, "failed_open"), counted(&open, "failed_closed")), (3.0, 1.0));
+}
+
+/// With the time that a hook has by default; on a busy machine a tick may be somebody else's.
+#[test]
+fn heads_of_64_kib_do_not_fault() {
+    let mut spec = ext_auth(json!({}));
+    Arc::make_mut(&mut spec.config)["service"] = json!({"backend": "auth", "pathPrefix": "/authz"});
+    spec.limits.hook_time = PluginLimits::default().hook_time;
+    let world = World::new(&spec);
+    let many = (0..1800).map(|index| format!("x-auth-{index}")).collect::<Vec<_>>();
+    let heads = [
+        Box::new(|head: &mut request::Parts| head.uri = format!("/{}", "a\"{".repeat(20_000)).parse().unwrap())
+            as Box<dyn Fn(&mut request::Parts)>,
+        Box::new(|head| drop(head.headers.insert("x-a", HeaderValue::from_bytes(&[b'a'; 60_000]).unwrap()))),
+        Box::new(move |head| {
+            for name in &many {
+                head.headers.insert(name.parse::<http::HeaderName>().unwrap(), HeaderValue::from_static("1"));
+            }
+        }),
+    ];
+    for (index, change) in heads.iter().enumerate() {
+        let attempt = |_| {
+            world.client.answer(status(200));
+            let mut head = request();
+            change(&mut head);
+            world.at_once(&mut head).err()
+        };
+        let faults: Vec<_> = (0..5).map_while(attempt).collect();
+        assert!(faults.len() < 5, "head {index}: {faults:?}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ use penstock_plugin::prelude::*;
 use crate::{
     compile::Program,
     config::{Config, OnError},
+    outcome::TooMany,
     service::Decision,
 };
 
@@ -47,14 +48,12 @@ impl Policy for ExtAuth {
         let program = &self.0;
         if program.exempt.iter().any(|condition| condition.holds(request)) {
             program.metrics.count("exempt");
-            program.vouched.forget(request);
-            return Verdict::Proceed;
+            return proceed(program.vouched.forget(request));
         }
         match (program.service.ask(request), program.on_error) {
             (Decision::Allowed(answer), _) => {
                 program.metrics.count("allowed");
-                program.vouched.copy(&answer, request);
-                Verdict::Proceed
+                proceed(program.vouched.copy(&answer, request))
             }
             (Decision::Denied(answer), _) => {
                 program.metrics.count("denied");
@@ -62,8 +61,7 @@ impl Policy for ExtAuth {
             }
             (Decision::Undecided, OnError::Allow) => {
                 program.metrics.count("failed_open");
-                program.vouched.forget(request);
-                Verdict::Proceed
+                proceed(program.vouched.forget(request))
             }
             (Decision::Undecided | Decision::Unusable, _) => {
                 program.metrics.count("failed_closed");
@@ -71,6 +69,10 @@ impl Policy for ExtAuth {
             }
         }
     }
+}
+
+fn proceed(cleared: Result<(), TooMany>) -> Verdict {
+    cleared.map_or_else(Verdict::from, |()| Verdict::Proceed)
 }
 
 plugin!(policy: ExtAuth, schema: include_str!("../schema.json"));

@@ -1,7 +1,9 @@
 //! What becomes of the request: what it takes along, what the client gets, and what is counted.
 
+use std::collections::BTreeSet;
+
 use penstock_plugin::{
-    Direction, Reply, Request,
+    Direction, Reply, Request, Verdict,
     capability::{
         exchange,
         metrics::{Counter, InvalidMetric},
@@ -16,40 +18,49 @@ use crate::names::Names;
 #[derive(Debug)]
 pub(crate) struct Vouched(pub(crate) Names);
 
+/// Names of one request that are forgotten. The gateway takes 1024 edits, and would refuse more as a fault of the plugin.
+const MOST_FORGOTTEN: usize = 512;
+
+/// The request has more names to forget than that. Nobody sends so many in good faith.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
 impl Vouched {
     /// Nobody vouches for what the client said.
-    pub(crate) fn forget(&self, request: &Request) {
-        for name in &self.0.exact {
-            request.remove(name);
+    pub(crate) fn forget(&self, request: &Request) -> Result<(), TooMany> {
+        for name in self.sent()? {
+            request.remove(&name);
         }
-        self.forget_prefixed(request);
+        Ok(())
     }
 
     /// What the service said, in place of what the client did.
-    pub(crate) fn copy(&self, answer: &Answer, request: &Request) {
+    pub(crate) fn copy(&self, answer: &Answer, request: &Request) -> Result<(), TooMany> {
+        self.forget(request)?;
         for name in &self.0.exact {
-            let mut values = answer.values(name);
-            match values.next() {
-                Some(first) => request.set(name, first),
-                None => request.remove(name),
-            }
-            values.for_each(|value| request.append(name, value));
+            answer.values(name).for_each(|value| request.append(name, value));
         }
-        self.forget_prefixed(request);
         let prefixed = answer.headers().filter(|(name, _)| self.0.covers_by_prefix(name));
         for (name, value) in prefixed.filter(|(name, _)| header::check_write(name, Direction::Request).is_ok()) {
             request.append(name, value);
         }
+        Ok(())
     }
 
-    fn forget_prefixed(&self, request: &Request) {
-        if self.0.prefixes.is_empty() {
-            return;
+    /// The names of headers that the client sent and the backend could take for what the service says.
+    fn sent(&self) -> Result<BTreeSet<String>, TooMany> {
+        if self.0.is_empty() {
+            return Ok(BTreeSet::new());
         }
         let sent = exchange::request_headers().into_iter().map(|(name, _)| name);
-        for name in sent.filter(|name| self.0.covers_by_prefix(name)) {
-            request.remove(&name);
-        }
+        let sent: BTreeSet<_> = sent.filter(|name| self.0.is_taken_for(name)).collect();
+        if sent.len() > MOST_FORGOTTEN { Err(TooMany) } else { Ok(sent) }
+    }
+}
+
+impl From<TooMany> for Verdict {
+    fn from(TooMany: TooMany) -> Self {
+        Reply::new(431).text("too many header fields of this request are for others to write\n").into()
     }
 }
 

@@ -47,10 +47,10 @@ const LONGEST_BODY: usize = 1 << 20;
 
 impl Service {
     pub(crate) fn ask(&self, request: &Request) -> Decision {
-        Decision::of(self.question(request).send())
+        self.question(request).map_or(Decision::Unusable, |question| Decision::of(question.send()))
     }
 
-    fn question(&self, request: &Request) -> Call {
+    fn question(&self, request: &Request) -> Option<Call> {
         let target = self.told.target;
         let (path, usual_method, usual_host) = match &self.route {
             Route::Path(path) => (path.clone(), "GET".to_owned(), None),

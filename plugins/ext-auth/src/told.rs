@@ -12,6 +12,9 @@ use penstock_plugin::{
 pub(crate) const BY_GATEWAY: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id"];
 
+/// Headers of a client with which it is asked about at all: a question has 256 at most, and over HTTP/2 a client can send two thousand.
+const MOST_SENT: usize = 512;
+
 /// What is asked of the service: the headers that go with every question.
 #[derive(Debug)]
 pub(crate) struct Told {
@@ -79,30 +82,43 @@ pub(crate) fn check(name: &str) -> Result<(), NotForService> {
 }
 
 impl Told {
-    /// The question, with its headers.
-    pub(crate) fn tell(&self, call: Call, request: &Request) -> Call {
+    /// The question, with its headers. None: there are more than a question can have.
+    pub(crate) fn tell(&self, call: Call, request: &Request) -> Option<Call> {
         let (mut call, origin) = match &self.headers {
             Headers::Named(names) => named(call, names, request),
-            Headers::All => self.all(call),
+            Headers::All => self.all(call)?,
         };
         call = self.target.tell(call, request, &origin);
         for (name, value) in &self.constants {
             call = call.header(name, value);
         }
-        call
+        Some(call)
     }
 
-    fn all(&self, mut call: Call) -> (Call, Origin) {
+    fn all(&self, mut call: Call) -> Option<(Call, Origin)> {
         let (mut cookies, mut origin) = (Vec::new(), Origin::default());
-        for (name, value) in exchange::request_headers() {
+        let sent = exchange::request_headers();
+        if sent.len() > MOST_SENT {
+            return None;
+        }
+        for (name, value) in sent {
             origin.note(&name, &value);
             if name == "cookie" && !self.is_constant(&name) {
                 cookies.push(value);
-            } else if BY_GATEWAY.contains(&name.as_str()) || check(&name).is_ok() && !self.is_constant(&name) {
+            } else if BY_GATEWAY.contains(&name.as_str()) || self.may_pass(&name) {
                 call = call.header(&name, value);
             }
         }
-        (add(call, "cookie", &Values::from(cookies.as_slice())), origin)
+        Some((add(call, "cookie", &Values::from(cookies.as_slice())), origin))
+    }
+
+    /// Whether the service may get the header as the client sent it, whichever name its server takes it for.
+    fn may_pass(&self, name: &str) -> bool {
+        if check(name).is_err() || self.is_constant(name) {
+            return false;
+        }
+        let taken_for = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        taken_for == name || check(&taken_for).is_ok() && !self.is_constant(&taken_for)
     }
 
     fn is_constant(&self, name: &str) -> bool {
@@ -173,8 +189,16 @@ pub(crate) fn encoded(target: &[u8]) -> Cow<'_, str> {
     if target.iter().all(plain) {
         return String::from_utf8_lossy(target);
     }
-    let encode = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
-    target.iter().map(encode).collect::<String>().into()
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = String::with_capacity(target.len() + target.len() / 2);
+    for byte in target {
+        if plain(byte) {
+            encoded.push(char::from(*byte));
+        } else {
+            encoded.extend([b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]].map(char::from));
+        }
+    }
+    encoded.into()
 }
 
 #[cfg(test)]

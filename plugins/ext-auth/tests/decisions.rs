@@ -68,6 +68,45 @@ fn prefixes_stand_for_all_names_that_begin_so() {
 }
 
 #[test]
+fn names_that_backends_take_for_vouched_ones_are_forgotten_too() {
+    let service = Service::answering(says(200, &[("x-auth-user", "anna")], ""));
+    let config = json!({"allowed": {"requestHeaders": ["x-auth-user", "x-role-*"]}, "exempt": [{"paths": ["/free"]}]});
+    let harness = service.guards(config);
+    for path in ["/", "/free"] {
+        let forged = ["X_Auth_User", "x-auth_user", "x_auth-user", "x.auth.user", "x_role_admin", "x-role_admin"];
+        let request = forged.iter().fold(harness.get(path), |request, name| request.header(name, "root"));
+        let sent = request.header("x_auth_users", "1").header("x_own", "1").run();
+        for name in forged {
+            assert!(!sent.has(&name.to_ascii_lowercase()), "{name} of {path}");
+        }
+        assert_eq!((sent.all("x_auth_users"), sent.all("x_own")), (vec!["1".to_owned()], vec!["1".to_owned()]));
+        let vouched = sent.all("x-auth-user");
+        assert_eq!(vouched, if path == "/" { vec!["anna".to_owned()] } else { vec![] });
+    }
+    // The service may be behind CGI as well.
+    let request =
+        harness.get("/").header("x_forwarded_user", "root").header("x_forwarded_for", "1").header("x_own", "1");
+    assert!(request.run().reply().is_none());
+    assert_eq!((service.told("x_forwarded_user"), service.told("x_forwarded_for")), (vec![], vec![]));
+    assert_eq!(service.told("x_own"), ["1"]);
+}
+
+#[test]
+fn more_names_than_the_gateway_lets_go_are_refused() {
+    let service = Service::answering(says(200, &[], ""));
+    let config = json!({"allowed": {"requestHeaders": ["x-auth-*"]}, "exempt": [{"paths": ["/free"]}]});
+    let harness = service.guards(config);
+    let many = |count: u32| {
+        let request =
+            (0..count).fold(harness.get("/free"), |request, index| request.header(&format!("x-auth-{index}"), "1"));
+        let sent = request.run();
+        (sent.reply().map(|reply| reply.status()), sent.edits().len())
+    };
+    assert_eq!(many(500), (None, 500));
+    assert_eq!(many(1500), (Some(431), 0), "more edits than the gateway takes: it was a fault");
+}
+
+#[test]
 fn what_the_service_refuses_is_answered_as_it_says() {
     let headers = [
         ("content-type", "text/html"),

@@ -17,6 +17,9 @@ const ALLOW_ORIGIN: &str = "access-control-allow-origin";
 const ALLOW_CREDENTIALS: &str = "access-control-allow-credentials";
 const EXPOSE_HEADERS: &str = "access-control-expose-headers";
 
+/// Bytes of an origin: a scheme, a name of the DNS and a port are less. Each of many origins may look at all of it.
+const LONGEST_ORIGIN: usize = 320;
+
 /// A configuration, ready for requests.
 #[derive(Debug)]
 pub(crate) struct Cors {
@@ -88,7 +91,7 @@ impl Cors {
     /// How the response to a request may be read; none if it may not, or if no page asks.
     pub(crate) fn open(&self, request: &Request) -> Option<Opened> {
         let origin = request.header("origin");
-        let origin = origin.first()?;
+        let origin = origin.first().filter(|origin| origin.len() <= LONGEST_ORIGIN)?;
         let allowed = self.origins.iter().find(|allowed| allowed.covers(origin))?;
         Some(if *allowed == Origin::Any { Opened::ToAll } else { Opened::To(origin.to_vec()) })
     }

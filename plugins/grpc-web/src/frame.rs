@@ -1,5 +1,7 @@
 //! Frames: a flag, a length of four bytes, and as many bytes.
 
+use std::collections::BTreeSet;
+
 use penstock_plugin::{
     Trailers,
     header::{Direction, check_write},
@@ -10,6 +12,8 @@ use crate::base64::Encoder;
 /// Flag of the frame that holds the trailers.
 const TRAILERS: u8 = 0x80;
 const HEADER: usize = 5;
+/// Names of trailers that are removed where they were.
+const MOST_MOVED: usize = 1000;
 
 /// Where in a stream of frames we are.
 #[derive(Debug, Default)]
@@ -77,13 +81,13 @@ impl TextWriter {
 
 /// The trailers of a response as a frame, and no longer as trailers.
 pub(crate) fn move_trailers(trailers: &Trailers) -> Vec<u8> {
-    let mut names: Vec<&str> = Vec::new();
+    let mut names = BTreeSet::new();
     let mut block = Vec::new();
     // What no plugin may name is no trailer of gRPC either.
     for (name, value) in trailers.iter().filter(|(name, _)| check_write(name, Direction::Response).is_ok()) {
         push_field(&mut block, name, value);
-        if !names.contains(&name) {
-            names.push(name);
+        // The client has read them in the frame: what stays where it is does no harm, and the gateway takes 1024 edits.
+        if names.len() < MOST_MOVED && names.insert(name) {
             trailers.remove(name);
         }
     }

@@ -40,6 +40,14 @@ fn a_preflight_is_answered() {
 }
 
 #[test]
+fn an_origin_has_the_length_of_an_origin() {
+    let page = |labels: usize| format!("https://{}a.shop.example", "a.".repeat(labels));
+    let status = |origin: &str| preflight(&shop(), origin, "POST", "X-Grpc-Web").unwrap().status();
+    assert_eq!(status(&page(100)), 204);
+    assert_eq!(status(&page(30_000)), 403, "256 patterns would look at 60,000 bytes each");
+}
+
+#[test]
 fn everything_is_configurable() {
     let harness = with_cors(json!({
         "allowOrigins": [SHOP], "allowHeaders": ["X-Tenant"], "exposeHeaders": ["x-cost"], "allowCredentials": true, "maxAge": 600,

@@ -2,7 +2,10 @@
 
 use std::ops::RangeInclusive;
 
-use penstock_plugin::extract::pattern::Pattern;
+use penstock_plugin::extract::{
+    pattern::{Effort, Pattern},
+    target,
+};
 
 use crate::{
     operation::Operation,
@@ -54,7 +57,7 @@ impl When {
             let method = pass.values(*place);
             methods.iter().any(|known| method.first() == Some(known.as_bytes()))
         }) && self.path.as_ref().is_none_or(|(place, matcher)| {
-            pass.values(*place).first().is_some_and(|target| matcher.matches(split_target(target).0))
+            pass.values(*place).first().is_some_and(|target| matcher.matches(target::path(target), pass.effort()))
         }) && self.headers.iter().all(|header| header.holds(pass))
     }
 }
@@ -74,27 +77,19 @@ impl HeaderMatcher {
             ValueMatcher::Present => !values.is_empty(),
             ValueMatcher::Absent => values.is_empty(),
             ValueMatcher::Exact(wanted) => values.iter().any(|value| value == wanted),
-            ValueMatcher::Regex(regex) => values.iter().any(|value| regex.is_match(value)),
+            ValueMatcher::Regex(regex) => values.iter().any(|value| regex.is_match(value, pass.effort())),
         }
     }
 }
 
 impl PathMatcher {
-    fn matches(&self, path: &[u8]) -> bool {
+    fn matches(&self, path: &[u8], effort: &Effort) -> bool {
         match self {
             Self::Exact(exact) => path == exact.as_bytes(),
             Self::Prefix(prefix) => {
                 path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
             }
-            Self::Regex(regex) => regex.is_match(path),
+            Self::Regex(regex) => regex.is_match(path, effort),
         }
-    }
-}
-
-/// Path and query of a request's target.
-pub(crate) fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match target.iter().position(|byte| *byte == b'?') {
-        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
-        None => (target, None),
     }
 }

@@ -11,8 +11,9 @@
 //! response ─► Pass ──► edits
 //! ```
 //!
-//! Invariants: nothing is compiled or looked up by name while an exchange waits; an edit is recorded at once, and a header's state is kept
-//! only if a later step reads what an earlier one wrote (`slot::Slots`).
+//! Invariants: nothing is compiled or looked up by name while an exchange waits; a header's state is kept only if a later step reads what an
+//! earlier one wrote (`slot::Slots`), and then the gateway hears of it once, at the end; what clients send takes no more time and memory than a hook
+//! has (`pass::Pass::is_spent`).
 
 mod compile;
 mod condition;
@@ -53,7 +54,10 @@ impl Policy for HeaderRules {
                 operation.apply(&mut pass);
             }
         }
-        Verdict::ProceedWith(held)
+        if pass.finish() {
+            return Verdict::ProceedWith(held);
+        }
+        Reply::new(431).text("the header fields are more than the rules of this route can look at\n").into()
     }
 
     fn on_response(&self, response: &Response) -> Verdict {
@@ -71,7 +75,12 @@ impl Policy for HeaderRules {
                 }
             }
         }
-        Verdict::Proceed
+        if pass.finish() {
+            return Verdict::Proceed;
+        }
+        Reply::new(502)
+            .text("the header fields of the response are more than the rules of this route can look at\n")
+            .into()
     }
 }
 

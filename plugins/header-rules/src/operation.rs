@@ -1,6 +1,9 @@
 //! Changes, ready to be made.
 
-use penstock_plugin::{extract::pattern::Pattern, header::check_value};
+use penstock_plugin::{
+    extract::pattern::{Groups, Pattern},
+    header::check_value,
+};
 
 use crate::{
     pass::{Message, Pass, Place},
@@ -25,6 +28,9 @@ pub(crate) struct Guard(pub(crate) &'static str);
 
 impl Operation {
     pub(crate) fn apply<M: Message>(&self, pass: &mut Pass<M>) {
+        if pass.is_spent() {
+            return;
+        }
         match self {
             Self::Rename { from, to } => {
                 let values: Vec<_> = pass.values(Place::Own(*from)).iter().map(<[u8]>::to_vec).collect();
@@ -64,7 +70,8 @@ fn rewrite<M: Message>(pass: &Pass<M>, slot: Slot, pattern: &Pattern, replacemen
     let values = pass.values(Place::Own(slot));
     let mut found = false;
     let rewritten = values.iter().map(|value| {
-        let rewritten = pattern.replace(value, |output, groups| replacement.expand_into(output, pass, Some(groups)));
+        let expand = |output: &mut Vec<u8>, groups: &Groups| replacement.expand_into(output, pass, Some(groups));
+        let rewritten = pattern.replace(value, pass.effort(), expand);
         found |= rewritten.is_some();
         rewritten.unwrap_or_else(|| value.to_vec())
     });

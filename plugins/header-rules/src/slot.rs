@@ -88,6 +88,12 @@ impl Slots {
         self.slots[slot.0].write.expect("a step that writes has declared it")
     }
 
+    /// The header whose state has this index.
+    pub(crate) fn tracked_slot(&self, index: usize) -> Slot {
+        let slot = self.slots.iter().position(|state| state.tracked == Some(index));
+        Slot(slot.expect("each index was given to a slot"))
+    }
+
     pub(crate) fn tracked_index(&self, slot: Slot) -> Option<usize> {
         self.slots[slot.0].tracked
     }

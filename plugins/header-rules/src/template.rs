@@ -4,14 +4,16 @@ use std::borrow::Cow;
 
 use penstock_plugin::{
     Direction,
-    extract::pattern::{Groups, Pattern},
+    extract::{
+        pattern::{Groups, Pattern},
+        target::split,
+    },
     header::{self, InvalidName},
     nearest,
 };
 
 use crate::{
     compile::canonical,
-    condition::split_target,
     pass::{Message, Pass, Place},
 };
 
@@ -129,6 +131,10 @@ impl Template {
                     value.extend_from_slice(found.as_deref().or(default.as_deref())?);
                 }
             }
+            // Every part, and in a rewrite every match, may bring a whole header along.
+            if !pass.has_room(value.len()) {
+                return None;
+            }
         }
         Some(())
     }
@@ -147,10 +153,10 @@ impl Half {
     fn of(self, value: Cow<'_, [u8]>) -> Option<Cow<'_, [u8]>> {
         match (self, value) {
             (Self::Whole, value) => Some(value),
-            (Self::Path, Cow::Borrowed(target)) => Some(split_target(target).0.into()),
-            (Self::Path, Cow::Owned(target)) => Some(split_target(&target).0.to_vec().into()),
-            (Self::Query, Cow::Borrowed(target)) => split_target(target).1.map(Into::into),
-            (Self::Query, Cow::Owned(target)) => split_target(&target).1.map(|query| query.to_vec().into()),
+            (Self::Path, Cow::Borrowed(target)) => Some(split(target).0.into()),
+            (Self::Path, Cow::Owned(target)) => Some(split(&target).0.to_vec().into()),
+            (Self::Query, Cow::Borrowed(target)) => split(target).1.map(Into::into),
+            (Self::Query, Cow::Owned(target)) => split(&target).1.map(|query| query.to_vec().into()),
         }
     }
 }

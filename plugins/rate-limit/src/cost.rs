@@ -2,6 +2,9 @@
 
 use penstock_plugin::Request;
 
+/// Longer numbers are none that anybody means.
+const MOST_DIGITS: usize = 20;
+
 /// The header if it is there, else the method's, else the default.
 #[derive(Debug)]
 pub(crate) struct Cost {
@@ -27,8 +30,8 @@ impl Cost {
     fn by_header(&self, request: &Request) -> Option<u32> {
         let header = self.header.as_ref()?;
         let value = request.read(header.place);
-        let digits =
-            value.to_str().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let value = value.first().filter(|value| (1..=MOST_DIGITS).contains(&value.len()))?;
+        let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
         // What is no `u32` although it is all digits is too large.
         Some(digits.parse().unwrap_or(u32::MAX).min(header.max))
     }

@@ -1,5 +1,10 @@
 //! Keys: what is counted separately.
 
+use std::{
+    cell::RefCell,
+    hash::{DefaultHasher, Hasher as _},
+};
+
 use penstock_plugin::{
     Request, Values,
     extract::{
@@ -46,29 +51,30 @@ impl KeyShape {
     }
 
     /// The key of a request, and whether one of its parts is missing.
-    pub(crate) fn of(&self, request: &Request) -> (Vec<u8>, bool) {
+    pub(crate) fn of(&self, request: &Request, digests: &Digests) -> (Vec<u8>, bool) {
         let mut key = Key { bytes: Vec::with_capacity(64), missing: false };
         key.push(Some(self.policy.as_bytes()));
         for (place, part) in &self.parts {
-            part.push(&request.read(*place), &mut key);
+            part.push(request, *place, digests, &mut key);
         }
         (key.bytes, key.missing)
     }
 }
 
 impl Part {
-    fn push(&self, values: &Values<'_>, key: &mut Key) {
+    fn push(&self, request: &Request, place: usize, digests: &Digests, key: &mut Key) {
+        let values = request.read(place);
         let first = values.first();
         match self {
             Self::Client(lengths) => match first.and_then(address::parse) {
                 Some(address) => key.push(Some(address::prefix(address, *lengths).bytes())),
                 None => key.push(None),
             },
-            Self::Whole => key.push_all(values),
+            Self::Whole => key.push_all(&values, digests.of(place, &values)),
             Self::Cookie(name) => key.push(target::cookie(values.iter(), name)),
             Self::Query(name) => key.push(first.and_then(|target| target::query(target, name)).as_deref()),
             Self::Path(templates) => push_path(templates, target::path(first.unwrap_or_default()), key),
-            Self::Claim(claim) => key.push(first.and_then(|header| claim.of(header)).as_deref().map(str::as_bytes)),
+            Self::Claim(claim) => key.push(claim.of(&request.claims(place)).as_deref().map(str::as_bytes)),
         }
     }
 }
@@ -84,9 +90,55 @@ fn push_path(templates: &[(Template, Vec<usize>)], path: &[u8], key: &mut Key) {
     }
 }
 
+/// Bytes of a part that are kept as they are. Clients choose how long a part is, and several policies may count by it: a longer one is kept as its
+/// beginning and what [`digest`] makes of the whole.
+const LONGEST_PART: usize = 256;
+const BEGINNING: usize = LONGEST_PART - 8;
+
+/// What is known of the headers of one request that are too long for a key, by their places: a header may be 64 KiB, and a part of each policy.
+#[derive(Debug, Default)]
+pub(crate) struct Digests(RefCell<Vec<(usize, Whole)>>);
+
+/// A header with all its values: how many bytes, and what stands for them if they are too many.
+#[derive(Debug, Clone, Copy)]
+struct Whole {
+    length: usize,
+    digest: Option<u64>,
+}
+
+impl Digests {
+    fn of(&self, place: usize, values: &Values<'_>) -> Whole {
+        let mut known = self.0.borrow_mut();
+        if let Some((_, whole)) = known.iter().find(|(known, _)| *known == place) {
+            return *whole;
+        }
+        let length = values.iter().map(|value| value.len() + 1).sum::<usize>().saturating_sub(1);
+        let digest = (length > LONGEST_PART).then(|| digest(values.iter(), length));
+        let whole = Whole { length, digest };
+        known.push((place, whole));
+        whole
+    }
+}
+
+/// Whoever finds two values with one digest shares one count between them, and could have sent one value twice.
+fn digest<'v>(values: impl Iterator<Item = &'v [u8]>, length: usize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u64(length as u64);
+    for value in values {
+        hasher.write(value);
+        hasher.write_u8(0);
+    }
+    hasher.finish()
+}
+
 impl Key {
     fn push(&mut self, part: Option<&[u8]>) {
         match part {
+            Some(part) if part.len() > LONGEST_PART => {
+                self.length(part.len());
+                self.bytes.extend_from_slice(&part[..BEGINNING]);
+                self.bytes.extend_from_slice(&digest([part].into_iter(), part.len()).to_le_bytes());
+            }
             Some(part) => {
                 self.length(part.len());
                 self.bytes.extend_from_slice(part);
@@ -99,13 +151,21 @@ impl Key {
     }
 
     /// All values of a header: a client that repeats one must not hide behind the first.
-    fn push_all(&mut self, values: &Values<'_>) {
-        match values.len() {
-            0 => self.push(None),
-            1 => self.push(values.first()),
-            // A NUL, which no value has, keeps `a` and `b` apart from `a, b`.
-            _ => self.push(Some(&values.iter().collect::<Vec<_>>().join(&0))),
+    fn push_all(&mut self, values: &Values<'_>, Whole { length, digest }: Whole) {
+        let Some(first) = values.first() else { return self.push(None) };
+        self.length(length);
+        // A NUL, which no value has, keeps `a` and `b` apart from `a, b`.
+        let others = values.iter().skip(1).flat_map(|value| [&b"\0"[..], value]);
+        let mut left = if digest.is_some() { BEGINNING } else { length };
+        let mut pieces = [first].into_iter().chain(others);
+        while left > 0
+            && let Some(piece) = pieces.next()
+        {
+            let kept = piece.len().min(left);
+            self.bytes.extend_from_slice(&piece[..kept]);
+            left -= kept;
         }
+        self.bytes.extend(digest.into_iter().flat_map(u64::to_le_bytes));
     }
 
     /// No part of a request is as long as 4 GiB.

@@ -28,6 +28,7 @@ use penstock_plugin::prelude::*;
 
 use crate::{
     config::{Config, OnUnavailable},
+    key::Digests,
     program::Program,
     settle::{Charge, Settled},
     token::Token,
@@ -55,7 +56,9 @@ impl Policy for RateLimit {
             request.skip(Hooks::RESPONSE_HEADERS);
             return Verdict::Proceed;
         }
-        let charges: Vec<Charge> = program.policies.iter().filter_map(|policy| policy.charge(request)).collect();
+        let digests = Digests::default();
+        let charges = program.policies.iter().filter_map(|policy| policy.charge(request, &digests));
+        let charges: Vec<Charge> = charges.collect();
         match settle::settle(&charges, &program.metrics) {
             Settled::Allowed(tightest) => program.proceed(&charges, tightest),
             Settled::Denied(denied) => program.denial.reply(&program.fields, &charges, &denied).into(),

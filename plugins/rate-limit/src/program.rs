@@ -14,7 +14,7 @@ use crate::{
     cost::Cost,
     denial::Denial,
     fields::Fields,
-    key::KeyShape,
+    key::{Digests, KeyShape},
     settle::{Charge, Standing},
 };
 
@@ -83,7 +83,7 @@ impl Program {
 
 impl Limit {
     /// What the policy takes for a request; none if it is not for it.
-    pub(crate) fn charge(&self, request: &Request) -> Option<Charge<'_>> {
+    pub(crate) fn charge(&self, request: &Request, digests: &Digests) -> Option<Charge<'_>> {
         if self.when.as_ref().is_some_and(|when| !when.holds(request)) {
             return None;
         }
@@ -91,7 +91,7 @@ impl Limit {
         if cost == 0 {
             return None;
         }
-        let (key, missing) = self.key.of(request);
+        let (key, missing) = self.key.of(request, digests);
         (!(missing && self.skip_missing)).then_some(Charge { limit: self, key, cost })
     }
 }

@@ -1,7 +1,11 @@
 //! Hashes that are the same on every gateway, today and after every update.
 
+/// Bytes of a key that count. Each rule may hash anew what a client sent, and a header may be 64 KiB.
+const LONGEST_KEY: usize = 4 << 10;
+
 /// FNV-1a over the bytes, from a seed, with its bits mixed once more: FNV alone leaves the high bits of short keys alike.
 pub(crate) fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let bytes = &bytes[..bytes.len().min(LONGEST_KEY)];
     let start = 0xcbf2_9ce4_8422_2325 ^ mix(seed);
     mix(bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)))
 }

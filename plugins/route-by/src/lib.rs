@@ -50,7 +50,17 @@ impl Route for RouteBy {
     }
 
     fn choose(&self, request: &RouteRequest) -> Choice {
-        for rule in self.program.rules.iter().filter(|rule| rule.holds(request)) {
+        for rule in &self.program.rules {
+            let holds = rule.holds(request);
+            if request.effort().is_spent() {
+                // A rule may not hold only because nobody has looked.
+                return Reply::new(431)
+                    .text("the header fields are more than the patterns of this route can look at\n")
+                    .into();
+            }
+            if !holds {
+                continue;
+            }
             let table = self.tables.of(request, &self.program.names);
             match rule.target.pick(request, &table) {
                 Pick::Weights => return Choice::Default,

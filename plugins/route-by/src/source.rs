@@ -39,7 +39,7 @@ impl Source {
             Part::Whole => values.iter().find_map(f),
             Part::Cookie(name) => f(target::cookie(values.iter(), name)?),
             Part::Query(name) => f(&target::query(first, name)?),
-            Part::Claim(claim) => f(claim.of(first)?.as_bytes()),
+            Part::Claim(claim) => f(claim.of(&request.claims(self.place))?.as_bytes()),
             Part::Client(lengths) => f(address::prefix(address::parse(first)?, *lengths).bytes()),
         }
     }

@@ -80,6 +80,19 @@ impl RegistryClient {
         Ok(self.runtime.block_on(pushed)?)
     }
 
+    /// The digest of the manifest to which a reference leads now; none if there is nothing.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub fn resolve(&self, artifact: &Artifact) -> Result<Option<Sha256>, RegistryError> {
+        let mut repository = Repository::new(&self.sources.client, artifact.access("pull"));
+        match self.runtime.block_on(repository.manifest(&artifact.reference.version)) {
+            Ok((_, digest)) => Ok(Some(digest)),
+            Err(FetchError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Pull a module of at most `limit` bytes. Its digest is verified.
     ///
     /// # Errors

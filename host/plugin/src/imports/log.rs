@@ -8,17 +8,22 @@ use crate::{
     capability::{Nanos, Stores},
     contract::{LOG, types::Level},
     instance::InstanceState,
-    printable::printable,
+    printable::{printable, remark},
 };
 
 /// Longer lines are cut: a line is for people.
 const LONGEST_LINE: usize = 4096;
+
+/// How the SDK begins the line about a panic.
+const PANICKED: &str = "panicked at ";
 
 /// The lines of one instance on their way to the log.
 pub(crate) struct LogGate {
     plugin: Arc<str>,
     /// `x-request-id` of the exchange at hand; empty outside hooks. Reused, so that it costs no allocation.
     request_id: String,
+    /// Where and why the guest has panicked in the call at hand, if it said so: of the trap that follows nothing else is known.
+    last_words: Option<String>,
     /// `limits.logLines`.
     lines: u32,
     stores: Arc<Stores>,
@@ -26,13 +31,24 @@ pub(crate) struct LogGate {
 
 impl LogGate {
     pub(crate) fn new(plugin: Arc<str>, lines: u32, stores: Arc<Stores>) -> Self {
-        Self { plugin, request_id: String::new(), lines, stores }
+        Self { plugin, request_id: String::new(), last_words: None, lines, stores }
     }
 
     /// Lines that follow belong to this exchange.
     pub(crate) fn begin(&mut self, request_id: &str) {
         self.request_id.clear();
         self.request_id.push_str(request_id);
+    }
+
+    /// Whether the guest has panicked since this was asked last, and what it said.
+    pub(crate) fn take_last_words(&mut self) -> Option<String> {
+        self.last_words.take()
+    }
+
+    fn listen(&mut self, level: Level, message: &str) {
+        if matches!(level, Level::Error) && message.starts_with(PANICKED) {
+            self.last_words = Some(remark(message));
+        }
     }
 
     pub(crate) fn write(&mut self, level: Level, message: &str, fields: &[(String, String)]) {
@@ -77,8 +93,10 @@ pub(super) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     let mut instance = linker.instance(LOG)?;
     instance.func_wrap("enabled", |_: StoreContextMut<'_, InstanceState>, (level,): (Level,)| Ok((enabled(level),)))?;
     instance.func_wrap("write", |mut store: StoreContextMut<'_, InstanceState>, (level, message, fields): Line| {
+        let log = &mut store.data_mut().log;
+        log.listen(level, &message);
         if enabled(level) {
-            store.data_mut().log.write(level, &message, &fields);
+            log.write(level, &message, &fields);
         }
         Ok(())
     })

@@ -154,7 +154,9 @@ impl Caller {
     }
 
     fn begin(&mut self, limit: Duration) {
-        self.store.data_mut().cpu.reset(limit);
+        let state = self.store.data_mut();
+        state.cpu.reset(limit);
+        let _ = state.log.take_last_words();
         self.store.set_epoch_deadline(1);
     }
 
@@ -187,7 +189,11 @@ fn fault(store: &mut Store<InstanceState>, error: &wasmtime::Error) -> PluginFau
             let limit = store.data().cpu.limit();
             PluginFault { kind: FaultKind::Deadline, message: format!("it used more than {limit:?} of CPU time") }
         }
-        Some(trap) => PluginFault { kind: FaultKind::Trap, message: trap.to_string() },
+        Some(trap) => {
+            let words = store.data_mut().log.take_last_words();
+            let message = words.map_or_else(|| trap.to_string(), |words| format!("it {words}"));
+            PluginFault { kind: FaultKind::Trap, message }
+        }
         // It may quote the guest.
         None => {
             let message = remark(&error.root_cause().to_string());

@@ -35,7 +35,7 @@ impl Policy for Keeper {
     }
 }
 
-/// `add:key:delta[:ttl]`, `count:key`, `get:key`, `set:key:value[:ttl]`, `large:key:bytes`, `delete:key`, `swap:key:expected:value` (`-` is absent).
+/// `add:key:delta[:ttl]`, `count:key`, `get:key`, `set:key:value[:ttl]`, `large:key:bytes`, `delete:key`, `panic:key`, `swap:key:expected:value` (`-` is absent).
 fn answer(query: &str) -> Option<String> {
     let mut words = query.split(':');
     let (verb, key) = (words.next()?, words.next()?);
@@ -50,6 +50,7 @@ fn answer(query: &str) -> Option<String> {
             key_value::delete(key);
             "deleted".to_owned()
         }
+        "panic" => panic!("about {key}"),
         "swap" => {
             let expected = Some(word()).filter(|expected| *expected != "-");
             format!("{:?}", key_value::compare_and_set(key, expected.map(str::as_bytes), word().as_bytes(), None))
@@ -62,4 +63,4 @@ fn ttl(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_millis)
 }
 
-plugin!(policy: Keeper);
+plugin!(policy: Keeper, panics: log);
