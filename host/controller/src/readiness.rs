@@ -135,6 +135,7 @@ mod tests {
             name: "".into(),
             version: "".into(),
             outbound: Arc::default(),
+            redis: Arc::default(),
             hooks: Hooks::default(),
             artifact: None,
         };

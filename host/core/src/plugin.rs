@@ -21,6 +21,7 @@ pub use self::{
         Outbound, OutboundBackend, OutboundClient, OutboundFailure, OutboundGrant, OutboundReference, OutboundRequest,
     },
     rate_limit::{InvalidWindow, RateAlgorithm, RateLimit, RateWindow},
+    redis::{RedisBucket, RedisGrant, RedisLogin, SecretKey, WhenUnavailable},
     reference::{InvalidReference, OciReference, OciVersion},
     registry_login::{DockerConfig, InvalidDockerConfig, Redacted, RegistryLogin},
     rollout::{
@@ -36,6 +37,7 @@ mod calls;
 mod exchange;
 mod outbound;
 mod rate_limit;
+mod redis;
 mod reference;
 mod registry_login;
 mod rollout;
@@ -105,6 +107,9 @@ pub struct PolicyCall {
     /// Backends that it may call.
     #[serde(skip_serializing_if = "outbound::is_none")]
     pub outbound: Arc<[OutboundBackend]>,
+    /// Its buckets that are in Redis.
+    #[serde(skip_serializing_if = "redis::is_none")]
+    pub redis: Arc<[RedisBucket]>,
 }
 
 /// Which hooks a revision asked for.
@@ -298,6 +303,14 @@ pub struct Capabilities {
     pub outbound: Vec<OutboundGrant>,
 }
 
+impl Capabilities {
+    /// The buckets that gateways share.
+    #[must_use]
+    pub fn in_redis(&self) -> Arc<[RateLimit]> {
+        self.rate_limits.iter().filter(|limit| limit.redis.is_some()).cloned().collect()
+    }
+}
+
 /// Limits of one plugin. Every limit has a default and a reason; a plugin that exceeds one faults, its neighbours notice nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
@@ -403,6 +416,8 @@ pub struct ActiveRevision {
     pub artifact: Option<Arc<str>>,
     /// Backends that it was granted.
     pub outbound: Arc<[OutboundGrant]>,
+    /// Buckets that it was granted, as far as they are in Redis.
+    pub redis: Arc<[RateLimit]>,
 }
 
 /// A revision that does not serve (yet).

@@ -32,6 +32,7 @@ fn limiting(name: &str, config: Value) -> PluginSpec {
         limit: NonZeroU32::new(limit).unwrap(),
         window: RateWindow::new(Duration::from_secs(3600)).unwrap(),
         max_keys: RateLimit::USUAL_KEYS,
+        redis: None,
     };
     let rate_limits = vec![bucket("much", u32::MAX), bucket("none", 1)];
     PluginSpec {

@@ -53,6 +53,7 @@ fn is_exact(name: &str, algorithm: RateAlgorithm) -> bool {
         limit: NonZeroU32::new(LIMIT).unwrap(),
         window: RateWindow::new(Duration::from_secs(1)).unwrap(),
         max_keys: RateLimit::USUAL_KEYS,
+        redis: None,
     };
     let spec = PluginSpec {
         config: Arc::new(json!({"policies": [{"bucket": "second", "key": [{"clientAddress": {}}]}]})),

@@ -16,12 +16,13 @@ pub(crate) mod key_value;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod rate_limit;
+pub(crate) mod redis;
 mod registry;
 mod table;
 
 use std::{sync::OnceLock, time::Instant};
 
-pub(crate) use self::registry::{Registry, Stores};
+pub(crate) use self::registry::{GrantedBucket, Registry, Stores};
 
 /// Nanoseconds since the gateway first looked at the clock. Enough for 584 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -66,6 +66,7 @@ fn run_once(checks: &[Check], spec: &PluginSpec, key: RevisionKey, examined: Exa
         body_overflow: BodyOverflow::Reject,
         hooks,
         outbound: Arc::default(),
+        redis: Arc::default(),
     };
     let limit = spec.limits.configure_time;
     let time = Remaining { end: thread_cpu_time() + limit, limit };

@@ -205,7 +205,8 @@ fn template(
     let mismatch = |message: String| rejection(reason::CONTRACT_MISMATCH, message);
     let linker = imports::linker(engine.engine(), &spec.capabilities, purpose)
         .map_err(|error| rejection(reason::INTERNAL, error.to_string()))?;
-    Template::new(engine.clone(), component, &linker, purpose).map_err(|error| match error {
+    let may_wait = |import: &str| imports::may_wait(import, &spec.capabilities, purpose);
+    Template::new(engine.clone(), component, &linker, may_wait).map_err(|error| match error {
         TemplateError::Import(error) => mismatch(format!("an import does not fit the contract: {error:#}")),
         TemplateError::Export { .. } => mismatch(error.to_string()),
     })

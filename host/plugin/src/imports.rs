@@ -16,7 +16,10 @@ pub(crate) mod wasi;
 use penstock_core::plugin::Capabilities;
 use wasmtime::{Engine, component::Linker};
 
-use crate::instance::InstanceState;
+use crate::{
+    contract::{OUTBOUND_HTTP, RATE_LIMIT},
+    instance::InstanceState,
+};
 
 /// Bytes of a key of counters and buckets. Keys are hashed, which no deadline ends.
 const LONGEST_KEY: usize = 4096;
@@ -33,7 +36,7 @@ fn check_key(key: &[u8]) -> wasmtime::Result<()> {
 pub(crate) enum Purpose {
     /// In the gateway.
     Traffic,
-    /// In the process that validates: there is no network, and nothing waits.
+    /// In the process that validates: there is no network, and nothing waits. Buckets are the gateway's own, without a count.
     Validation,
 }
 
@@ -63,16 +66,28 @@ pub(crate) fn linker(
     if granted.key_value {
         key_value::link(&mut linker)?;
     }
-    if !granted.rate_limits.is_empty() {
+    if may_wait(RATE_LIMIT, granted, purpose) {
+        rate_limit::link_waiting(&mut linker)?;
+    } else if !granted.rate_limits.is_empty() {
         rate_limit::link(&mut linker)?;
     }
     if granted.wasi {
         wasi::link(&mut linker)?;
     }
-    match purpose {
-        _ if granted.outbound.is_empty() => {}
-        Purpose::Traffic => outbound::link(&mut linker)?,
-        Purpose::Validation => outbound::link_nowhere(&mut linker)?,
+    if may_wait(OUTBOUND_HTTP, granted, purpose) {
+        outbound::link(&mut linker)?;
+    } else if !granted.outbound.is_empty() {
+        outbound::link_nowhere(&mut linker)?;
     }
     Ok(linker)
+}
+
+/// Whether calls of an import may wait: instances of components that have such an import are called on fibers, each for one call at a time.
+pub(crate) fn may_wait(import: &str, granted: &Capabilities, purpose: Purpose) -> bool {
+    purpose == Purpose::Traffic
+        && match import {
+            OUTBOUND_HTTP => !granted.outbound.is_empty(),
+            RATE_LIMIT => granted.rate_limits.iter().any(|limit| limit.redis.is_some()),
+            _ => false,
+        }
 }

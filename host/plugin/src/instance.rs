@@ -33,11 +33,10 @@ pub(crate) use self::{
 use crate::{
     budget::Share,
     contract::{
-        OUTBOUND_HTTP, WASI,
+        WASI,
         types::{Choice, Field, Manifest, Plan, Problem, Verdict},
     },
     engine::{Ticking, TickingEngine},
-    imports::Purpose,
 };
 
 /// What instances of a module are made from: the component with its imports resolved. Cheap to clone.
@@ -76,19 +75,18 @@ pub(crate) enum InstantiateError {
 }
 
 impl Template {
-    /// Resolve the imports of `component` with what `linker` offers.
+    /// Resolve the imports of `component` with what `linker` offers; of some of them calls may wait.
     pub(crate) fn new(
         engine: TickingEngine,
         component: &Arc<Component>,
         linker: &Linker<InstanceState>,
-        purpose: Purpose,
+        may_wait: impl Fn(&str) -> bool,
     ) -> Result<Self, TemplateError> {
         let pre = linker.instantiate_pre(component).map_err(TemplateError::Import)?;
         let exports = ExportIndices::find(component)?;
         let kind = component.component_type();
-        let imports = |wanted: fn(&str) -> bool| kind.imports(engine.engine()).any(|(name, _)| wanted(name));
-        let waits = imports(|name| name == OUTBOUND_HTTP) && purpose == Purpose::Traffic;
-        let on_fibers = waits || imports(|name| name.starts_with(WASI));
+        let waits = kind.imports(engine.engine()).any(|(name, _)| may_wait(name));
+        let on_fibers = waits || kind.imports(engine.engine()).any(|(name, _)| name.starts_with(WASI));
         Ok(Self { on_fibers, waits, engine, pre, exports, _compiled: Arc::clone(component) })
     }
 

@@ -1,5 +1,7 @@
 //! What is counted of plugins. Handles are resolved once for each plugin, so that a call costs one atomic addition.
 
+mod redis;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU64},
@@ -21,6 +23,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub(crate) use self::redis::RedisOutcome;
+use self::redis::{RedisMetrics, RedisSeries};
 use crate::contract::types::OutboundError;
 
 /// One call in this many is timed: two readings of the clock and a lock would cost a tenth of the call itself. A prime, because calls come in
@@ -103,6 +107,7 @@ pub(crate) struct PluginMetrics {
     revisions: Family<ResultLabels, Counter>,
     instances: Family<PluginLabels, Gauge>,
     outbound: Family<OutboundLabels, Counter>,
+    redis: RedisMetrics,
     compile: Histogram,
     validation: Family<ValidationLabels, Histogram, fn() -> Histogram>,
     artifacts: Family<ArtifactLabels, Counter>,
@@ -121,6 +126,7 @@ impl PluginMetrics {
             revisions: Family::default(),
             instances: Family::default(),
             outbound: Family::default(),
+            redis: RedisMetrics::register(registry),
             compile: Histogram::new(exponential_buckets(0.004, 2.0, 12)),
             validation: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.004, 2.0, 16))),
             artifacts: Family::default(),
@@ -334,6 +340,7 @@ pub(crate) struct CallMetrics {
     body_bytes: [OnceLock<Counter>; 2],
     /// Which series of outbound calls there are: they go with the plugin.
     outbound: Mutex<HashSet<OutboundLabels>>,
+    redis: RedisSeries,
     cpu: Counter<f64, AtomicU64>,
     revisions: [Counter; 2],
     instances: Gauge,
@@ -347,6 +354,7 @@ impl CallMetrics {
             seconds: Default::default(),
             body_bytes: Default::default(),
             outbound: Mutex::default(),
+            redis: RedisSeries::default(),
             revisions: Outcome::ALL
                 .map(|outcome| families.revisions.get_or_create_owned(&outcome_labels(&label, outcome))),
             cpu: families.cpu.get_or_create_owned(&PluginLabels { plugin: label.clone() }),
@@ -390,6 +398,11 @@ impl CallMetrics {
             OutboundLabels { plugin: self.label.to_string(), backend: backend.into(), outcome: outcome.label() };
         self.families.outbound.get_or_create(&labels).inc();
         self.outbound.lock().unwrap_or_else(PoisonError::into_inner).insert(labels);
+    }
+
+    /// Redis was asked for a decision of a bucket.
+    pub(crate) fn redis(&self, bucket: &str, outcome: RedisOutcome, time: Duration) {
+        self.families.redis.asked(&self.redis, (&self.label, bucket), outcome, time);
     }
 
     /// A hook on a body saw so many bytes.
@@ -453,6 +466,7 @@ impl Drop for CallMetrics {
         for labels in self.outbound.lock().unwrap_or_else(PoisonError::into_inner).drain() {
             self.families.outbound.remove(&labels);
         }
+        self.families.redis.forget(&self.redis);
         for outcome in Outcome::ALL {
             self.families.revisions.remove(&outcome_labels(&plugin, outcome));
         }

@@ -15,7 +15,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::fetch::FetchError;
 
-/// SHA-256 of a module.
+/// A SHA-256: of a module, for the most part.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Digest([u8; 32]);
 

@@ -349,7 +349,7 @@ impl Worker {
         head: &mut request::Parts,
     ) -> Result<Verdict, PluginFault> {
         let carried = hooks::carry(&revision.plan, exchange, head);
-        let allowance = Allowance { backends: &call.outbound, used: 0 };
+        let allowance = Allowance { backends: &call.outbound, redis: &call.redis, used: 0 };
         let run = async |instance: &mut Instance, hook: HookContext<'_>| {
             hooks::on_request(instance, hook, exchange, head).await
         };
@@ -368,7 +368,7 @@ impl Worker {
         exchange: &ExchangeFacts<'_>,
         head: &mut response::Parts,
     ) -> Result<Verdict, PluginFault> {
-        let allowance = Allowance { backends: &call.outbound, used: kept.outbound_calls };
+        let allowance = Allowance { backends: &call.outbound, redis: &call.redis, used: kept.outbound_calls };
         let run = async |instance: &mut Instance, hook: HookContext<'_>| {
             hooks::on_response(instance, hook, kept, exchange, head).await
         };
@@ -383,7 +383,7 @@ impl Worker {
         choosing: Choosing<'_>,
         head: &mut request::Parts,
     ) -> Result<Choice, PluginFault> {
-        let allowance = Allowance { backends: &call.outbound, used: 0 };
+        let allowance = Allowance { backends: &call.outbound, redis: &call.redis, used: 0 };
         let run = async |instance: &mut Instance, hook: HookContext<'_>| {
             choose::choose(instance, hook, exchange, choosing, head).await
         };
@@ -433,7 +433,7 @@ impl PolicyWorker for Worker {
             true => self.0.lend(&revision).map(Home::own),
         };
         let home = self.0.counted(&revision, Hook::Begin, home)?;
-        Ok(Rc::new(OpenExchange::begin(&self.0, revision, home, Arc::clone(&call.outbound))?))
+        Ok(Rc::new(OpenExchange::begin(&self.0, revision, home, call)?))
     }
 
     fn choose<'a>(

@@ -143,6 +143,7 @@ fn limiting(plugin: &str, limit: u32, config: Value) -> PluginSpec {
         limit: NonZeroU32::new(limit).unwrap(),
         window: RateWindow::new(Duration::from_secs(3600)).unwrap(),
         max_keys: RateLimit::USUAL_KEYS,
+        redis: None,
     };
     PluginSpec {
         config: Arc::new(config),

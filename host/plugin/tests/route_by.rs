@@ -63,6 +63,7 @@ impl World {
     fn choose(&self, shop: &Shop, number: u64, mut head: request::Parts) -> Choice {
         let call = RouteCall {
             outbound: Arc::default(),
+            redis: Arc::default(),
             plugin: plugin("route-by"),
             revision: self.active.revision.clone(),
             failure_policy: FailurePolicy::Closed,

@@ -71,6 +71,7 @@ impl World {
     fn choose(&self, mut head: request::Parts) -> Result<Choice, PluginFault> {
         let call = RouteCall {
             outbound: Arc::default(),
+            redis: Arc::default(),
             plugin: plugin("chooser"),
             revision: self.active.revision.clone(),
             failure_policy: FailurePolicy::Closed,

@@ -122,6 +122,7 @@ fn validate(host: &PluginHost, spec: &PluginSpec) -> PluginState {
                 name: valid.name,
                 version: valid.version,
                 outbound: Arc::default(),
+                redis: Arc::default(),
                 hooks: valid.hooks,
                 artifact: valid.artifact,
             }),

@@ -11,6 +11,7 @@
 //! * [`pressure`]: requests without pause, to show that a change loses none.
 //! * [`gateway`]: the binary as a process, with resource files of its own.
 //! * [`port`]: ports that belong to one test.
+//! * [`redis`]: a real Redis as a process, with a password or without.
 //! * [`registry`]: a real registry as a process, with a login or without.
 //! * [`certificate`]: certificates for tests, made on the spot.
 //! * `guests`: first-party plugins and test guests as components (behind the feature `guests`).
@@ -31,6 +32,7 @@ pub mod guests;
 pub mod origin;
 pub mod port;
 pub mod pressure;
+pub mod redis;
 pub mod registry;
 
 pub use tempfile;

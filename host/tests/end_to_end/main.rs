@@ -16,6 +16,7 @@ mod plugins;
 mod problems;
 mod registries;
 mod secrets;
+mod shared_limits;
 mod streaming;
 mod upgrades;
 mod world;

@@ -6,6 +6,7 @@ mod pointer;
 mod quantity;
 mod rate_limits;
 mod record;
+mod redis;
 mod rollout;
 mod route;
 mod source;
@@ -19,8 +20,8 @@ use penstock_core::{
     ResourceRef,
     backend::BackendKey,
     plugin::{
-        BodyOverflow, Candidate, FailurePolicy, Hooks, OutboundBackend, Phase, PluginSpec, PolicyCall, Revision,
-        RouteCall,
+        BodyOverflow, Candidate, FailurePolicy, Hooks, OutboundBackend, Phase, PluginSpec, PolicyCall, RedisBucket,
+        Revision, RouteCall,
     },
     reason::Reason,
     route::{Action, Failure, RuleId, WeightedBackend, WeightedBackends},
@@ -64,6 +65,7 @@ struct ActiveModel {
     revision: Revision,
     hooks: Hooks,
     outbound: Arc<[OutboundBackend]>,
+    redis: Arc<[RedisBucket]>,
 }
 
 impl PluginModel {
@@ -214,21 +216,22 @@ fn keep_equal(evaluation: &mut PluginEvaluation, before: Option<&Entry>) {
 
 /// All plugins as rules see them.
 ///
-/// `backends` gets each backend that they may call.
+/// `backends` gets each backend that they may call. Answers what was read for it, too.
 pub(crate) fn models(
     inputs: &Inputs<'_>,
     evaluations: &PluginCache,
     registry: &mut BackendRegistry,
     backends: &mut Vec<BackendKey>,
-) -> Vec<(ResourceRef, PluginModel)> {
-    // Few plugins call backends, so what they read need not be remembered.
+) -> (Vec<(ResourceRef, PluginModel)>, Reads) {
+    // Few plugins call backends, so all of it is asked again each time.
     let view = inputs.view();
     let plugins = inputs.resources.wasm_plugins.iter();
     let model = |(id, object): (&ResourceRef, &Arc<WasmPlugin>)| {
         let pending = evaluations.awaits(view.facts(), id);
         (id.clone(), model(&view, id, object, pending, registry, backends))
     };
-    plugins.map(model).collect()
+    let models = plugins.map(model).collect();
+    (models, view.into_reads())
 }
 
 fn model(
@@ -256,6 +259,7 @@ fn model(
             revision: active.revision.clone(),
             hooks: active.hooks,
             outbound: outbound::resolve(view, id, &active.outbound, registry, backends),
+            redis: redis::resolve(view, id, &active.redis, registry, backends),
         }),
     }
 }
@@ -306,10 +310,10 @@ pub(crate) fn chain(plugins: &[&Arc<PluginModel>], rule: impl Fn() -> u64) -> Re
     for plugin in plugins {
         let id = &plugin.id;
         match (&plugin.active, plugin.failure_policy) {
-            (Some(ActiveModel { revision, hooks, outbound }), failure_policy) => {
+            (Some(ActiveModel { revision, hooks, outbound, redis }), failure_policy) => {
                 let (plugin, revision, hooks, body_overflow) =
                     (id.clone(), revision.clone(), *hooks, plugin.body_overflow);
-                let outbound = Arc::clone(outbound);
+                let (outbound, redis) = (Arc::clone(outbound), Arc::clone(redis));
                 if hooks.choose {
                     chain.route.get_or_insert_with(|| RouteCall {
                         plugin,
@@ -317,6 +321,7 @@ pub(crate) fn chain(plugins: &[&Arc<PluginModel>], rule: impl Fn() -> u64) -> Re
                         failure_policy,
                         rule: rule(),
                         outbound,
+                        redis,
                     });
                 } else {
                     chain.policies.push(PolicyCall {
@@ -326,6 +331,7 @@ pub(crate) fn chain(plugins: &[&Arc<PluginModel>], rule: impl Fn() -> u64) -> Re
                         body_overflow,
                         hooks,
                         outbound,
+                        redis,
                     });
                 }
             }

@@ -25,7 +25,7 @@ use crate::{
     route::{RouteCache, StatusChange},
     sockets::{Attached, SnapshotCache},
     upkeep::{self, Upkeep},
-    view::{Changed, Inputs, Stamps},
+    view::{Changed, Inputs, Reads, Stamps},
 };
 
 /// Gateways whose traffic a plugin sees, by plugin.
@@ -47,6 +47,8 @@ pub struct Translator {
     backends: BackendRegistry,
     /// Those that plugins may call.
     plugin_backends: Vec<BackendKey>,
+    /// What was read to find them.
+    plugin_reads: Reads,
     snapshot: SnapshotCache,
     statuses: Arc<Statuses>,
     /// Those in `statuses` that are no routes.
@@ -159,7 +161,8 @@ impl Translator {
         self.plugins.refresh(&inputs, &changed);
         let mut backends = Vec::new();
         let inputs = self.derived.inputs(ownership);
-        let models = plugin::models(&inputs, &self.plugins, &mut self.backends, &mut backends);
+        let (models, reads) = plugin::models(&inputs, &self.plugins, &mut self.backends, &mut backends);
+        self.plugin_reads = reads;
         // In this order: what is still used is never let go in between.
         self.backends.retain(&backends);
         self.backends.release(&std::mem::replace(&mut self.plugin_backends, backends));
@@ -305,7 +308,13 @@ impl Translator {
             }
         }
         plugin::name_unspecified(&mut needs.plugins, &unspecified, &self.required);
-        let contents = self.plugins.contents().chain(self.policies.contents()).chain(self.certificates.wanted());
+        // What serves may be older than the resource, and need what that no longer names.
+        let contents = self
+            .plugins
+            .contents()
+            .chain(self.plugin_reads.contents())
+            .chain(self.policies.contents())
+            .chain(self.certificates.wanted());
         let contents =
             contents.chain(self.ingress.contents()).chain(self.routes.outputs().flat_map(|output| &output.contents));
         let objects: BTreeSet<ResourceRef> = contents.cloned().collect();

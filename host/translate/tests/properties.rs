@@ -77,6 +77,7 @@ fn random_state(rng: &mut Rng) -> PluginState {
         name: "plugin".into(),
         version: "1".into(),
         outbound: Arc::default(),
+        redis: Arc::default(),
         hooks: Hooks { request: rng.bool(), response: rng.bool(), choose: rng.u8(..4) == 0, ..Hooks::default() },
         artifact: None,
     });

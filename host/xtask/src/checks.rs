@@ -130,7 +130,7 @@ impl Step {
                 &["clippy", "--workspace", "--all-targets", "--keep-going", "--", "--deny", "warnings"],
             ),
             Self::Test => {
-                install_registry();
+                install_servers();
                 self.cargo(workspace, &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
             }
             Self::Doctest => self.cargo(workspace, &["test", "--workspace", "--doc", "--no-fail-fast"]),
@@ -143,7 +143,7 @@ impl Step {
             Self::Cluster => self.with_clusters(workspace, "cluster", trial::run_with_own, &[]),
             Self::Kubernetes => self.with_clusters(workspace, "kubernetes", trial::run, &[]),
             Self::Deploy => {
-                install_registry();
+                install_servers();
                 let environment: &[_] = if arguments.release { &[(RELEASE, "1")] } else { &[] };
                 self.with_clusters(workspace, "deploy", trial::run_with_own, environment)
             }
@@ -225,12 +225,14 @@ impl Step {
     }
 }
 
-/// Tests talk to a real registry. Where it cannot be installed they say so themselves, and only they fail.
-fn install_registry() {
-    if !packages::is_found("docker-registry")
-        && let Err(error) = packages::install(&["docker-registry"])
-    {
-        eprintln!("docker-registry is missing: {error:#}");
+/// Tests talk to a real registry and a real Redis. Where one cannot be installed they say so themselves, and only they fail.
+fn install_servers() {
+    for server in ["docker-registry", "redis-server"] {
+        if !packages::is_found(server)
+            && let Err(error) = packages::install(&[server])
+        {
+            eprintln!("{server} is missing: {error:#}");
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::RedisGrant;
+
 /// A bucket: how much is allowed in which time, for each key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RateLimit {
@@ -17,6 +19,9 @@ pub struct RateLimit {
     pub window: RateWindow,
     /// Keys that are counted at once. Beyond it the one with the least to lose is forgotten.
     pub max_keys: NonZeroU32,
+    /// Where gateways share the counts; none: each counts for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisGrant>,
 }
 
 impl RateLimit {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Response, response};
 use serde::Serialize;
 
-use super::{FailurePolicy, OutboundBackend, PluginFault, Revision, outbound};
+use super::{FailurePolicy, OutboundBackend, PluginFault, RedisBucket, Revision, outbound, redis};
 use crate::ResourceRef;
 
 /// The route plugin of a rule. A rule has one at most.
@@ -25,6 +25,9 @@ pub struct RouteCall {
     /// Backends that it may call.
     #[serde(skip_serializing_if = "outbound::is_none")]
     pub outbound: Arc<[OutboundBackend]>,
+    /// Its buckets that are in Redis.
+    #[serde(skip_serializing_if = "redis::is_none")]
+    pub redis: Arc<[RedisBucket]>,
 }
 
 /// What a route plugin chose.

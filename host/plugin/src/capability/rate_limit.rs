@@ -8,6 +8,7 @@
 //! * **Sliding window.** What was taken in the current window and in the one before it, of which the part counts that the sliding window
 //!   still covers, as if it had been taken evenly. Windows of a key begin with its first request, so that keys do not renew all at once.
 
+pub(crate) mod shared;
 mod sliding_window;
 mod token_bucket;
 
@@ -105,14 +106,17 @@ impl Bucket {
         }
     }
 
-    fn decision(&self, Outcome { allowed, remaining, reset }: Outcome) -> Decision {
-        Decision {
-            allowed,
-            limit: self.limit,
-            remaining,
-            reset: Duration::from_nanos(reset.unwrap_or(self.window)),
-            window: Duration::from_nanos(self.window),
-        }
+    fn decision(&self, outcome: Outcome) -> Decision {
+        outcome.decision(self.limit, self.window)
+    }
+}
+
+impl Outcome {
+    /// In a bucket of so many units in so many nanoseconds.
+    fn decision(self, limit: u64, window: u64) -> Decision {
+        let Self { allowed, remaining, reset } = self;
+        let reset = Duration::from_nanos(reset.unwrap_or(window));
+        Decision { allowed, limit, remaining, reset, window: Duration::from_nanos(window) }
     }
 }
 

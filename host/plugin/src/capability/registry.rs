@@ -17,7 +17,8 @@ use super::{
     key_value::KeyValue,
     log::LogRate,
     metrics::{Exporter, MetricTable, Metrics},
-    rate_limit::Bucket,
+    rate_limit::{Bucket, shared::SharedBucket},
+    redis::Links,
 };
 use crate::budget::Taken;
 
@@ -29,6 +30,7 @@ const KEPT: usize = 64;
 pub(crate) struct Registry {
     state: Mutex<State>,
     metrics: Arc<MetricTable>,
+    links: Arc<Links>,
 }
 
 #[derive(Default)]
@@ -44,7 +46,7 @@ struct State {
 #[derive(Default)]
 pub(crate) struct Stores {
     /// In the order of the resource. There are few, so they are searched, not hashed.
-    buckets: Vec<(Arc<str>, Arc<Bucket>)>,
+    buckets: Vec<GrantedBucket>,
     counters: Arc<Counters>,
     key_value: Arc<KeyValue>,
     key_value_bytes: u64,
@@ -53,19 +55,31 @@ pub(crate) struct Stores {
     metrics: Metrics,
 }
 
+/// A bucket as a plugin knows it.
+pub(crate) struct GrantedBucket {
+    pub(crate) name: Arc<str>,
+    pub(crate) local: Arc<Bucket>,
+    /// Its counts in Redis, which come first.
+    pub(crate) shared: Option<SharedBucket>,
+}
+
 impl Registry {
     /// The stores of `spec`, those that are there already or new ones; `name` is the one of the manifest.
     ///
     /// A bucket of another limit, window or algorithm is another bucket: what was counted against the old rule says nothing about the new
-    /// one. The old one stays for revisions that still serve with it.
+    /// one. The old one stays for revisions that still serve with it. Whether it is in Redis, and where, makes no other one of it.
     pub(crate) fn open(&self, spec: &PluginSpec, name: &str, now: Nanos) -> Stores {
         let plugin = spec.plugin.full_name();
         let mut state = self.lock();
         let state = &mut *state;
         let Capabilities { rate_limits, .. } = &spec.capabilities;
         let buckets = rate_limits.iter().map(|limit| {
-            let bucket = state.buckets.open((spec.plugin.clone(), limit.clone()), || Bucket::new(limit));
-            (Arc::clone(&limit.name), bucket)
+            let key = (spec.plugin.clone(), RateLimit { redis: None, ..limit.clone() });
+            GrantedBucket {
+                name: Arc::clone(&limit.name),
+                local: state.buckets.open(key, || Bucket::new(limit)),
+                shared: SharedBucket::new(&plugin, limit, &self.links),
+            }
         });
         let stores = Stores {
             buckets: buckets.collect(),
@@ -101,9 +115,9 @@ impl Stores {
     }
 
     /// The bucket of this name, or the names that there are.
-    pub(crate) fn bucket(&self, name: &str) -> Result<&Bucket, Vec<String>> {
-        let found = self.buckets.iter().find(|(known, _)| **known == *name).map(|(_, bucket)| &**bucket);
-        found.ok_or_else(|| self.buckets.iter().map(|(name, _)| name.to_string()).collect())
+    pub(crate) fn bucket(&self, name: &str) -> Result<&GrantedBucket, Vec<String>> {
+        let found = self.buckets.iter().find(|known| *known.name == *name);
+        found.ok_or_else(|| self.buckets.iter().map(|known| known.name.to_string()).collect())
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -327,7 +327,6 @@ pub(crate) struct RateLimitDecision {
 /// `rate-limit.rate-limit-error`.
 #[derive(Debug, Clone, ComponentType, Lower)]
 #[component(variant)]
-#[expect(dead_code, reason = "buckets in memory are always there; those that replicas share will not be")]
 pub(crate) enum RateLimitError {
     #[component(name = "unknown-bucket")]
     UnknownBucket(Vec<String>),

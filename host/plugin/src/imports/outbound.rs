@@ -1,4 +1,4 @@
-//! `outbound-http`: the one import that waits.
+//! `outbound-http`: calls of backends, which wait.
 //!
 //! Its function is an asynchronous one, so stores that have it are called on fibers: while a plugin waits, the worker goes on with other
 //! exchanges. What it waits for is not its own time: CPU time stands still. How long a hook waits is bounded by `limits.wallTime`, over all its
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header, uri::PathAndQuery};
 use penstock_core::{
     backend::{Backend, Endpoint},
-    plugin::{Outbound, OutboundBackend, OutboundClient, OutboundFailure, OutboundRequest},
+    plugin::{Outbound, OutboundBackend, OutboundClient, OutboundFailure, OutboundRequest, RedisBucket},
     route::Target,
 };
 use wasmtime::{StoreContextMut, component::Linker};
@@ -34,8 +34,11 @@ const MOST_HEADERS: usize = 256;
 
 /// What a hook may call.
 pub(crate) struct Network {
-    pub(crate) client: Arc<dyn OutboundClient>,
+    /// None where nobody sends.
+    pub(crate) client: Option<Arc<dyn OutboundClient>>,
     pub(crate) backends: Arc<[OutboundBackend]>,
+    /// Buckets that it may ask.
+    pub(crate) redis: Arc<[RedisBucket]>,
     /// When the hook has waited for long enough.
     pub(crate) until: Instant,
     /// What is left of `limits.outboundCalls` for the exchange at hand.
@@ -82,8 +85,8 @@ async fn send(
 impl Network {
     /// Judge a call, and begin it.
     fn begin(&mut self, call: &OutboundCall) -> Result<Outbound, OutboundError> {
-        let granted = self.granted(&call.backend);
-        let Some(granted) = granted else {
+        let client = self.client.clone().ok_or_else(no_network)?;
+        let Some(granted) = self.granted(&call.backend) else {
             return Err(OutboundError::UnknownBackend(self.backends.iter().map(|it| it.name.to_string()).collect()));
         };
         let wanted = call.timeout_ms.map_or(granted.timeout, |timeout| Duration::from_millis(timeout.into()));
@@ -99,7 +102,7 @@ impl Network {
         if timeout.is_zero() {
             return Err(OutboundError::Timeout);
         }
-        Ok(self.client.send(OutboundRequest { backend, request, timeout, max_response }))
+        Ok(client.send(OutboundRequest { backend, request, timeout, max_response }))
     }
 
     fn granted(&self, name: &str) -> Option<&OutboundBackend> {

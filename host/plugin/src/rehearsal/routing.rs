@@ -47,10 +47,10 @@ impl Rehearsal {
         call: &PolicyCall,
         chosen: &mut Option<String>,
     ) -> Result<Passed<response::Parts>, Early> {
-        let PolicyCall { plugin, revision, failure_policy, outbound, .. } = call.clone();
+        let PolicyCall { plugin, revision, failure_policy, outbound, redis, .. } = call.clone();
         let names = backends(&self.rule);
         let identity = names.map_or(0, |backends| backends.identity(&self.rule.id));
-        let call = RouteCall { plugin, revision, failure_policy, outbound, rule: identity };
+        let call = RouteCall { plugin, revision, failure_policy, outbound, redis, rule: identity };
         let (facts, mut head) = (self.facts.view(), self.request.head.clone());
         let answered = answer(worker.choose(&call, &facts, &self.rule, &mut head));
         let mut response = self.response.passed();

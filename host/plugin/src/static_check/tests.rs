@@ -66,6 +66,7 @@ fn buckets_are_granted_by_declaring_one() {
         limit: NonZeroU32::MIN,
         window: RateWindow::new(RateWindow::SHORTEST).unwrap(),
         max_keys: RateLimit::USUAL_KEYS,
+        redis: None,
     };
     let granted = Capabilities { rate_limits: vec![bucket], ..Capabilities::default() };
     assert_eq!(check(&bytes, &granted), Ok(Imports::default()));

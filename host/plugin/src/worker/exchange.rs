@@ -17,7 +17,7 @@ use http::{HeaderMap, Version, request, response};
 use penstock_core::{
     plugin::{
         BodyMode, BodyVerdict, Called, Carried, Chunk, Direction, ExchangeFacts, FaultKind, HeldHead, OutboundBackend,
-        PluginFault, PolicyExchange, Proceed, Summary, TrailersVerdict, Verdict,
+        PluginFault, PolicyCall, PolicyExchange, Proceed, RedisBucket, Summary, TrailersVerdict, Verdict,
     },
     route::RuleId,
 };
@@ -67,6 +67,7 @@ pub(super) struct OpenExchange {
     /// Backends that it may call, and how often it has.
     outbound: Arc<[OutboundBackend]>,
     calls: Cell<u32>,
+    redis: Arc<[RedisBucket]>,
 }
 
 impl OpenExchange {
@@ -74,7 +75,7 @@ impl OpenExchange {
         instances: &Rc<Instances>,
         revision: Arc<Loaded>,
         home: Home,
-        outbound: Arc<[OutboundBackend]>,
+        call: &PolicyCall,
     ) -> Result<Self, PluginFault> {
         if let Home::Shared(live) = &home {
             live.exchanges.set(live.exchanges.get() + 1);
@@ -89,8 +90,9 @@ impl OpenExchange {
             behind: Default::default(),
             skips_end: Cell::new(false),
             cpu_time: Cell::default(),
-            outbound,
+            outbound: Arc::clone(&call.outbound),
             calls: Cell::default(),
+            redis: Arc::clone(&call.redis),
         };
         // A constructor does not wait: there is no network.
         let construct = async |instance: &mut Instance, hook: HookContext<'_>| instance.exchange(hook.limits.hook_time);
@@ -128,9 +130,10 @@ impl OpenExchange {
             Home::Own(lent) => {
                 let mut lent = lent.lock().await;
                 self.instances.counted(&self.revision, hook, self.goes_on(lent.is_spent()))?;
-                let allowance = Allowance { backends: &self.outbound, used: self.calls.get() };
+                let (used, redis) = (self.calls.get(), &self.redis);
+                let allowance = Allowance { backends: &self.outbound, redis, used };
                 let has_network = !matches!(hook, Hook::Begin | Hook::End);
-                let network = has_network.then(|| self.instances.network(&self.revision, &allowance)).flatten();
+                let network = has_network.then(|| self.instances.network(&self.revision, &allowance));
                 let (result, used) = self.instances.run_waiting(&self.revision, &mut lent, hook, network, run).await;
                 self.calls.set(used.unwrap_or(allowance.used));
                 result

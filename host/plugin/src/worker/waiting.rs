@@ -16,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-use penstock_core::plugin::{FaultKind, OutboundBackend, PluginFault};
+use penstock_core::plugin::{FaultKind, OutboundBackend, PluginFault, RedisBucket};
 
 use super::{Instances, fault};
 use crate::{
@@ -69,6 +69,7 @@ impl Drop for Lent {
 /// What the calls of one exchange may use.
 pub(super) struct Allowance<'a> {
     pub(super) backends: &'a Arc<[OutboundBackend]>,
+    pub(super) redis: &'a Arc<[RedisBucket]>,
     /// Calls that it made in earlier hooks.
     pub(super) used: u32,
 }
@@ -84,7 +85,7 @@ impl Instances {
     ) -> Result<(T, u32), PluginFault> {
         let mut lent = self.counted(revision, hook, self.lend(revision))?;
         let network = self.network(revision, &allowance);
-        let (result, used) = self.run_waiting(revision, &mut lent, hook, network, run).await;
+        let (result, used) = self.run_waiting(revision, &mut lent, hook, Some(network), run).await;
         result.map(|answer| (answer, used.unwrap_or(allowance.used)))
     }
 
@@ -143,15 +144,15 @@ impl Instances {
         Rc::clone(self.pools.borrow_mut().entry(revision.id()).or_insert_with(new))
     }
 
-    /// None where nobody sends: every call answers that there is no network.
-    pub(super) fn network(&self, revision: &Loaded, allowance: &Allowance<'_>) -> Option<Network> {
-        let client = Arc::clone(self.client.get()?);
-        Some(Network {
-            client,
+    /// What a hook may reach.
+    pub(super) fn network(&self, revision: &Loaded, allowance: &Allowance<'_>) -> Network {
+        Network {
+            client: self.client.get().cloned(),
             backends: Arc::clone(allowance.backends),
+            redis: Arc::clone(allowance.redis),
             until: Instant::now() + revision.limits().wall_time,
             calls_left: revision.limits().outbound_calls.saturating_sub(allowance.used),
             metrics: Arc::clone(&revision.metrics),
-        })
+        }
     }
 }

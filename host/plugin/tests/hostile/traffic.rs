@@ -115,6 +115,7 @@ fn capabilities_without_end() {
         limit: NonZeroU32::MIN,
         window: RateWindow::new(Duration::from_secs(60)).unwrap(),
         max_keys: NonZeroU32::MIN,
+        redis: None,
     };
     let exhausting = for_ever(
         "(call $call (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 128))",

@@ -190,6 +190,7 @@ pub fn spec(name: &str, module: Vec<u8>) -> PluginSpec {
 pub fn call(active: &ActiveRevision) -> PolicyCall {
     PolicyCall {
         outbound: Arc::default(),
+        redis: Arc::default(),
         plugin: plugin("any"),
         revision: active.revision.clone(),
         failure_policy: FailurePolicy::Closed,

@@ -184,6 +184,7 @@ fn scripted(script: Script) -> PolicyCall {
         body_overflow: BodyOverflow::default(),
         hooks: Hooks { request: true, response: true, streaming: Some(streaming), ..Hooks::default() },
         outbound: Arc::default(),
+        redis: Arc::default(),
     }
 }
 

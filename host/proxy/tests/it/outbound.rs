@@ -105,6 +105,7 @@ impl World {
             body_overflow: BodyOverflow::default(),
             hooks: Hooks { request: true, ..Hooks::default() },
             outbound: Arc::default(),
+            redis: Arc::default(),
         };
         let rule = with_policies(to(&[origin.address()]), vec![policy]);
         let backend = Arc::new(backend("auth", BackendProtocol::Http1, None, &[helper]));

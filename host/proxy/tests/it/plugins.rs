@@ -180,6 +180,7 @@ fn waiting<'a, T>(waits: bool, run: impl FnOnce() -> Result<T, PluginFault> + 'a
 fn call(name: &str, does: Does) -> PolicyCall {
     PolicyCall {
         outbound: Arc::default(),
+        redis: Arc::default(),
         plugin: ResourceRef::new(Kind::WasmPlugin, "default", name),
         revision: Revision::new(0, Arc::new(does)),
         failure_policy: FailurePolicy::Closed,

@@ -119,6 +119,7 @@ impl World {
         let mut rule = rule(Action::Forward(WeightedBackends::all(backends(&origins))));
         rule.route_plugin = Some(RouteCall {
             outbound: Arc::default(),
+            redis: Arc::default(),
             plugin: ResourceRef::new(Kind::WasmPlugin, "default", "chooser"),
             revision: Revision::new(0, Arc::new(())),
             failure_policy,
@@ -184,6 +185,7 @@ async fn a_fault_is_503_or_the_weights() {
 async fn policies_come_first() {
     let policy = PolicyCall {
         outbound: Arc::default(),
+        redis: Arc::default(),
         plugin: ResourceRef::new(Kind::WasmPlugin, "default", "policy"),
         revision: Revision::new(1, Arc::new(())),
         failure_policy: FailurePolicy::Closed,

@@ -97,5 +97,6 @@ pub(super) fn call(spec: &PluginSpec, active: &ActiveRevision, body_overflow: Bo
         hooks: active.hooks,
         // Without a gateway there is no backend to call.
         outbound: Arc::default(),
+        redis: Arc::default(),
     }
 }

@@ -55,7 +55,7 @@ fn grant(id: &ResourceRef, given: &PluginOutbound) -> Result<OutboundGrant, Prob
     })
 }
 
-fn reference(id: &ResourceRef, given: &PluginBackendReference) -> OutboundReference {
+pub(super) fn reference(id: &ResourceRef, given: &PluginBackendReference) -> OutboundReference {
     OutboundReference {
         group: given.group.as_deref().unwrap_or_default().into(),
         kind: given.kind.as_deref().unwrap_or("Service").into(),

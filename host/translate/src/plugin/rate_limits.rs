@@ -2,13 +2,16 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use penstock_core::plugin::{RateAlgorithm, RateLimit, RateWindow};
+use penstock_core::{
+    ResourceRef,
+    plugin::{RateAlgorithm, RateLimit, RateWindow, RedisGrant},
+};
 
-use super::quantity;
+use super::{quantity, redis};
 use crate::{
     nearest::did_you_mean,
     problem::Problem,
-    resources::wasm_plugin::{PluginRateLimit, RateLimitAlgorithm},
+    resources::wasm_plugin::{PluginRateLimit, PluginRedis, RateLimitAlgorithm},
 };
 
 /// Buckets of one plugin. A plugin looks its bucket up by name in every call.
@@ -17,14 +20,14 @@ const MOST: usize = 32;
 const LONGEST_NAME: usize = 63;
 
 /// The buckets, and what is wrong with those that cannot be.
-pub(super) fn evaluate(given: &[PluginRateLimit], refused: &mut Vec<Problem>) -> Vec<RateLimit> {
+pub(super) fn evaluate(id: &ResourceRef, given: &[PluginRateLimit], refused: &mut Vec<Problem>) -> Vec<RateLimit> {
     let at = "spec.capabilities.rateLimits";
     if given.len() > MOST {
         refused.push(invalid(format!("{at}: {} are too many; {MOST} are the most", given.len())));
     }
     let mut limits = Vec::<RateLimit>::new();
     for (index, given) in given.iter().take(MOST).enumerate() {
-        match bucket(given) {
+        match bucket(id, given) {
             Ok(limit) if limits.iter().any(|known| known.name == limit.name) => {
                 refused.push(invalid(format!("{at}[{index}].name: there is a bucket `{}` already", limit.name)));
             }
@@ -42,7 +45,7 @@ pub(super) fn evaluate(given: &[PluginRateLimit], refused: &mut Vec<Problem>) ->
     limits
 }
 
-fn bucket(given: &PluginRateLimit) -> Result<RateLimit, Vec<Problem>> {
+fn bucket(id: &ResourceRef, given: &PluginRateLimit) -> Result<RateLimit, Vec<Problem>> {
     let mut problems = Vec::new();
     if given.name.is_empty() || given.name.len() > LONGEST_NAME {
         problems.push(invalid(format!("name: must have 1 to {LONGEST_NAME} characters")));
@@ -58,12 +61,20 @@ fn bucket(given: &PluginRateLimit) -> Result<RateLimit, Vec<Problem>> {
         }
         Some(keys) => positive("maxKeys", keys, &mut problems),
     };
+    let redis = given.redis.as_ref().and_then(|given| in_redis(id, given, &mut problems));
     match (algorithm, limit, window, max_keys) {
         (Some(algorithm), Some(limit), Some(window), Some(max_keys)) if problems.is_empty() => {
-            Ok(RateLimit { name: given.name.as_str().into(), algorithm, limit, window, max_keys })
+            Ok(RateLimit { name: given.name.as_str().into(), algorithm, limit, window, max_keys, redis })
         }
         _ => Err(problems),
     }
+}
+
+fn in_redis(id: &ResourceRef, given: &PluginRedis, problems: &mut Vec<Problem>) -> Option<RedisGrant> {
+    let mut wrong = Vec::new();
+    let grant = redis::evaluate(id, given, &mut wrong);
+    problems.extend(wrong.into_iter().map(|problem| problem.within("redis")));
+    grant
 }
 
 fn algorithm(given: &PluginRateLimit, problems: &mut Vec<Problem>) -> Option<RateAlgorithm> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{
     PluginEvaluation, limits, outbound, pointer, rate_limits,
     record::Recorded,
-    rollout,
+    redis, rollout,
     source::{self, SourceProblem},
 };
 use crate::{
@@ -66,7 +66,8 @@ pub(super) fn evaluate(
         refused.push(Problem::unsupported(message));
     }
     let capabilities = capabilities(id, spec, &mut refused);
-    let lost = outbound::unresolved(view, id, &capabilities.outbound);
+    let mut lost = outbound::unresolved(view, id, &capabilities.outbound);
+    lost.extend(redis::unresolved(view, id, &capabilities.rate_limits));
     let config = config(view, id, spec, &mut refused, &mut unresolved);
     let rollout = rollout::evaluate(spec, &mut refused);
     let secrets = spec.secret_refs.iter().map(place).collect();
@@ -92,7 +93,7 @@ fn capabilities(id: &ResourceRef, spec: &WasmPluginSpec, refused: &mut Vec<Probl
     let Some(given) = &spec.capabilities else { return Capabilities::default() };
     let PluginCapabilities { log, clock, random, metrics, counters, key_value, wasi, ref rate_limits, ref outbound } =
         *given;
-    let rate_limits = rate_limits::evaluate(rate_limits, refused);
+    let rate_limits = rate_limits::evaluate(id, rate_limits, refused);
     let outbound = outbound::evaluate(id, outbound, refused);
     Capabilities { log, clock, random, metrics, counters, key_value, wasi, rate_limits, outbound }
 }
@@ -107,7 +108,7 @@ fn config(
 ) -> Value {
     let mut config = spec.config.clone().unwrap_or_default();
     for (index, reference) in spec.secret_refs.iter().enumerate() {
-        match secret_text(view, id, reference) {
+        match secret_text(view, id, &reference.name, &reference.key) {
             Ok(text) => {
                 if let Err(error) = pointer::put(&mut config, &reference.pointer, Value::String(text)) {
                     refused.push(Problem::new("Invalid", format!("spec.secretRefs[{index}].as: {error}")));
@@ -124,10 +125,10 @@ fn place(reference: &PluginSecretReference) -> SecretPlace {
     SecretPlace { pointer: pointer.as_str().into(), secret: name.as_str().into(), key: key.as_str().into() }
 }
 
-fn secret_text(view: &View<'_>, id: &ResourceRef, reference: &PluginSecretReference) -> Result<String, Problem> {
+/// The value of a key of a Secret beside the plugin.
+pub(super) fn secret_text(view: &View<'_>, id: &ResourceRef, name: &str, key: &str) -> Result<String, Problem> {
     let missing = |message: String| Problem::new("SecretNotFound", message);
-    let (name, key) = (&reference.name, &reference.key);
-    let Some(secret) = view.secret(&ResourceRef::new(Kind::Secret, id.namespace.clone(), name.as_str())) else {
+    let Some(secret) = view.secret(&ResourceRef::new(Kind::Secret, id.namespace.clone(), name)) else {
         let hint = did_you_mean(name, view.secrets().names_in(Kind::Secret, &id.namespace));
         return Err(missing(format!("name: there is no Secret `{}/{name}`{hint}", id.namespace)));
     };

@@ -260,6 +260,44 @@ pub struct PluginRateLimit {
     /// Keys that are counted at once; 100000 if left out. Beyond it the one with the least to lose is forgotten. A key takes about 100 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<u32>,
+    /// Count in Redis, so that several gateways share the counts, and they outlive a restart. Each decision is one round trip; an exchange
+    /// that waits for one has an instance of the plugin for itself (`limits.waiting`). `maxKeys` is then for the gateway's own counts alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<PluginRedis>,
+}
+
+/// A Redis server, version 5 or later, or Valkey, that keeps the counts of a bucket. Keys begin with `penstock:rate-limit:`, and expire.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginRedis {
+    /// Where it is, without TLS. Endpoints are tried one after the other; one that cannot be written to is left for the next.
+    pub backend_ref: PluginBackendReference,
+    /// Number of the database; 0 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<u32>,
+    /// Who logs in; the server's default user if there is only a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The password. Status and logs never show it, and a new one is no new revision of the plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyReference>,
+    /// How long one decision may take, such as `50ms` (the default): 1ms to 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// What a decision is when the server does not answer in time: `Local` (the default): that of this gateway's own bucket of the same rule,
+    /// which begins at nothing and counts for this gateway alone; or `Refuse`: none, the plugin is told so and decides what it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_unavailable: Option<RedisUnavailable>,
+}
+
+/// A key of a Secret of the same namespace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyReference {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in its `data`.
+    pub key: String,
 }
 
 /// Limits of a plugin.
@@ -287,13 +325,13 @@ pub struct PluginLimits {
     /// Label combinations of one metric; 256 if not given, at most 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric_series: Option<u32>,
-    /// How long a hook may wait in outbound calls, all of them together; `5s` if not given, at most `60s`.
+    /// How long a hook may wait in outbound calls and for buckets in Redis, all of them together; `5s` if not given, at most `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_time: Option<String>,
     /// Outbound calls of one exchange; 8 if not given, at most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound_calls: Option<u32>,
-    /// Exchanges of one worker that may be in a plugin with outbound calls at once; 64 if not given, at most 1024.
+    /// Exchanges of one worker that may be in a plugin with outbound calls or buckets in Redis at once; 64 if not given, at most 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u32>,
     /// Size of the key-value store, such as `4Mi` (the default); at most `256Mi`.
@@ -312,6 +350,16 @@ open_enum! {
         SlidingWindow = "SlidingWindow",
         /// Units come back one after the other.
         TokenBucket = "TokenBucket",
+    }
+}
+
+open_enum! {
+    /// What a decision is when its server does not answer.
+    pub enum RedisUnavailable {
+        /// That of the gateway's own bucket.
+        Local = "Local",
+        /// None.
+        Refuse = "Refuse",
     }
 }
 

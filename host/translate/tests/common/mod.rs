@@ -16,8 +16,8 @@ use penstock_core::{
     fact::{Fact, SocketState},
     plugin::{
         ActiveRevision, Awaited, BodyMode, Candidate, Hold, Hooks, HttpSource, LastGoodState, ModuleSource,
-        OnProbation, OutboundGrant, Phase, PluginSpec, PluginState, RecordedRevision, Rejection, RestoredFrom,
-        Revision, RevisionName, Rollout, StreamingHooks,
+        OnProbation, OutboundGrant, Phase, PluginSpec, PluginState, RateLimit, RecordedRevision, Rejection,
+        RestoredFrom, Revision, RevisionName, Rollout, StreamingHooks,
     },
 };
 use penstock_translate::{
@@ -110,6 +110,8 @@ struct WorldActive {
     artifact: Option<String>,
     #[serde(default)]
     outbound: Vec<OutboundGrant>,
+    #[serde(default)]
+    redis: Vec<RateLimit>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -156,6 +158,7 @@ pub(crate) fn run_all_plugins(resources: &mut Resources) {
             hooks,
             artifact: None,
             outbound: Vec::new(),
+            redis: Vec::new(),
         };
         let state = state(&WorldPlugin { active: Some(active), ..WorldPlugin::default() });
         resources.apply(Change::Observe(Fact::Plugin(plugin, Arc::new(state))));
@@ -249,6 +252,7 @@ fn state(plugin: &WorldPlugin) -> PluginState {
         version: "1.0.0".into(),
         artifact: active.artifact.as_deref().map(Into::into),
         outbound: active.outbound.as_slice().into(),
+        redis: active.redis.as_slice().into(),
         hooks: Hooks {
             request: active.hooks.iter().any(|hook| hook == "request"),
             response: active.hooks.iter().any(|hook| hook == "response"),

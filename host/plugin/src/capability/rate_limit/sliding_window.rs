@@ -21,6 +21,15 @@ pub(super) struct SlidingRule {
     pub(super) window: u64,
 }
 
+impl SlidingRule {
+    /// The outcome where something else has decided: so many nanoseconds after the current window began.
+    pub(super) fn decided(&self, elapsed: u64, taken: [u32; 2], cost: u64, allowed: bool) -> Outcome {
+        let [current, previous] = taken.map(u64::from);
+        let count = SlidingWindow { start: Nanos::default(), current, previous };
+        count.outcome(self, cost, Nanos(elapsed), allowed)
+    }
+}
+
 impl SlidingWindow {
     pub(super) fn take(&mut self, rule: &SlidingRule, cost: u64, now: Nanos) -> Outcome {
         let mut count = self.at(rule, now);

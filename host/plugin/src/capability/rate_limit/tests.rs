@@ -19,6 +19,7 @@ fn limit(algorithm: RateAlgorithm, limit: u32, window: Duration, max_keys: u32) 
         limit: NonZeroU32::new(limit).unwrap(),
         window: RateWindow::new(window).unwrap(),
         max_keys: NonZeroU32::new(max_keys).unwrap(),
+        redis: None,
     }
 }
 

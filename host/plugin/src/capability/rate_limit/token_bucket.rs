@@ -54,6 +54,12 @@ impl TokenBucket {
 }
 
 impl TokenRule {
+    /// The outcome where something else has decided: what is spent then is `units`, and `rest` of one in units × microseconds.
+    pub(super) fn decided(&self, units: u32, rest: u64, cost: u64, allowed: bool) -> Outcome {
+        let spent = scaled(u64::from(units), self.window) + scaled(rest, 1000);
+        self.outcome(spent, cost, allowed)
+    }
+
     fn outcome(&self, spent: u128, cost: u64, allowed: bool) -> Outcome {
         let window = u128::from(self.window);
         let free = self.capacity.saturating_sub(spent);

@@ -15,6 +15,7 @@ fn spec(plugin: &str, limits: &[(&str, u32)]) -> PluginSpec {
         limit: NonZeroU32::new(*limit).unwrap(),
         window: RateWindow::new(Duration::from_secs(1)).unwrap(),
         max_keys: RateLimit::USUAL_KEYS,
+        redis: None,
     };
     PluginSpec {
         plugin: ResourceRef::new(Kind::WasmPlugin, "default", plugin),
@@ -31,7 +32,7 @@ fn spec(plugin: &str, limits: &[(&str, u32)]) -> PluginSpec {
 const NOW: Nanos = Nanos(5);
 
 fn take(stores: &Stores, bucket: &str) -> bool {
-    stores.bucket(bucket).unwrap().take(b"key", 1, NOW).allowed
+    stores.bucket(bucket).unwrap().local.take(b"key", 1, NOW).allowed
 }
 
 #[test]

@@ -21,6 +21,7 @@ impl Serving {
         ActiveRevision {
             artifact: artifact.clone(),
             outbound: loaded.capabilities().outbound.as_slice().into(),
+            redis: loaded.capabilities().in_redis(),
             revision: loaded.revision(),
             generation: *generation,
             digest: loaded.digest().label(),
