@@ -84,7 +84,29 @@ fn keys_that_take_long_to_hash() {
         )
     };
     let granted = Capabilities { counters: true, ..Capabilities::default() };
-    faults_with(granted, &counting, FaultKind::InvalidAnswer, "a key of 4097 bytes; 4096 are allowed");
+    let told = "a key of 4097 bytes; 4096 are allowed";
+    faults_with(granted, &counting, FaultKind::InvalidAnswer, told);
+    let limiting = Guest {
+        imports: "(import \"penstock:plugin/rate-limit@0.1.0\" \"take\"
+            (func $call (param i32 i32 i32 i32 i32 i32)))"
+            .into(),
+        ..Guest::faulty_code(
+            "(call $call (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 4097) (i32.const 1) (i32.const 128))",
+        )
+    };
+    let granted = Capabilities { rate_limits: vec![bucket()], ..Capabilities::default() };
+    faults_with(granted, &limiting, FaultKind::InvalidAnswer, told);
+}
+
+fn bucket() -> RateLimit {
+    RateLimit {
+        name: "b".into(),
+        algorithm: RateAlgorithm::SlidingWindow,
+        limit: NonZeroU32::MIN,
+        window: RateWindow::new(Duration::from_secs(60)).unwrap(),
+        max_keys: NonZeroU32::MIN,
+        redis: None,
+    }
 }
 
 /// What was granted is no way to stay for ever either.
@@ -109,21 +131,13 @@ fn capabilities_without_end() {
             .into(),
     );
     faults_with(Capabilities { counters: true, ..Capabilities::default() }, &counter, FaultKind::Deadline, limit);
-    let bucket = RateLimit {
-        name: "b".into(),
-        algorithm: RateAlgorithm::SlidingWindow,
-        limit: NonZeroU32::MIN,
-        window: RateWindow::new(Duration::from_secs(60)).unwrap(),
-        max_keys: NonZeroU32::MIN,
-        redis: None,
-    };
     let exhausting = for_ever(
         "(call $call (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 128))",
         "(data (i32.const 0) \"b\") (import \"penstock:plugin/rate-limit@0.1.0\" \"take\"
             (func $call (param i32 i32 i32 i32 i32 i32)))"
             .into(),
     );
-    let granted = Capabilities { rate_limits: vec![bucket], ..Capabilities::default() };
+    let granted = Capabilities { rate_limits: vec![bucket()], ..Capabilities::default() };
     faults_with(granted, &exhausting, FaultKind::Deadline, limit);
     let random = Guest {
         imports: "(import \"penstock:plugin/random@0.1.0\" \"bytes\" (func $call (param i32 i32)))".into(),
