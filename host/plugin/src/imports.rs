@@ -21,13 +21,15 @@ use crate::{
     instance::InstanceState,
 };
 
-/// Bytes of a key of counters and buckets. Keys are hashed, which no deadline ends.
+/// Bytes of a key of counters. Keys are hashed, which no deadline ends.
 const LONGEST_KEY: usize = 4096;
+/// Bytes of a key of buckets: they are made of what clients send, and whatever a head may hold is a key.
+const LONGEST_BUCKET_KEY: usize = 64 << 10;
 
 /// Keys that are longer break the contract.
-fn check_key(key: &[u8]) -> wasmtime::Result<()> {
+fn check_key(key: &[u8], most: usize) -> wasmtime::Result<()> {
     let length = key.len();
-    wasmtime::ensure!(length <= LONGEST_KEY, "a key of {length} bytes; {LONGEST_KEY} are allowed");
+    wasmtime::ensure!(length <= most, "a key of {length} bytes; {most} are allowed");
     Ok(())
 }
 

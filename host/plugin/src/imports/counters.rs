@@ -5,7 +5,7 @@ use wasmtime::{
     component::{Linker, WasmStr},
 };
 
-use super::check_key;
+use super::{LONGEST_KEY, check_key};
 use crate::{capability::Nanos, contract::COUNTERS, instance::InstanceState};
 
 pub(super) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
@@ -13,12 +13,12 @@ pub(super) fn link(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     let mut instance = linker.instance(COUNTERS)?;
     instance.func_wrap("add", |store: StoreContextMut<'_, InstanceState>, (key, delta, ttl): Add| {
         let key = key.to_str(&store)?;
-        check_key(key.as_bytes())?;
+        check_key(key.as_bytes(), LONGEST_KEY)?;
         Ok((store.data().stores.counters().add(&key, delta, ttl, Nanos::now()),))
     })?;
     instance.func_wrap("get", |store: StoreContextMut<'_, InstanceState>, (key,): (WasmStr,)| {
         let key = key.to_str(&store)?;
-        check_key(key.as_bytes())?;
+        check_key(key.as_bytes(), LONGEST_KEY)?;
         Ok((store.data().stores.counters().get(&key, Nanos::now()),))
     })
 }

@@ -16,7 +16,7 @@ use wasmtime::{
     component::{Linker, WasmList, WasmStr},
 };
 
-use super::check_key;
+use super::{LONGEST_BUCKET_KEY, check_key};
 use crate::{
     capability::{
         GrantedBucket, Nanos,
@@ -67,7 +67,7 @@ fn decide(
     taking: Taking,
 ) -> wasmtime::Result<(Answer,)> {
     let key = key.as_le_slice(store);
-    check_key(key)?;
+    check_key(key, LONGEST_BUCKET_KEY)?;
     let answer = match store.data().stores.bucket(&name.to_str(store)?) {
         Ok(bucket) => Ok(bucket.here(key, *cost, taking).into()),
         Err(granted) => Err(RateLimitError::UnknownBucket(granted)),
@@ -86,7 +86,7 @@ async fn decide_waiting(
         return decide(&store, &asked, taking);
     };
     let key = key.as_le_slice(&store);
-    check_key(key)?;
+    check_key(key, LONGEST_BUCKET_KEY)?;
     // The guest's memory is not read while others may run.
     let (name, key) = (name.to_str(&store)?.into_owned(), key.to_vec());
     let answer = match (elsewhere(&mut store, shared, (&name, &key, *cost), taking).await, shared.when_unavailable) {

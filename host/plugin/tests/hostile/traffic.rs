@@ -84,18 +84,18 @@ fn keys_that_take_long_to_hash() {
         )
     };
     let granted = Capabilities { counters: true, ..Capabilities::default() };
-    let told = "a key of 4097 bytes; 4096 are allowed";
-    faults_with(granted, &counting, FaultKind::InvalidAnswer, told);
+    faults_with(granted, &counting, FaultKind::InvalidAnswer, "a key of 4097 bytes; 4096 are allowed");
     let limiting = Guest {
         imports: "(import \"penstock:plugin/rate-limit@0.1.0\" \"take\"
             (func $call (param i32 i32 i32 i32 i32 i32)))"
             .into(),
         ..Guest::faulty_code(
-            "(call $call (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 4097) (i32.const 1) (i32.const 128))",
+            "(drop (memory.grow (i32.const 2)))
+             (call $call (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 65537) (i32.const 1) (i32.const 128))",
         )
     };
     let granted = Capabilities { rate_limits: vec![bucket()], ..Capabilities::default() };
-    faults_with(granted, &limiting, FaultKind::InvalidAnswer, told);
+    faults_with(granted, &limiting, FaultKind::InvalidAnswer, "a key of 65537 bytes; 65536 are allowed");
 }
 
 fn bucket() -> RateLimit {
