@@ -150,6 +150,7 @@ fn heads_of_64_kib_fault_in_no_plugin() {
             limit: NonZeroU32::new(1_000_000).unwrap(),
             window: RateWindow::new(Duration::from_secs(60)).unwrap(),
             max_keys: RateLimit::USUAL_KEYS,
+            redis: None,
         }],
         ..Capabilities::default()
     };
