@@ -423,7 +423,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_instance_tried_is_not_written() {
+    fn what_is_an_instances_own_business_is_not_written() {
         let candidate = CandidateStatus {
             generation: 1,
             digest: None,
@@ -433,13 +433,24 @@ mod tests {
             message: Some("connection refused".to_owned()),
             retry: Some(RetryStatus { attempts: 3, pause: "1s".to_owned() }),
         };
+        let active = ActiveStatus {
+            generation: 1,
+            digest: "sha256:aa".into(),
+            name: "rules".into(),
+            version: "1.0.0".into(),
+            artifact: None,
+            restored: true,
+        };
+        let (active, candidate) = (Some(active), Some(candidate));
         let (conditions, ancestors) = (Vec::new(), Vec::new());
-        let status =
-            WasmPluginStatus { conditions, active: None, candidate: Some(candidate), probation: None, ancestors };
+        let status = WasmPluginStatus { conditions, active, candidate, probation: None, ancestors };
         let status = Status::WasmPlugin(status);
+        assert_eq!(serde_json::to_value(&status).unwrap()["active"]["restored"], true);
         assert_eq!(serde_json::to_value(&status).unwrap()["candidate"]["retry"]["attempts"], 3);
         let written = status.written();
         assert_eq!(written["candidate"]["retry"], serde_json::Value::Null);
+        assert_eq!(written["active"]["restored"], serde_json::Value::Null);
+        assert_eq!(written["active"]["generation"], 1);
         assert_eq!(written["candidate"]["message"], "connection refused");
     }
 }
