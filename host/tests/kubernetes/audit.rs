@@ -31,7 +31,9 @@ pub(crate) fn reads(user: &str) -> Vec<String> {
 
 fn requests(user: &str) -> Vec<Value> {
     let log = fs::read_to_string(LOG).unwrap_or_else(|error| panic!("{LOG}: {error}; {}", crate::cluster::HINT));
-    let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // Most lines are those of others, and not worth more than a look.
+    let events =
+        log.lines().filter(|line| line.contains(user)).filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events.filter(|event| event["user"]["username"] == user && event["stage"] == "ResponseComplete").collect()
 }
 
