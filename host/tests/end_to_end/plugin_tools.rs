@@ -153,11 +153,16 @@ struct Project {
 
 impl Project {
     fn new(kind: &str) -> Self {
-        let name = format!("my-{kind}");
+        Self::with(kind, &[])
+    }
+
+    fn with(kind: &str, arguments: &[&str]) -> Self {
+        let name = format!("my-{kind}{}", arguments.concat().replace("--", "-"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-new").join(&name);
         let _ = std::fs::remove_dir_all(&folder);
         let to = folder.to_str().unwrap();
-        run(&["new", &name, "--kind", kind, "--dir", to]).ends_with(0).says("guest-sdk").says("penstock plugin build");
+        let new = ["new", &name, "--kind", kind, "--dir", to];
+        run(&[&new[..], arguments].concat()).ends_with(0).says("-sdk").says("penstock plugin build");
         // The versions that the workspace has are those that are there without a network.
         std::fs::copy(repository().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
         Self { folder, name }
@@ -188,7 +193,7 @@ async fn a_new_policy_builds_passes_its_tests_and_serves() {
         .ends_with(0)
         .says("\nsize ")
         .says("imports exchange-info, which needs no grant")
-        .says("next: penstock plugin check my-policy.wasm");
+        .says("next: penstock plugin test");
     project.penstock(&["test"]).ends_with(0).says("4 of 4 exchanges as expected (my-policy.wasm)");
     project
         .penstock(&["inspect", "my-policy.wasm"])
@@ -224,6 +229,17 @@ fn new_plugins_of_every_kind_compile_and_pass_their_own_tests() {
         let bench = ["bench", &module, "--iterations", "100", "--grant", "log", "--config", config];
         project.penstock(&bench).ends_with(0).says("whole exchange ");
     }
+}
+
+/// As on a machine that has the program and no checkout.
+#[test]
+fn a_project_with_its_own_copy_of_the_sdk_needs_no_checkout() {
+    let project = Project::with("policy", &["--sdk", "copy"]);
+    let manifest = std::fs::read_to_string(project.folder.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("penstock-plugin = { path = \"penstock-sdk/guest-sdk\" }"), "{manifest}");
+    project.command(env!("CARGO"), &["test"]).ends_with(0).says("3 passed").says_not("warning");
+    project.penstock(&["build"]).ends_with(0).says("next: penstock plugin test");
+    project.penstock(&["test"]).ends_with(0).says("4 of 4 exchanges as expected");
 }
 
 #[test]
@@ -320,6 +336,85 @@ exchanges:
         .says("FAILED unexpected")
         .says("expected no fault\nfound a fault in the request hook: trap: ")
         .says("2 of 3 exchanges as expected");
+}
+
+#[test]
+fn test_has_backends_that_answer_as_the_exchange_says() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("exchanges.yaml");
+    let auth = guests::EXT_AUTH;
+    let text = format!(
+        "module: {auth}
+config: {{service: {{backend: auth, path: /verify}}, allowed: {{requestHeaders: [x-user]}}}}
+capabilities: {{metrics: true, outbound: [{{name: auth, backendRef: {{name: auth, port: 80}}, maxResponseBytes: 1Ki}}]}}
+exchanges:
+- name: allowed
+  request: {{headers: {{x-user: root}}}}
+  outbound: {{auth: {{status: 204, headers: {{x-user: anna}}}}}}
+  expect: {{request: {{headers: {{x-user: anna}}}}, response: {{status: 200}}}}
+- name: denied
+  outbound: {{auth: {{status: 401, body: who are you}}}}
+  expect: {{reply: {{status: 401, body: who are you}}}}
+- {{name: too much, outbound: {{auth: {{status: 401, body: {{size: 2000}}}}}}, expect: {{reply: {{status: 503}}}}}}
+- {{name: no answer, outbound: {{auth: {{failure: timeout}}}}, expect: {{reply: {{status: 503}}}}}}
+- {{name: nobody there, expect: {{reply: {{status: 503}}}}}}
+"
+    );
+    std::fs::write(&file, &text).unwrap();
+    run(&["test", file.to_str().unwrap()]).ends_with(0).says("5 of 5 exchanges as expected");
+    std::fs::write(&file, text.replace("outbound: {auth: {failure", "outbound: {atuh: {failure")).unwrap();
+    run(&["test", file.to_str().unwrap()]).ends_with(1).says("exchanges[3] (no answer)").says("did you mean `auth`?");
+}
+
+#[test]
+fn test_shows_where_a_plugin_has_panicked() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("exchanges.yaml");
+    let text = format!(
+        "module: {}\ncapabilities: {{log: true, counters: true, keyValue: true}}\nexchanges:\n- {{name: a, request: {{path: \"/?panic:cheese\"}}}}\n",
+        guests::KEEPER
+    );
+    std::fs::write(&file, text).unwrap();
+    run(&["test", file.to_str().unwrap()])
+        .ends_with(1)
+        .says("it panicked at ")
+        .says("keeper/src/lib.rs:")
+        .says("about cheese");
+}
+
+#[test]
+fn what_cannot_be_read_is_said_and_not_waited_for() {
+    let folder = TempDir::new().unwrap();
+    // A folder is no module, and a gateway would look at it again and again.
+    run(&["bench", folder.path().to_str().unwrap()]).ends_with(1);
+    run(&["bench", "oci://127.0.0.1:1/nothing:1"]).ends_with(1).says("127.0.0.1:1");
+}
+
+#[test]
+fn check_is_for_programs_too_and_within_the_limits_of_the_operator() {
+    let rules = "{rules: [{response: {set: {x-a: b}}}]}";
+    let json = run(&["check", guests::HEADER_RULES, "--config", rules, "-o", "json"]).ends_with(0).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["accepted"], &json[0]["name"]), (&true.into(), &"header-rules".into()));
+    assert_eq!(json[0]["hooks"], serde_json::json!(["response-headers"]));
+    let json = run(&["check", guests::HEADER_RULES, "-o", "json"]).ends_with(1).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["accepted"], &json[0]["reason"]), (&false.into(), &"InvalidConfig".into()));
+    let limited = |arguments: &[&str]| run(&[&["check", guests::HEADER_RULES, "--config", rules], arguments].concat());
+    limited(&["--limit", "hookTime=200ms"]).ends_with(1).says("spec.limits.hookTime");
+    limited(&["--limit", "hookTime=200ms", "--plugin-limits", "hookTime=300ms"]).ends_with(0).says("accepted");
+    limited(&["--limit", "memory"]).ends_with(2).says("memory=64Mi");
+}
+
+#[test]
+fn inspect_grants_what_it_is_told_beside_everything() {
+    let config = "{policies: [{bucket: api}]}";
+    run(&["inspect", guests::RATE_LIMIT, "--config", config]).says("there is no bucket `api`");
+    run(&["inspect", guests::RATE_LIMIT, "--config", config, "--grant", "rate-limit=api:5/1s"])
+        .ends_with(0)
+        .says("hooks request-headers, response-headers");
+    run(&["inspect", guests::PRINTER]).says("wasi (").says("interfaces) wasi: true");
+    run(&["check", guests::PRINTER]).ends_with(1).says("--grant ").says_not("wasi,wasi");
 }
 
 #[test]

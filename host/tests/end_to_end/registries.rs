@@ -7,6 +7,7 @@ use std::{
 };
 
 use penstock_testing::{
+    guests,
     registry::{PASSWORD, Registry, USERNAME},
     tempfile::TempDir,
 };
@@ -144,6 +145,30 @@ fn push_and_pull_use_the_login_that_docker_keeps() {
     std::fs::remove_file(&copy).unwrap();
     assert_eq!(succeeded(&pull(&pushed)), pushed);
     assert_eq!(std::fs::read(&copy).unwrap(), header_rules());
+
+    // Another plugin under that tag is said to be meant.
+    std::fs::copy(guests::RATE_LIMIT, &module).unwrap();
+    let said = failed(&push());
+    assert!(said.contains(&format!("{reference} was not pushed: the tag means sha256:")), "{said}");
+    assert!(said.contains("--force"), "{said}");
+    let force = ["push", module.to_str().unwrap(), &reference, "--force"];
+    assert_ne!(succeeded(&plugin_command(folder.path(), &force, "")), pushed);
+    std::fs::write(&module, header_rules()).unwrap();
+    let force = ["push", module.to_str().unwrap(), &reference, "--force"];
+    assert_eq!(succeeded(&plugin_command(folder.path(), &force, "")), pushed);
+
+    let remote = format!("oci://{reference}");
+    let rules = "{rules: [{response: {set: {x-a: b}}}]}";
+    let said = succeeded(&plugin_command(folder.path(), &["check", &remote, "--config", rules], ""));
+    assert!(said.starts_with(&format!("{remote}: accepted: header-rules")), "{said}");
+    let said =
+        succeeded(&plugin_command(folder.path(), &["bench", &remote, "--config", rules, "--iterations", "100"], ""));
+    assert!(said.contains("header-rules"), "{said}");
+    let exchanges = folder.path().join("exchanges.yaml");
+    std::fs::write(&exchanges, format!("config: {rules}\nexchanges: [{{name: a}}]\n")).unwrap();
+    let said =
+        succeeded(&plugin_command(folder.path(), &["test", exchanges.to_str().unwrap(), "--module", &remote], ""));
+    assert!(said.contains(&format!("1 of 1 exchange as expected ({remote})")), "{said}");
 
     let inspect = |what: &str| plugin_command(folder.path(), &["inspect", what, "-o", "json"], "");
     let inspected = succeeded(&inspect(&format!("oci://{reference}")));

@@ -16,10 +16,13 @@ use penstock_core::{
     route::RuleId,
 };
 use penstock_plugin_host::rehearsal::{Rehearsal, answer};
+use penstock_translate::Settings;
 use serde::Serialize;
 
 use super::{
     Output,
+    module::{Component, Module},
+    registry::Access,
     session::{self, Session},
     subject::Configuration,
 };
@@ -41,12 +44,15 @@ Examples:
   penstock plugin bench my-plugin.wasm --config config.yaml
   penstock plugin bench my-plugin.wasm --path /admin --header 'x-tenant: acme' --iterations 1000000")]
 pub(super) struct Args {
-    /// The component
-    #[arg(value_name = "FILE")]
-    module: PathBuf,
+    /// The component: a file, or `oci://` and its reference in a registry
+    #[arg(value_name = "FILE|oci://REFERENCE")]
+    module: Component,
 
     #[command(flatten)]
     configuration: Configuration,
+
+    #[command(flatten)]
+    access: Access,
 
     /// Exchanges that are measured
     #[arg(long, value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..))]
@@ -99,8 +105,11 @@ struct Spread {
 
 /// Measure and print.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    super::module::read(&args.module)?;
-    let spec = args.configuration.spec(&args.module)?;
+    let module = args.module.module(&args.access)?;
+    if let Module::File(path) = &module {
+        super::module::read(path)?;
+    }
+    let spec = args.configuration.spec(&module, &Settings::standalone())?;
     let cache = Cache::new()?;
     let (cold, _) = validated(&spec, &cache)?;
     let (warm, mut session) = validated(&spec, &cache)?;

@@ -84,21 +84,31 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
              them small stands in the Cargo.toml of `penstock plugin new`: lto = \"fat\", codegen-units = 1, panic = \"abort\"."
         );
     }
-    println!("\nnext: penstock plugin check {}", output.display());
+    println!("\nnext: {}", next(&artifact.folder, &output));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A command that works as it stands: `check` would need the configuration.
+fn next(folder: &Path, component: &Path) -> String {
+    let exchanges = folder.join("exchanges.yaml");
+    match (exchanges.is_file(), short(&exchanges)) {
+        (false, _) => format!("penstock plugin inspect {}", component.display()),
+        (true, here) if here == Path::new("exchanges.yaml") => "penstock plugin test".to_owned(),
+        (true, there) => format!("penstock plugin test {}", there.display()),
+    }
 }
 
 fn print_imports(imports: &[Import]) {
     if imports.is_empty() {
         println!("imports  nothing: it needs no capability");
     }
-    for (index, import) in imports.iter().enumerate() {
+    for (index, (name, import)) in Import::rows(imports).into_iter().enumerate() {
         let title = if index == 0 { "imports" } else { "" };
         let grant = match import.grant {
             Some(grant) => format!(", granted by spec.capabilities.{grant}"),
             None => ", which needs no grant".to_owned(),
         };
-        println!("{title:<8} {}{grant}\n{:<8}   {}", import.short(), "", import.cost);
+        println!("{title:<8} {name}{grant}\n{:<8}   {}", "", import.cost);
     }
 }
 

@@ -121,6 +121,19 @@ impl Import {
         functions.map(import).collect()
     }
 
+    /// One row for what is granted together, with its name: WASI comes in two dozen interfaces.
+    pub(super) fn rows(imports: &[Self]) -> Vec<(String, &Self)> {
+        let is_wasi = |import: &&Self| is_wasi_slice(&import.name);
+        let wasi = imports.iter().filter(is_wasi).count();
+        let mut rows: Vec<_> =
+            imports.iter().filter(|import| !is_wasi(import)).map(|it| (it.short().to_owned(), it)).collect();
+        rows.extend(imports.iter().find(is_wasi).map(|first| match wasi {
+            1 => (first.short().to_owned(), first),
+            _ => (format!("wasi ({wasi} interfaces)"), first),
+        }));
+        rows
+    }
+
     /// Without package and version.
     pub(super) fn short(&self) -> &str {
         let name = self.name.strip_prefix(PACKAGE).unwrap_or(&self.name);
@@ -263,5 +276,13 @@ mod tests {
         let grants: Vec<_> = imports.iter().map(|import| import.grant).collect();
         assert_eq!(grants, [Some("log: true"), Some("wasi: true"), None]);
         assert!(imports[2].cost.contains("refused"));
+    }
+
+    #[test]
+    fn what_is_granted_together_is_one_row() {
+        let names = ["wasi:io/error@0.2.0", "penstock:plugin/log@0.1.0", "wasi:io/poll@0.2.0", "wasi:cli/stdin@0.2.0"];
+        let imports = Import::all(&names.map(String::from));
+        let rows: Vec<_> = Import::rows(&imports).into_iter().map(|(name, import)| (name, import.grant)).collect();
+        assert_eq!(rows, [("log".into(), Some("log: true")), ("wasi (3 interfaces)".into(), Some("wasi: true"))]);
     }
 }

@@ -1,24 +1,33 @@
 //! `penstock plugin inspect`: what a component is, before anything of it runs on traffic.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
-use penstock_core::plugin::{ModuleSource, PluginSpec, Rejection};
+use penstock_core::plugin::Rejection;
 use penstock_plugin_host::{Outline, PlanReport, PluginHost};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Output, capability::Import, module::Component, registry::Access, schema, size, subject::Configuration};
+use super::{
+    Output,
+    capability::Import,
+    module::{Component, Module},
+    registry::Access,
+    schema, size,
+    subject::Configuration,
+};
 use crate::commands::table::Table;
 
 /// Say what a plugin is: its name, hooks, headers, capabilities and configuration
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every capability is granted for the question, and nothing is stored. Hooks and headers depend on the configuration:
-they are shown for the one that is given, or else for an empty one if the plugin takes that.
+Every capability is granted for the question, and nothing is stored; buckets and backends that the configuration names
+are granted with --grant. Hooks and headers depend on the configuration: they are shown for the one that is given, or else
+for an empty one if the plugin takes that.
 
 Examples:
   penstock plugin inspect my-plugin.wasm
   penstock plugin inspect my-plugin.wasm --config config.yaml       # the hooks and headers of this configuration
+  penstock plugin inspect rate-limit.wasm --config config.yaml --grant rate-limit=api:100/1m
   penstock plugin inspect oci://ghcr.io/acme/my-plugin:1.2.0        # as it is in a registry, with the login of `docker login`
   penstock plugin inspect my-plugin.wasm -o json | jq .configSchema")]
 pub(super) struct Args {
@@ -118,8 +127,8 @@ fn inspect(args: &Args) -> anyhow::Result<Inspection> {
         problem: None,
     };
     // What was read is what is asked: a tag may mean something else in a moment.
-    let spec = args.configuration.spec_with_everything(Path::new("plugin.wasm"))?;
-    let spec = PluginSpec { source: ModuleSource::Inline(bytes), ..PluginSpec::clone(&spec) };
+    let module = Module::Pulled { name: args.module.to_string(), bytes };
+    let spec = args.configuration.spec_with_everything(&module)?;
     let host = super::host()?;
     match host.describe(&spec) {
         Ok(described) => {
@@ -223,8 +232,8 @@ fn table(it: &Inspection) -> String {
 
 fn capabilities(it: &Inspection, out: &mut String) {
     let mut table = Table::new(&["IMPORT", "UNDER spec.capabilities", "WHAT IT MEANS"]);
-    for import in &it.imports {
-        table.row([import.short(), import.grant.unwrap_or("nothing"), import.cost]);
+    for (name, import) in Import::rows(&it.imports) {
+        table.row([&*name, import.grant.unwrap_or("nothing"), import.cost]);
     }
     if it.imports.is_empty() {
         let _ = writeln!(out, "imports   nothing: it needs no capability");

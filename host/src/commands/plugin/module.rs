@@ -54,6 +54,42 @@ impl Component {
             Self::Registry(reference) => Ok(RegistryClient::new()?.pull(&access.to(reference)?, LARGEST)?.bytes),
         }
     }
+
+    /// For the plugin host. A file is read by it, as a gateway would; what is in a registry is pulled here, with the login of this machine.
+    pub(super) fn module(&self, access: &Access) -> anyhow::Result<Module> {
+        match self {
+            Self::File(path) => Ok(Module::File(path.clone())),
+            Self::Registry(_) => Ok(Module::Pulled { name: self.to_string(), bytes: self.read(access)? }),
+        }
+    }
+}
+
+/// A component that can be given to the plugin host.
+#[derive(Debug, Clone)]
+pub(super) enum Module {
+    /// Where it is; whether it is there is not known.
+    File(PathBuf),
+    /// From a registry.
+    Pulled { name: String, bytes: Bytes },
+}
+
+impl Module {
+    /// Where it is, or a name that stands for it.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Pulled { .. } => Path::new("plugin.wasm"),
+        }
+    }
+}
+
+impl fmt::Display for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Pulled { name, .. } => f.write_str(name),
+        }
+    }
 }
 
 /// Read a component.

@@ -1,28 +1,26 @@
 //! `penstock plugin new`: a project that builds and passes its tests as it is.
 
+mod sdk;
 mod template;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 
-use self::template::Kind;
+use self::{sdk::Sdk, template::Kind};
 
 /// Make the project of a new plugin, in Rust
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The project builds and passes its tests as it is; change it from there. It needs the SDK, the crate `penstock-plugin`: from
-the checkout that this program was built from, if that is still there, or else from the registry crates.io; --sdk says
-otherwise.
+the checkout that this program was built from, if that is still there, or else a copy of it that this program carries and
+puts into the project; --sdk says otherwise. All other crates are from crates.io.
 
 Examples:
   penstock plugin new my-plugin
   penstock plugin new redact --kind streaming          # bodies, trailers, the end of exchanges
   penstock plugin new by-tenant --kind route           # chooses the backend
+  penstock plugin new my-plugin --sdk copy             # depends on no folder outside of it
   penstock plugin new my-plugin --sdk ../penstock/guest-sdk
   penstock plugin new my-plugin --sdk 0.1")]
 pub(super) struct Args {
@@ -38,8 +36,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 
-    /// Where the SDK is: the folder of `penstock-plugin`, or its version in the registry
-    #[arg(long, value_name = "FOLDER|VERSION")]
+    /// Where the SDK is: `copy`, the folder of `penstock-plugin`, or its version in the registry
+    #[arg(long, value_name = "copy|FOLDER|VERSION")]
     sdk: Option<String>,
 }
 
@@ -51,7 +49,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("{} is there already and not empty; another folder: --dir FOLDER", folder.display());
     }
     let sdk = Sdk::find(args.sdk.as_deref())?;
-    for (path, text) in template::files(args.kind, &args.name, &sdk.dependency()) {
+    let files = template::files(args.kind, &args.name, &sdk.dependency());
+    for (path, text) in files.into_iter().map(|(path, text)| (path.to_owned(), text)).chain(sdk.files()) {
         let path = folder.join(path);
         let parent = path.parent().unwrap_or(&folder);
         fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
@@ -91,66 +90,6 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     bail!("`{name}` cannot be the name of a plugin: 1 to 63 lower case letters, digits and `-`, such as `{hint}`")
 }
 
-/// Where the crate `penstock-plugin` comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Sdk {
-    /// A folder that was named.
-    Folder(PathBuf),
-    /// The checkout that this program was built from.
-    Checkout(PathBuf),
-    /// A version in the registry.
-    Registry(String),
-}
-
-impl Sdk {
-    fn find(argument: Option<&str>) -> anyhow::Result<Self> {
-        match argument {
-            Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) && !Path::new(version).is_dir() => {
-                Ok(Self::Registry(version.to_owned()))
-            }
-            Some(folder) => {
-                let folder = fs::canonicalize(folder).with_context(|| format!("--sdk: there is no folder {folder}"))?;
-                match [folder.clone(), folder.join("guest-sdk")].into_iter().find(|folder| is_sdk(folder)) {
-                    Some(folder) => Ok(Self::Folder(folder)),
-                    None => bail!("--sdk: {} holds no crate `penstock-plugin`", folder.display()),
-                }
-            }
-            None => Ok(Self::default_of(Path::new(env!("CARGO_MANIFEST_DIR")))),
-        }
-    }
-
-    /// `manifest` is where the package of this program stood when it was built.
-    fn default_of(manifest: &Path) -> Self {
-        let folder = manifest.parent().map(|root| root.join("guest-sdk")).filter(|folder| is_sdk(folder));
-        folder.map_or_else(|| Self::Registry(env!("CARGO_PKG_VERSION").to_owned()), Self::Checkout)
-    }
-
-    /// The right side of the dependency in Cargo.toml.
-    fn dependency(&self) -> String {
-        match self {
-            Self::Folder(folder) | Self::Checkout(folder) => format!("{{ path = {:?} }}", folder.display().to_string()),
-            Self::Registry(version) => format!("{version:?}"),
-        }
-    }
-
-    fn what(&self) -> String {
-        match self {
-            Self::Folder(folder) => format!("the SDK in {}", folder.display()),
-            Self::Checkout(folder) => {
-                format!(
-                    "the SDK in {}, the checkout that this penstock was built from (another: --sdk)",
-                    folder.display()
-                )
-            }
-            Self::Registry(version) => format!("penstock-plugin {version} from crates.io (a folder: --sdk FOLDER)"),
-        }
-    }
-}
-
-fn is_sdk(folder: &Path) -> bool {
-    fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.contains("name = \"penstock-plugin\""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,18 +105,5 @@ mod tests {
             assert!(error.ends_with(&format!("such as `{hint}`")), "{error}");
         }
         assert!(check_name(&long).is_err());
-    }
-
-    #[test]
-    fn the_sdk_is_a_folder_or_a_version() {
-        let checkout = Sdk::find(None).unwrap();
-        assert!(matches!(&checkout, Sdk::Checkout(folder) if folder.ends_with("guest-sdk")), "{checkout:?}");
-        assert_eq!(Sdk::find(Some("0.1")).unwrap().dependency(), "\"0.1\"");
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let folder = Sdk::find(root.to_str()).unwrap();
-        assert!(matches!(&folder, Sdk::Folder(folder) if folder.ends_with("guest-sdk")), "the root is enough");
-        assert!(Sdk::find(Some("/")).unwrap_err().to_string().contains("penstock-plugin"));
-        assert!(Sdk::find(Some("/nowhere")).unwrap_err().to_string().contains("/nowhere"));
-        assert_eq!(Sdk::default_of(Path::new("/gone/host")), Sdk::Registry(env!("CARGO_PKG_VERSION").into()));
     }
 }

@@ -18,7 +18,8 @@ pub(super) const LARGEST: u64 = 256 << 20;
 /// Pull a plugin from a registry
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The login is the one that `docker login` keeps: in $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json or ~/.docker/config.json.
+The login is the one that `docker login` or `podman login` keeps: in $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json,
+$XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json or ~/.docker/config.json.
 Prints the reference by digest: what the tag means now.
 
 Examples:

@@ -3,16 +3,25 @@
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
+use bytes::Bytes;
 use penstock_core::plugin::{OciReference, OciVersion, Rejection};
-use penstock_plugin_host::{Described, RegistryClient};
+use penstock_plugin_host::{Artifact, Described, RegistryClient};
 
-use super::{module, registry::Access, size, subject::Configuration};
+use super::{
+    module::{self, Module},
+    pull::LARGEST,
+    registry::Access,
+    size,
+    subject::Configuration,
+};
 
 /// Push a plugin to a registry
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The login is the one that `docker login` keeps: in $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json or ~/.docker/config.json.
-Prints the reference by digest. The same plugin has the same digest, whoever pushes it and when.
+The login is the one that `docker login` or `podman login` keeps: in $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json,
+$XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json or ~/.docker/config.json.
+Prints the reference by digest. The same plugin has the same digest, whoever pushes it and when. A tag that means another
+plugin already is left alone, unless --force is given.
 
 Examples:
   penstock plugin push my-plugin.wasm ghcr.io/acme/my-plugin:1.2.0
@@ -29,6 +38,10 @@ pub(super) struct Args {
 
     #[command(flatten)]
     access: Access,
+
+    /// Let the tag mean this plugin even if it means another one now
+    #[arg(long)]
+    force: bool,
 }
 
 /// Push, and print the reference by digest.
@@ -36,17 +49,34 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let bytes = module::read(&args.module)?;
     let plugin = describe(args)?;
     let artifact = args.access.to(&args.reference)?;
-    let length = bytes.len();
-    let digest = RegistryClient::new()?.push(&artifact, bytes.into(), annotations(&plugin))?;
+    let (length, client, bytes) = (bytes.len(), RegistryClient::new()?, Bytes::from(bytes));
+    if !args.force {
+        refuse_to_replace(&client, &artifact, &bytes)?;
+    }
+    let digest = client.push(&artifact, bytes, annotations(&plugin))?;
     eprintln!("pushed {} {} ({}) to {}", plugin.name, plugin.version, size(length), args.reference);
     eprintln!("a WasmPlugin takes it with\n  source: {{oci: {{ref: {}, digest: {digest}}}}}", args.reference);
     println!("{}", args.reference.at(OciVersion::Digest(digest)));
     Ok(ExitCode::SUCCESS)
 }
 
+/// A tag that gateways name changes what they run. Pushing the same plugin again changes nothing.
+fn refuse_to_replace(client: &RegistryClient, artifact: &Artifact, bytes: &Bytes) -> anyhow::Result<()> {
+    // Some registries refuse to look for what nobody has pushed yet: whether it may be pushed, pushing says.
+    let Ok(Some(digest)) = client.resolve(artifact) else { return Ok(()) };
+    if client.pull(artifact, LARGEST).is_ok_and(|pulled| pulled.bytes == bytes) {
+        return Ok(());
+    }
+    let reference = &artifact.reference;
+    bail!(
+        "{reference} was not pushed: the tag means {digest}, and gateways that name it would run something else from then on\n\
+         Push under another tag, such as the new version of the plugin, or say --force"
+    )
+}
+
 /// What the plugin says of itself. What is no plugin is not pushed: every gateway would refuse it.
 fn describe(args: &Args) -> anyhow::Result<Described> {
-    let spec = Configuration::default().spec_with_everything(&args.module)?;
+    let spec = Configuration::default().spec_with_everything(&Module::File(args.module.clone()))?;
     match super::host()?.describe(&spec) {
         Ok(plugin) => Ok(plugin),
         Err(Rejection { reason, message }) => {

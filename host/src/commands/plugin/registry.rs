@@ -65,24 +65,40 @@ fn from_input(username: &str) -> anyhow::Result<RegistryLogin> {
 
 /// The login that `docker login`, `podman login` and others keep.
 fn kept(reference: &OciReference) -> anyhow::Result<Option<RegistryLogin>> {
-    let Some(path) = config_file() else { return Ok(None) };
-    let json = match std::fs::read(&path) {
-        Ok(json) => json,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => bail!("cannot read {}: {error}", path.display()),
-    };
-    let config = DockerConfig::parse(&json).with_context(|| format!("{} cannot be used", path.display()))?;
-    match (config.login(reference), helper(&json, reference)) {
-        (Some(login), _) => Ok(Some(login.clone())),
-        (None, Some(helper)) => ask(&helper, reference, &path),
-        (None, None) => Ok(None),
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    for path in config_files(variable) {
+        let json = match std::fs::read(&path) {
+            Ok(json) => json,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => bail!("cannot read {}: {error}", path.display()),
+        };
+        let config = DockerConfig::parse(&json).with_context(|| format!("{} cannot be used", path.display()))?;
+        let login = match (config.login(reference), helper(&json, reference)) {
+            (Some(login), _) => Some(login.clone()),
+            (None, Some(helper)) => ask(&helper, reference, &path)?,
+            (None, None) => None,
+        };
+        if login.is_some() {
+            return Ok(login);
+        }
     }
+    Ok(None)
 }
 
-fn config_file() -> Option<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let docker = || set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")));
-    set("REGISTRY_AUTH_FILE").or_else(|| Some(docker()?.join("config.json")))
+/// Where logins are kept, in the order in which they are looked for: as containers-auth.json(5) has it, with Docker's own variable before that. A file
+/// that is named is the only one.
+fn config_files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    if let Some(named) = variable("REGISTRY_AUTH_FILE") {
+        return vec![named];
+    }
+    if let Some(docker) = variable("DOCKER_CONFIG") {
+        return vec![docker.join("config.json")];
+    }
+    let runtime = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
+    let home = variable("HOME");
+    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+    let config = config.map(|folder| folder.join("containers/auth.json"));
+    [runtime, config, home.map(|home| home.join(".docker/config.json"))].into_iter().flatten().collect()
 }
 
 fn helper(json: &[u8], reference: &OciReference) -> Option<String> {
@@ -124,6 +140,21 @@ fn ask(helper: &str, reference: &OciReference, config: &Path) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logins_are_looked_for_where_docker_and_podman_keep_them() {
+        let files = |set: &[(&str, &str)]| {
+            let variable =
+                |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| PathBuf::from(value));
+            config_files(variable).into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        let all = ["/run/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"];
+        assert_eq!(files(&[("XDG_RUNTIME_DIR", "/run"), ("HOME", "/h")]), all);
+        assert_eq!(files(&[("HOME", "/h")]), all[1..]);
+        assert_eq!(files(&[("DOCKER_CONFIG", "/d"), ("HOME", "/h")]), ["/d/config.json"]);
+        assert_eq!(files(&[("REGISTRY_AUTH_FILE", "/a"), ("DOCKER_CONFIG", "/d")]), ["/a"]);
+        assert!(files(&[]).is_empty());
+    }
 
     #[test]
     fn the_helper_of_the_registry_comes_before_the_general_one() {

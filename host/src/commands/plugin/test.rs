@@ -15,12 +15,15 @@ use penstock_core::{
     plugin::{ActiveRevision, PluginSpec, Rejection},
 };
 use penstock_plugin_host::rehearsal::Rehearsal;
+use penstock_translate::Settings;
 use serde::Serialize;
 use serde_json::Value;
 
 use self::format::{Exchange, ExchangeFile};
 use super::{
-    Output, counted, module,
+    Output, counted,
+    module::{self, Component, Module},
+    registry::Access,
     session::{self, Session},
     subject,
 };
@@ -44,6 +47,7 @@ The file:
       request:  {method: POST, path: /a?b=c, authority: a.example, scheme: https, client: 192.0.2.7,
                  headers: {x-a: one, x-b: [two, three]}, body: text, trailers: {…}}
       response: {status: 200, headers: {…}, body: [in, pieces], trailers: {…}}      # what the backend answers
+      outbound: {auth: {status: 200, headers: {x-user: anna}, body: …}}   # what backends answer that it calls, each time
       candidates: [{name: \"default/web:80\", weight: 1, readyEndpoints: 1}]          # for route plugins
       expect:
         request:  {method: …, path: …, authority: …, headers: {…}, absent: [x-c], body: …, trailers: {…}}
@@ -57,6 +61,8 @@ The file:
 An exchange ends with one of response, reply, aborted, fault and rejected; what is not given may be anything.
 Headers and bodies that are expected: text, {contains: …}, {matches: a regular expression}, for headers a list of all
 values or {present: true}, for bodies {base64: …} or {size: …}.
+Backends are those of capabilities.outbound: [{name: auth, backendRef: {name: auth, port: 80}}]. One that the exchange gives
+no answer, or {failure: connect}, {failure: timeout} or {failure: protocol}, cannot be reached.
 Bodies that are given: text, a list of pieces, {base64: …}, {file: …} or {size: …}.
 
 Examples:
@@ -70,8 +76,11 @@ pub(super) struct Args {
     file: PathBuf,
 
     /// The component, in place of the one that the file names
-    #[arg(long, value_name = "FILE")]
-    module: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|oci://REFERENCE")]
+    module: Option<Component>,
+
+    #[command(flatten)]
+    access: Access,
 
     /// Only exchanges whose name contains this
     #[arg(long, value_name = "TEXT")]
@@ -136,7 +145,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let failed = exchanges.iter().filter(|line| !line.passed).count();
     let report = Report {
         file: args.file.display().to_string(),
-        module: component.display().to_string(),
+        module: component.to_string(),
         passed: exchanges.len() - failed,
         failed,
         exchanges,
@@ -145,23 +154,25 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn component(args: &Args, file: &ExchangeFile, folder: &Path) -> anyhow::Result<PathBuf> {
-    let path = match (&args.module, &file.module) {
-        (Some(module), _) => module.clone(),
-        (None, Some(module)) => folder.join(module),
+fn component(args: &Args, file: &ExchangeFile, folder: &Path) -> anyhow::Result<Module> {
+    let module = match (&args.module, &file.module) {
+        (Some(component), _) => component.module(&args.access)?,
+        (None, Some(module)) => Module::File(folder.join(module)),
         (None, None) => {
             bail!("{} names no component: say `module: my-plugin.wasm` in it, or --module FILE", args.file.display())
         }
     };
-    module::read(&path)?;
-    Ok(path)
+    if let Module::File(path) = &module {
+        module::read(path)?;
+    }
+    Ok(module)
 }
 
 /// Runs exchanges one after the other, with the revision that each needs.
 struct Runner<'f> {
     session: Session,
     file: &'f ExchangeFile,
-    component: &'f Path,
+    component: &'f Module,
     current: Option<Configured>,
 }
 
@@ -181,6 +192,7 @@ impl Runner<'_> {
         let (differences, time) = match &self.current {
             Some(Configured { spec, result: Ok(active), .. }) => {
                 let call = session::call(spec, active, self.file.body_overflow());
+                self.session.stand_ins().answer(exchange.answers(spec)?);
                 let mut time = None;
                 let mut runs = (0..check.repeat).map(|_| {
                     let outcome = rehearsal.run(self.session.worker(), &call);
@@ -203,7 +215,7 @@ impl Runner<'_> {
         if self.current.as_ref().is_some_and(|current| current.config.as_ref() == config) {
             return Ok(());
         }
-        let spec = subject::spec(self.component, &self.file.spec(config))?;
+        let spec = subject::spec(self.component, &self.file.spec(config), &Settings::standalone())?;
         let result = self.session.activate(&spec);
         self.current = Some(Configured { config: config.cloned(), spec, result });
         Ok(())

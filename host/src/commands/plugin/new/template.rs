@@ -78,6 +78,7 @@ pub(super) fn files(kind: Kind, name: &str, sdk: &str) -> [(&'static str, String
         text.replace("{{name}}", name)
             .replace("{{description}}", kind.description())
             .replace("{{sdk}}", sdk)
+            .replace("{{rust}}", env!("CARGO_PKG_RUST_VERSION"))
             .replace("{{try}}", kind.attempt())
     };
     let Sources { lib, exchanges, config, world } = kind.sources();

@@ -4,20 +4,26 @@
 //! of configuration, capabilities and limits is said here in the same words.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::LazyLock,
 };
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::Response;
 use penstock_controller::sources::files::read_document;
 use penstock_core::{
-    check::{BodyGiven, Check},
-    plugin,
+    check::{BodyGiven, Check, HeadersGiven},
+    plugin::{self, OutboundFailure, PluginSpec},
 };
+use penstock_translate::nearest::did_you_mean;
 use penstock_translate::resources::wasm_plugin::{BodyOverflow, PluginCapabilities, PluginLimits};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::commands::plugin::session::Answer;
 
 /// A file of exchanges.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -49,8 +55,69 @@ pub(super) struct Exchange {
     /// In place of the file's.
     #[serde(default)]
     pub(super) config: Option<Value>,
+    /// What backends answer that the plugin calls, each time, by their names in `capabilities.outbound`.
+    #[serde(default)]
+    outbound: BTreeMap<String, AnswerGiven>,
     #[serde(flatten)]
     pub(super) check: Check,
+}
+
+/// What a backend answers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+struct AnswerGiven {
+    /// 200 if not given.
+    #[schemars(range(min = 200, max = 599))]
+    status: Option<u16>,
+    /// Name to one value or a list of them.
+    headers: HeadersGiven,
+    /// Text, a list of pieces, `{base64: …}`, `{file: …}` or `{size: …}`.
+    body: BodyGiven,
+    /// There is no answer, and this is why.
+    failure: Option<FailureGiven>,
+}
+
+/// Why a backend does not answer.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+enum FailureGiven {
+    /// It cannot be reached.
+    Connect,
+    /// It takes too long.
+    Timeout,
+    /// What it says is no HTTP.
+    Protocol,
+}
+
+impl AnswerGiven {
+    fn answer(&self) -> anyhow::Result<Answer> {
+        match self.failure {
+            Some(FailureGiven::Connect) => return Ok(Err(OutboundFailure::Connect("as the exchange says".into()))),
+            Some(FailureGiven::Timeout) => return Ok(Err(OutboundFailure::Timeout)),
+            Some(FailureGiven::Protocol) => return Ok(Err(OutboundFailure::Protocol("as the exchange says".into()))),
+            None => {}
+        }
+        let pieces = self.body.pieces().context("the body is a file that nobody has read")?;
+        let mut response = Response::new(Bytes::from(pieces.concat()));
+        *response.status_mut() = self.status.unwrap_or(200).try_into()?;
+        *response.headers_mut() = self.headers.0.clone();
+        Ok(Ok(response))
+    }
+}
+
+impl Exchange {
+    /// What backends answer. Those that the plugin cannot call are a mistake.
+    pub(super) fn answers(&self, spec: &PluginSpec) -> anyhow::Result<BTreeMap<String, Answer>> {
+        let granted: Vec<_> = spec.capabilities.outbound.iter().map(|grant| &*grant.name).collect();
+        let answer = |(name, given): (&String, &AnswerGiven)| {
+            if !granted.contains(&name.as_str()) {
+                let hint = did_you_mean(name, granted.iter().copied());
+                bail!("outbound.{name}: capabilities.outbound has no backend of this name{hint}");
+            }
+            Ok((name.clone(), given.answer().with_context(|| format!("outbound.{name}"))?))
+        };
+        self.outbound.iter().map(answer).collect()
+    }
 }
 
 /// The JSON Schema of the file.
@@ -103,8 +170,10 @@ impl ExchangeFile {
     /// Bodies in files, relative to this one.
     fn read_bodies(&mut self, path: &Path) -> anyhow::Result<()> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        for Exchange { check, .. } in &mut self.exchanges {
-            for (message, body) in [("request", &mut check.request.body), ("response", &mut check.response.body)] {
+        for Exchange { check, outbound, .. } in &mut self.exchanges {
+            let messages = [("request", &mut check.request.body), ("response", &mut check.response.body)];
+            let answers = outbound.iter_mut().map(|(name, answer)| (name.as_str(), &mut answer.body));
+            for (message, body) in messages.into_iter().chain(answers) {
                 let BodyGiven::File(file) = body else { continue };
                 let file = folder.join(file);
                 let bytes = std::fs::read(&file).with_context(|| {
