@@ -212,21 +212,28 @@ impl LastGood {
         new.max_by_key(|(_, good)| good.keepable.size()).map(|(index, _)| index)
     }
 
-    /// Give up the next best revisions where there is no room for them. The good ones stay.
+    /// Give up next best revisions where there is no room for them, the largest first: whoever takes most pays first. The good ones stay.
     fn fit(&self, next: &mut Index, set: &GoodSet) -> Result<(), KeepError> {
-        let needed = self.size(next, set);
-        if needed <= self.limit {
-            return Ok(());
+        loop {
+            let needed = self.size(next, set);
+            if needed <= self.limit {
+                return Ok(());
+            }
+            if !next.drop_previous(|name| self.size_of(name, set)) {
+                return Err(KeepError::TooLarge { needed, limit: self.limit });
+            }
         }
-        next.drop_previous();
-        let needed = self.size(next, set);
-        if needed > self.limit { Err(KeepError::TooLarge { needed, limit: self.limit }) } else { Ok(()) }
     }
 
     fn size(&self, index: &Index, set: &GoodSet) -> u64 {
         let names: HashSet<&BlobName> = index.blobs().collect();
-        let fresh = |name: &BlobName| set.good.iter().find_map(|good| good.keepable.size_of(name));
-        names.into_iter().map(|name| self.blobs.size_of(name).or_else(|| fresh(name)).unwrap_or(0)).sum()
+        names.into_iter().map(|name| self.size_of(name, set)).sum()
+    }
+
+    /// Bytes of a blob, on disk or not yet.
+    fn size_of(&self, name: &BlobName, set: &GoodSet) -> u64 {
+        let fresh = || set.good.iter().find_map(|good| good.keepable.size_of(name));
+        self.blobs.size_of(name).or_else(fresh).unwrap_or(0)
     }
 
     fn sweep(&self) {

@@ -81,10 +81,11 @@ impl Index {
         self.plugins == other.plugins
     }
 
-    pub(super) fn drop_previous(&mut self) {
-        for kept in self.plugins.values_mut() {
-            kept.previous = None;
-        }
+    /// Give up one next best revision, the one with the largest module; whether there was one.
+    pub(super) fn drop_previous(&mut self, size: impl Fn(&BlobName) -> u64) -> bool {
+        let with_previous = self.plugins.values_mut().filter(|kept| kept.previous.is_some());
+        let largest = with_previous.max_by_key(|kept| kept.previous.as_ref().map(|slot| size(&slot.module)));
+        largest.and_then(|kept| kept.previous.take()).is_some()
     }
 
     /// This index after `set`. Revisions with a blob that is not `whole` count as absent.

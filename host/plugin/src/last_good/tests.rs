@@ -155,6 +155,25 @@ fn what_was_rolled_back_is_remembered() {
 }
 
 #[test]
+fn whoever_takes_most_gives_up_its_next_best_first() {
+    // The module of a plugin is as large as its name is long.
+    let large = "with-a-module-that-takes-the-place-of-several-others";
+    let both = |n: i64| set(vec![good("small", n), good(large, n)]);
+    let bytes = {
+        let probe = tempfile::tempdir().unwrap();
+        let mut store = LastGood::open(probe.path()).unwrap();
+        store.keep(&both(1)).unwrap();
+        store.keep(&both(2)).unwrap();
+        store.bytes()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = LastGood::open_with(directory.path(), bytes - 1).unwrap();
+    store.keep(&both(1)).unwrap();
+    store.keep(&both(2)).unwrap();
+    check(&store, &[("small", &[2, 1]), (large, &[2])]);
+}
+
+#[test]
 fn what_is_too_large_costs_the_next_best_first_and_then_only_itself() {
     let directory = tempfile::tempdir().unwrap();
     let one = {
