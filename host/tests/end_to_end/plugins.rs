@@ -187,7 +187,7 @@ async fn the_access_log_says_which_plugin_changed_what() {
     let record = eventually("the record", async || {
         let log = world.gateway.log();
         let line = log.lines().find(|line| line.contains("\"target\":\"/last\""))?;
-        Some(serde_json::from_str::<serde_json::Value>(line).unwrap())
+        Some(serde_json::from_str::<Value>(line).unwrap())
     })
     .await;
     let expected = serde_json::json!([
