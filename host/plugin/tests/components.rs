@@ -117,8 +117,8 @@ fn long_heads() -> Vec<(&'static str, request::Parts)> {
     ]
 }
 
-/// With the time that a hook has by default: a fault would count against everybody who uses the plugin. What takes a multiple of that faults each time;
-/// on a busy machine a tick may be somebody else's.
+/// A fault would count against everybody who uses the plugin. Hooks have fifty times the time that they have by default, so that it does not matter what else
+/// the machine does: this is about what would take seconds, or more edits and memory than there are.
 #[test]
 fn heads_of_64_kib_fault_in_no_plugin() {
     let host = Host::start();
@@ -163,13 +163,14 @@ fn heads_of_64_kib_fault_in_no_plugin() {
         ),
     ];
     for (name, path, config) in plugins {
-        let limits = PluginLimits { configure_time: Duration::from_secs(60), ..PluginLimits::default() };
+        let (hook_time, configure_time) = (50 * PluginLimits::default().hook_time, Duration::from_secs(60));
+        let limits = PluginLimits { hook_time, configure_time, ..PluginLimits::default() };
         let spec = PluginSpec { limits, capabilities: capabilities.clone(), ..configured(name, path, config) };
         let active = host.activate(&spec);
         let worker = host.host.runtime().worker();
         for (what, head) in long_heads() {
-            let faults: Vec<_> = (0..5).map_while(|_| on_request_of(&*worker, &active, head.clone()).err()).collect();
-            assert!(faults.len() < 5, "{name}: {what}: {faults:?}");
+            let result = on_request_of(&*worker, &active, head);
+            assert!(result.is_ok(), "{name}: {what}: {result:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, request};
-use penstock_core::plugin::{Capabilities, OutboundFailure, PluginLimits, PluginSpec, Verdict};
+use penstock_core::plugin::{Capabilities, OutboundFailure, PluginSpec, Verdict};
 use penstock_testing::guests::{self, EXT_AUTH};
 use serde_json::{Value, json};
 use support::{
@@ -115,12 +115,10 @@ fn while_the_service_is_away_on_error_decides() {
     assert_eq!((counted(&open, "failed_open"), counted(&open, "failed_closed")), (3.0, 1.0));
 }
 
-/// With the time that a hook has by default; on a busy machine a tick may be somebody else's.
 #[test]
 fn heads_of_64_kib_do_not_fault() {
     let mut spec = ext_auth(json!({}));
     Arc::make_mut(&mut spec.config)["service"] = json!({"backend": "auth", "pathPrefix": "/authz"});
-    spec.limits.hook_time = PluginLimits::default().hook_time;
     let world = World::new(&spec);
     let many = (0..1800).map(|index| format!("x-auth-{index}")).collect::<Vec<_>>();
     let heads = [
@@ -134,14 +132,11 @@ fn heads_of_64_kib_do_not_fault() {
         }),
     ];
     for (index, change) in heads.iter().enumerate() {
-        let attempt = |_| {
-            world.client.answer(status(200));
-            let mut head = request();
-            change(&mut head);
-            world.at_once(&mut head).err()
-        };
-        let faults: Vec<_> = (0..5).map_while(attempt).collect();
-        assert!(faults.len() < 5, "head {index}: {faults:?}");
+        world.client.answer(status(200));
+        let mut head = request();
+        change(&mut head);
+        let result = world.at_once(&mut head);
+        assert!(result.is_ok(), "head {index}: {result:?}");
     }
 }
 
