@@ -103,7 +103,13 @@ async fn one_limit_holds_over_two_gateways_as_long_as_redis_is_there() {
 async fn a_login_that_fails_is_an_outage_until_the_secret_is_right() {
     let redis = Redis::builder().with_password().start();
     let world = serving(&redis, limits(&format!("{LOGIN}, whenUnavailable: Refuse")), &secret("wrong-password")).await;
-    assert_eq!(ask(&world).await, 503, "onUnavailable: Deny");
+    let status = eventually("that Redis refuses the login", async || {
+        let status = ask(&world).await;
+        let metrics = world.gateway.admin("/metrics").await;
+        metrics.text().contains("bucket=\"hourly\",outcome=\"refused\"").then_some(status)
+    })
+    .await;
+    assert_eq!(status, 503, "onUnavailable: Deny");
     let since = world.status().await["resources"].clone();
     world.gateway.remove("secret.yaml");
     let unresolved = |status: &serde_json::Value| condition(status, "ResolvedRefs")["status"] == "False";
@@ -122,9 +128,10 @@ async fn a_login_that_fails_is_an_outage_until_the_secret_is_right() {
         plugin["status"]["active"].clone()
     };
     assert_eq!(active(&world.status().await["resources"]), active(&since), "a password is no part of a revision");
+    // What waits on its way to the log is written by its end.
+    assert!(world.gateway.terminate().await.success());
     let log = world.gateway.log();
     assert!(log.contains("WRONGPASS") && !log.contains("wrong-password"), "{log}");
-    assert!(world.gateway.terminate().await.success());
 }
 
 #[tokio::test]
