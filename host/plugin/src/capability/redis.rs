@@ -67,6 +67,15 @@ pub(crate) enum RedisError {
     Busy,
 }
 
+impl RedisError {
+    /// Whether both are the same trouble for whoever looks after the server: one that is gone ends its connections first and refuses new ones
+    /// then.
+    fn is_like(&self, other: &Self) -> bool {
+        let is_gone = |error: &Self| matches!(error, Self::NoEndpoint | Self::Connect(_) | Self::Lost);
+        is_gone(self) && is_gone(other) || std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
 /// A script to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Run {

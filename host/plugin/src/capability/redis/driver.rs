@@ -228,7 +228,7 @@ impl Health {
 
     fn down(&mut self, redis: &str, why: RedisError) {
         let is_new = match self {
-            Self::Down(known) => std::mem::discriminant(known) != std::mem::discriminant(&why),
+            Self::Down(known) => !known.is_like(&why),
             Self::Unknown | Self::Up => true,
         };
         if is_new {
