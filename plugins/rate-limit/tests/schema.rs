@@ -16,7 +16,9 @@ fn configurations(text: &str) -> Vec<Value> {
     let blocks = text.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
     let parsed =
         blocks.map(|block| serde_yaml_ng::from_str::<Value>(block).unwrap_or_else(|error| panic!("{error}:\n{block}")));
-    parsed.map(|value| value.pointer("/spec/config").cloned().unwrap_or(value)).collect()
+    // What shows a capability is of the resource, not of this plugin.
+    let all = parsed.map(|value| value.pointer("/spec/config").cloned().unwrap_or(value));
+    all.filter(|value| value.get("rateLimits").is_none()).collect()
 }
 
 #[test]

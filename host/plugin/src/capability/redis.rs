@@ -68,10 +68,10 @@ pub(crate) enum RedisError {
 }
 
 impl RedisError {
-    /// Whether both are the same trouble for whoever looks after the server: one that is gone ends its connections first and refuses new ones
-    /// then.
+    /// Whether both are the same trouble for whoever looks after the server: one that is gone may say nothing, end its connections, refuse new ones
+    /// or all of that in turn.
     fn is_like(&self, other: &Self) -> bool {
-        let is_gone = |error: &Self| matches!(error, Self::NoEndpoint | Self::Connect(_) | Self::Lost);
+        let is_gone = |error: &Self| matches!(error, Self::NoEndpoint | Self::Connect(_) | Self::Timeout | Self::Lost);
         is_gone(self) && is_gone(other) || std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
