@@ -9,7 +9,8 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{Cluster, text};
 use xtask::cluster::archive;
@@ -72,22 +73,22 @@ fn pods_run_and_services_answer() {
 
     let slices = ["get", "endpointslices", "--selector=kubernetes.io/service-name=echo"];
     let ready = "--output=jsonpath={.items[*].endpoints[?(@.conditions.ready)].addresses[0]}";
-    let endpoints = cluster.kubectl(&[&slices[..], &[ready]].concat());
-    assert_eq!(endpoints.split(' ').filter(|address| address.starts_with("10.244.")).count(), 2, "{endpoints}");
+    let endpoints = [&["kubectl"], &slices[..], &[ready]].concat();
+    retried(&cluster, &endpoints, |text| text.split(' ').filter(|address| address.starts_with("10.244.")).count() == 2);
 
     let logs = cluster.kubectl(&["logs", "deployment/echo"]);
     assert!(logs.contains("listening on port 3000"), "{logs}");
 
     // Found by name, through the DNS Service.
-    let named = retried(&cluster, &["exec", "--", "getent", "hosts", "echo.default.svc.cluster.local"]);
-    assert!(named.starts_with("10.96."), "{named}");
+    let by_name = ["exec", "--", "getent", "hosts", "echo.default.svc.cluster.local"];
+    retried(&cluster, &by_name, |address| address.starts_with("10.96."));
 
     // The API server itself is a Service too: its rule needs kube-proxy as much as any other.
     let answer = ["exec", "--", "kubectl", "--server=https://10.96.0.1", "get", "--raw=/readyz"];
     cluster.kubectl(&["wait", "--for=create", "endpointslice/kubernetes", "--timeout=60s"]);
-    assert_eq!(retried(&cluster, &answer), "ok");
-    let proxied = cluster.kubectl(&["get", "--raw=/api/v1/namespaces/default/services/echo:80/proxy/some/path"]);
-    assert!(proxied.contains("/some/path"), "{proxied}");
+    retried(&cluster, &answer, |text| text == "ok");
+    let proxied = ["kubectl", "get", "--raw=/api/v1/namespaces/default/services/echo:80/proxy/some/path"];
+    retried(&cluster, &proxied, |text| text.contains("/some/path"));
 }
 
 /// What a controller in a pod relies on: its token, the API server's Service, and the names of Services.
@@ -146,20 +147,19 @@ fn load_balancers_get_addresses_that_answer() {
     assert!(address.starts_with("10.251."), "{address}");
     // A client that is there on every machine which can build this. It expects Kubernetes, and shows what it gets.
     let get = ["exec", "--", "kubectl", &format!("--server=http://{address}"), "get", "--raw=/some/path"];
-    let answer = retried(&cluster, &get);
-    assert!(answer.contains("\"path\": \"/some/path\""), "{answer}");
+    retried(&cluster, &get, |text| text.contains("\"path\": \"/some/path\""));
 }
 
-/// kube-proxy follows the API server at its own pace.
-fn retried(cluster: &Cluster, command: &[&str]) -> String {
-    let mut last = Output { status: std::process::ExitStatus::default(), stdout: Vec::new(), stderr: Vec::new() };
-    for _ in 0..50 {
-        last = cluster.command(command).output().unwrap();
-        if last.status.success() {
-            return text(&last.stdout);
+/// Run until it succeeds with such an output: controllers, kube-proxy and the DNS server follow the API server at their own pace.
+fn retried(cluster: &Cluster, command: &[&str], expected: impl Fn(&str) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let output = cluster.command(command).output().unwrap();
+        if output.status.success() && expected(&text(&output.stdout)) {
+            return;
         }
+        assert!(Instant::now() < deadline, "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
     }
-    panic!("{command:?}: {}", text(&last.stderr));
 }
 
 #[test]
@@ -186,7 +186,10 @@ fn a_process_can_crash_and_come_back() {
     cluster.kubectl(&["create", "configmap", "kept"]);
     cluster.xtask(&["stop", "kube-apiserver"]);
     let is_down = || !cluster.command(&["kubectl", "get", "--raw=/readyz"]).output().unwrap().status.success();
-    assert!((0..50).any(|_| is_down()), "it still answers");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_down() {
+        assert!(Instant::now() < deadline, "it still answers");
+    }
     cluster.xtask(&["start", "kube-apiserver"]);
     cluster.xtask(&["up"]);
     assert!(cluster.kubectl(&["get", "configmap", "kept"]).contains("kept"));
