@@ -106,6 +106,7 @@ pub(crate) struct PluginMetrics {
     cpu: Family<PluginLabels, Counter<f64, AtomicU64>>,
     revisions: Family<ResultLabels, Counter>,
     instances: Family<PluginLabels, Gauge>,
+    instantiations: Family<PluginLabels, Counter>,
     outbound: Family<OutboundLabels, Counter>,
     redis: RedisMetrics,
     compile: Histogram,
@@ -125,6 +126,7 @@ impl PluginMetrics {
             cpu: Family::default(),
             revisions: Family::default(),
             instances: Family::default(),
+            instantiations: Family::default(),
             outbound: Family::default(),
             redis: RedisMetrics::register(registry),
             compile: Histogram::new(exponential_buckets(0.004, 2.0, 12)),
@@ -151,6 +153,11 @@ impl PluginMetrics {
         );
         registry.register("penstock_plugin_revisions", "Candidates by outcome", metrics.revisions.clone());
         registry.register("penstock_plugin_instances", "Live instances", metrics.instances.clone());
+        registry.register(
+            "penstock_plugin_instantiations",
+            "Instances that were made; many more than faults are bursts, or memory that grows",
+            metrics.instantiations.clone(),
+        );
         registry.register(
             "penstock_plugin_outbound_calls",
             "Calls of backends by plugins; without a backend those of names that were not granted",
@@ -344,6 +351,7 @@ pub(crate) struct CallMetrics {
     cpu: Counter<f64, AtomicU64>,
     revisions: [Counter; 2],
     instances: Gauge,
+    instantiations: Counter,
 }
 
 impl CallMetrics {
@@ -359,6 +367,7 @@ impl CallMetrics {
                 .map(|outcome| families.revisions.get_or_create_owned(&outcome_labels(&label, outcome))),
             cpu: families.cpu.get_or_create_owned(&PluginLabels { plugin: label.clone() }),
             instances: families.instances.get_or_create_owned(&PluginLabels { plugin: label.clone() }),
+            instantiations: families.instantiations.get_or_create_owned(&PluginLabels { plugin: label.clone() }),
             families: Arc::clone(families),
             plugin: plugin.clone(),
             label: label.into(),
@@ -422,6 +431,7 @@ impl CallMetrics {
     /// Count an instance for as long as the guard lives.
     pub(crate) fn instance(self: &Arc<Self>) -> Counted {
         self.instances.inc();
+        self.instantiations.inc();
         Counted(Arc::clone(self))
     }
 }
@@ -473,6 +483,7 @@ impl Drop for CallMetrics {
         let labels = PluginLabels { plugin };
         self.families.cpu.remove(&labels);
         self.families.instances.remove(&labels);
+        self.families.instantiations.remove(&labels);
     }
 }
 

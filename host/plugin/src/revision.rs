@@ -298,12 +298,17 @@ pub(crate) struct RevisionTable {
 }
 
 impl RevisionTable {
-    /// The revision of this value, if it is still loaded.
+    /// The revision of this value, if it is still loaded, with the instances that it has. Others that nobody wants give theirs up, for what
+    /// is made if it is not.
     pub(crate) fn find(&mut self, key: &RevisionKey) -> Option<Arc<Loaded>> {
-        let loaded = self.by_key.get(key)?.upgrade()?;
-        loaded.is_parked.store(false, Ordering::Relaxed);
-        self.keep(Arc::clone(&loaded));
-        Some(loaded)
+        let found = self.by_key.get(key).and_then(Weak::upgrade);
+        if let Some(loaded) = &found {
+            loaded.is_parked.store(false, Ordering::Relaxed);
+            self.keep(loaded);
+        }
+        // Whoever wants one holds it, and new users come from this table alone.
+        self.kept.iter().filter(|kept| Arc::strong_count(kept) == 1).for_each(|kept| kept.park());
+        found
     }
 
     /// Remember a revision. When two were made of the same value, the first one stays.
@@ -314,7 +319,7 @@ impl RevisionTable {
         let loaded = Arc::new(loaded);
         self.by_key.retain(|_, known| known.strong_count() > 0);
         self.by_key.insert(loaded.key.clone(), Arc::downgrade(&loaded));
-        self.keep(Arc::clone(&loaded));
+        self.keep(&loaded);
         loaded
     }
 
@@ -323,18 +328,11 @@ impl RevisionTable {
         self.by_key.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Those that nobody wants give up their instances.
-    pub(crate) fn park_unwanted(&self) {
-        // New users come from this table alone.
-        self.kept.iter().filter(|kept| Arc::strong_count(kept) == 1).for_each(|kept| kept.park());
-    }
-
-    fn keep(&mut self, loaded: Arc<Loaded>) {
-        self.kept.retain(|kept| !Arc::ptr_eq(kept, &loaded));
-        self.kept.push_back(loaded);
+    fn keep(&mut self, loaded: &Arc<Loaded>) {
+        self.kept.retain(|kept| !Arc::ptr_eq(kept, loaded));
+        self.kept.push_back(Arc::clone(loaded));
         while self.kept.len() > KEPT {
             self.kept.pop_front();
         }
-        self.park_unwanted();
     }
 }

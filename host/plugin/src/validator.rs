@@ -49,6 +49,10 @@ pub fn main() -> ExitCode {
     child::main()
 }
 
+/// How many processes validate at the same time, unless the settings say otherwise. More than the cores of a small machine, so that a few
+/// candidates that spin until their limit do not keep the others waiting; not many more, because each may take [`ValidationLimits::memory`].
+pub(crate) const PROCESSES: usize = 5;
+
 /// How candidates are validated.
 #[derive(Debug, Clone)]
 pub struct ValidatorSettings {
@@ -56,8 +60,7 @@ pub struct ValidatorSettings {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Processes at the same time. More than the cores of a small machine, so that a few candidates that spin until their limit do not keep
-    /// the others waiting; not many more, because each may take [`ValidationLimits::memory`].
+    /// Processes at the same time.
     pub processes: NonZeroUsize,
     /// What each may use.
     pub limits: ValidationLimits,
@@ -69,7 +72,7 @@ impl Default for ValidatorSettings {
         Self {
             program: "/proc/self/exe".into(),
             arguments: vec![ARGUMENT.into()],
-            processes: NonZeroUsize::new(5).expect("is not zero"),
+            processes: NonZeroUsize::new(PROCESSES).expect("is not zero"),
             limits: ValidationLimits::default(),
         }
     }

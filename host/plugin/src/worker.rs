@@ -229,10 +229,10 @@ impl Instances {
         if let Some(start) = timed {
             revision.metrics.took(hook, start.elapsed());
         }
-        self.used(revision, instance.state().cpu_time());
+        let took = instance.state().cpu_time();
+        self.used(revision, took);
         // An answer that breaks the contract is a fault of the exchange, but the instance behind it can go on; a trap ends it.
         if instance.is_spent() {
-            let took = instance.state().cpu_time();
             drop(warm);
             self.forget(revision, live);
             revision.breaker.faulted(Instant::now(), took);

@@ -136,6 +136,18 @@ fn what_was_replaced_or_deleted_serves_those_who_still_hold_it() {
 }
 
 #[test]
+fn what_was_deleted_by_mistake_comes_back_with_its_instances() {
+    let host = Host::start();
+    drop(host.activate(&configured(1)));
+    let made = || host.metric(r#"penstock_plugin_instantiations_total{plugin="default/a"}"#);
+    let before = made();
+    host.apply(&[]);
+    host.facts.until(&plugin("a"), |state| (state.active.is_none() && state.candidate.is_none()).then_some(()));
+    drop(host.activate(&configured(1)));
+    assert_eq!(made(), before);
+}
+
+#[test]
 fn a_rejected_candidate_is_forgotten_when_the_good_spec_comes_back() {
     let host = Host::start();
     let good = host.activate(&configured(1));

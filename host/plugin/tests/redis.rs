@@ -40,14 +40,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// The plugin rate-limit with a bucket of two an hour.
 fn limiting(timeout: Duration, when_unavailable: WhenUnavailable) -> PluginSpec {
-    let text = |text: &str| Arc::<str>::from(text);
-    let backend = OutboundReference {
-        group: text(""),
-        kind: text("Service"),
-        namespace: text("default"),
-        name: text("redis"),
-        port: Some(6379),
-    };
+    let backend = OutboundReference::service("default", "redis", 6379);
     let redis = RedisGrant { backend, database: 0, username: None, password: None, timeout, when_unavailable };
     let bucket = RateLimit {
         name: "hourly".into(),

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Policies on headers are called and forgotten. One that sees bodies, trailers or the end takes part in the exchange: it has a stage
-//! in the bodies that it declares ([`stages`]), and hears of the end when both directions are over ([`exchange`]).
+//! in the bodies that it declares ([`stages`]), and hears of the end when both directions are over ([`exchange`], [`ends`]).
 
+pub(crate) mod ends;
 mod exchange;
 mod stages;
 

@@ -38,6 +38,7 @@ use crate::{
     metrics::{ProxyMetrics, RouteKey, RouteSeries, WorkerShard},
     outbound,
     patience::Waiters,
+    policies::ends::{self, Ends},
     proxy::DrainReport,
     settings::ProxySettings,
     upstream::{Upstream, Upstreams},
@@ -74,6 +75,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) settings: ProxySettings,
     pub(crate) policies: Box<dyn PolicyWorker>,
+    pub(crate) ends: Ends,
     pub(crate) clock: Arc<Clock>,
     pub(crate) waiters: Rc<Waiters>,
     pub(crate) connections: Connections,
@@ -136,6 +138,7 @@ impl Worker {
         Self {
             index,
             policies,
+            ends: Ends::default(),
             access_log,
             settings: shared.settings.clone(),
             clock: Arc::default(),
@@ -297,6 +300,7 @@ const H2_SEND_BUFFER: usize = 64 << 10;
 /// The worker's main task: does what it is told, and sweeps.
 pub(crate) async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
     outbound::connect(&worker);
+    ends::start(&worker);
     let mut sockets = FxHashMap::<SocketKey, oneshot::Sender<Closed>>::default();
     let mut sweep = tokio::time::interval(TICK);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

@@ -34,6 +34,7 @@ pub mod port;
 pub mod pressure;
 pub mod redis;
 pub mod registry;
+mod server;
 
 pub use tempfile;
 

@@ -8,31 +8,24 @@
 //! let again = redis.stop().start(); // on the same port, empty
 //! ```
 
-use std::{
-    fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, process::Command};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
-use crate::{PATIENCE, port::free_port};
+use crate::server::{Place, Server};
 
 /// The password of a server that wants one.
 pub const PASSWORD: &str = "correct-horse-battery";
 
 /// A running server. Dropping it ends the process.
 pub struct Redis {
-    child: Child,
-    stopped: Option<RedisBuilder>,
+    server: Server,
+    wants_password: bool,
 }
 
 /// A server that does not run.
 pub struct RedisBuilder {
-    folder: TempDir,
-    address: SocketAddr,
+    place: Place,
     wants_password: bool,
 }
 
@@ -52,14 +45,13 @@ impl Redis {
     /// When there is no temporary folder to be had.
     #[must_use]
     pub fn builder() -> RedisBuilder {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        RedisBuilder { folder, address: (Ipv4Addr::LOCALHOST, free_port()).into(), wants_password: false }
+        RedisBuilder { place: Place::new(), wants_password: false }
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.setup().address
+        self.server.place().address
     }
 
     /// What it says to a command, as `redis-cli` prints it.
@@ -70,7 +62,7 @@ impl Redis {
     pub fn command(&self, command: &[&str]) -> String {
         let mut client = Command::new("redis-cli");
         client.args(["-h", "127.0.0.1", "-p", &self.address().port().to_string()]);
-        if self.setup().wants_password {
+        if self.wants_password {
             client.env("REDISCLI_AUTH", PASSWORD);
         }
         let output = client.args(command).output().expect("redis-cli comes with redis-server");
@@ -95,37 +87,14 @@ impl Redis {
     }
 
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        let id = i32::try_from(self.server.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(id, signal).expect("the server runs");
     }
 
     /// End the process; what it held is gone.
-    ///
-    /// # Panics
-    /// Never: a server that runs was set up.
     #[must_use]
-    pub fn stop(mut self) -> RedisBuilder {
-        self.end();
-        self.stopped.take().expect("a server that runs was set up")
-    }
-
-    fn setup(&self) -> &RedisBuilder {
-        self.stopped.as_ref().expect("a server that runs was set up")
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.setup().folder.path().join("log")).unwrap_or_default()
-    }
-
-    fn end(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.end();
+    pub fn stop(self) -> RedisBuilder {
+        RedisBuilder { place: self.server.stop(), wants_password: self.wants_password }
     }
 }
 
@@ -140,7 +109,7 @@ impl RedisBuilder {
     /// Where it will listen, or did.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.place.address
     }
 
     /// Start it, and wait until it takes connections.
@@ -149,28 +118,15 @@ impl RedisBuilder {
     /// When it is not installed, or does not start; the message says what to do, or holds its log.
     #[must_use]
     pub fn start(self) -> Redis {
-        let log = File::create(self.folder.path().join("log")).expect("the temporary folder can be written");
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &self.address.port().to_string()]);
-        // Nothing is kept, and nobody else's configuration is read.
-        command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(self.folder.path());
-        if self.wants_password {
-            command.args(["--requirepass", PASSWORD]);
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start redis-server: {error}; apt-get install redis-server"));
-        let mut redis = Redis { child, stopped: Some(self) };
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(redis.address()).is_err() {
-            let ended = redis.child.try_wait().expect("a child of this process");
-            assert!(ended.is_none(), "redis-server ended with {ended:?}:\n{}", redis.log());
-            assert!(Instant::now() < deadline, "redis-server does not listen:\n{}", redis.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        redis
+        let wants_password = self.wants_password;
+        let server = self.place.start("redis-server", |command, place| {
+            command.args(["--bind", "127.0.0.1", "--port", &place.address.port().to_string()]);
+            // Nothing is kept, and nobody else's configuration is read.
+            command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(place.folder());
+            if wants_password {
+                command.args(["--requirepass", PASSWORD]);
+            }
+        });
+        Redis { server, wants_password }
     }
 }

@@ -78,7 +78,7 @@ fn evaluate(view: &View<'_>, id: &ResourceRef, policy: &BackendTLSPolicy) -> Pol
     match validation {
         Ok(read) => PolicyEvaluation { tls: Ok(Arc::new(read.tls)), refused: None, unresolved: read.unresolved },
         Err(InvalidValidation::Field(message)) => {
-            let problem = Problem::new("Invalid", message);
+            let problem = Problem::invalid(message);
             PolicyEvaluation { tls: Err(problem.clone()), refused: Some(problem), unresolved: None }
         }
         Err(InvalidValidation::NoAuthority(problem)) => {

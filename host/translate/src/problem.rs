@@ -18,6 +18,11 @@ impl Problem {
         Self { reason, message: message.into() }
     }
 
+    /// A value that cannot be meant.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new("Invalid", message)
+    }
+
     /// A value that this version does not support.
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Self::new("UnsupportedValue", message)

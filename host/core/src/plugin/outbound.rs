@@ -53,6 +53,15 @@ pub struct OutboundReference {
     pub port: Option<i32>,
 }
 
+impl OutboundReference {
+    /// A port of a Service.
+    #[must_use]
+    pub fn service(namespace: &str, name: &str, port: i32) -> Self {
+        let (group, kind) = ("".into(), "Service".into());
+        Self { group, kind, namespace: namespace.into(), name: name.into(), port: Some(port) }
+    }
+}
+
 impl OutboundGrant {
     /// `timeout` where the resource names none: an exchange waits for it, and a helper that needs a second is not well.
     pub const USUAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -31,11 +31,12 @@ use crate::{
     module::{Digest, Module, is_local},
     reason::{self, Step, faulted, rejection},
     revision::{Loaded, RevisionKey, RevisionTable},
+    validator::PROCESSES,
 };
 
-/// Candidates that are examined at the same time. More than the cores of a small machine, so that a few plugins that spin until their
-/// limit do not keep the others waiting; one of them is free for whoever is not the namespace with most.
-const EXAMINERS: usize = 5;
+/// Candidates that are examined at the same time, one for each process that validates. One of them is free for whoever is not the namespace
+/// with most.
+const EXAMINERS: usize = PROCESSES;
 
 /// What the threads of the host share.
 pub(super) struct Shared {
@@ -256,7 +257,6 @@ impl Shared {
         examining: impl FnOnce(),
     ) -> Result<Arc<Loaded>, Refused> {
         let (key, checks) = (RevisionKey::new(spec, module.digest), &spec.rollout.checks);
-        self.revisions().park_unwanted();
         let known = self.revisions().find(&key);
         if let Some(keepable) = known.as_ref().and_then(|known| known.keepable.as_ref()) {
             keepable.remember_module(module);

@@ -78,13 +78,7 @@ fn outbound_calls_are_granted_by_naming_a_backend() {
     let message = "the component imports what the resource does not grant: `penstock:plugin/outbound-http@0.1.0` (granted by \
                    `spec.capabilities.outbound: [{name: …, backendRef: …}]`)";
     refused(&bytes, &all(), "ImportNotGranted", message);
-    let backend = OutboundReference {
-        group: "".into(),
-        kind: "Service".into(),
-        namespace: "default".into(),
-        name: "auth".into(),
-        port: Some(80),
-    };
+    let backend = OutboundReference::service("default", "auth", 80);
     let grant = OutboundGrant {
         name: "auth".into(),
         backend,

@@ -110,9 +110,10 @@ impl Instances {
         let result = run(instance, context).await;
         revision.metrics.took(hook, start.elapsed());
         let network = instance.state().network.take();
-        self.used(revision, instance.state().cpu_time());
+        let took = instance.state().cpu_time();
+        self.used(revision, took);
         if instance.is_spent() {
-            revision.breaker.faulted(Instant::now(), instance.state().cpu_time());
+            revision.breaker.faulted(Instant::now(), took);
         } else {
             revision.breaker.succeeded();
         }

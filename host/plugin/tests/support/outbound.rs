@@ -70,14 +70,7 @@ pub fn status(status: u16) -> Answer {
 }
 
 pub fn granted(name: &str) -> OutboundGrant {
-    let text = |text: &str| Arc::<str>::from(text);
-    let backend = OutboundReference {
-        group: text(""),
-        kind: text("Service"),
-        namespace: text("default"),
-        name: text(name),
-        port: Some(80),
-    };
+    let backend = OutboundReference::service("default", name, 80);
     OutboundGrant { name: name.into(), backend, timeout: Duration::from_secs(2), max_response: 1000 }
 }
 

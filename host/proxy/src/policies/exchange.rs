@@ -14,7 +14,11 @@ use penstock_core::{
 };
 use smallvec::SmallVec;
 
-use super::{Break, Stop, weigh};
+use super::{
+    Break, Stop,
+    ends::{Ending, Ends},
+    weigh,
+};
 use crate::connection::Connection;
 
 /// An exchange that plugins take part in. The record holds it, and so does each body that has a stage: the end hooks run when the last of
@@ -24,11 +28,14 @@ pub(crate) struct Exchange {
     rule: Arc<Rule>,
     client: SocketAddr,
     request_id: Option<HeaderValue>,
-    participants: RefCell<SmallVec<[Rc<Participant>; 2]>>,
+    participants: RefCell<Participants>,
     /// A plugin broke the request's body off while it was sent.
     interruption: RefCell<Option<(usize, Stop)>>,
     summary: RefCell<Summary>,
 }
+
+/// In the order in which they came.
+pub(super) type Participants = SmallVec<[Rc<Participant>; 2]>;
 
 /// A plugin that takes part.
 pub(crate) struct Participant {
@@ -107,10 +114,14 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let (facts, summary) = (self.facts(), self.summary.borrow());
-        for participant in &*self.participants.borrow() {
-            participant.policy.end(&facts, &summary);
-        }
+        Ends::end(Ending {
+            connection: self.connection.clone(),
+            rule: self.rule.clone(),
+            client: self.client,
+            request_id: self.request_id.take(),
+            participants: self.participants.take(),
+            summary: self.summary.take(),
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bodies, trailers and the end through plugins that do what their tests say.
 
 use std::{
+    cell::Cell,
     rc::Rc,
     sync::{Arc, Mutex},
 };
@@ -26,6 +27,9 @@ use penstock_testing::{
 use crate::support::{Gateway, settings, to, to_h2, with_policies};
 
 type OnBody = dyn Fn(Direction, &Chunk, Option<&HeldHead>) -> Result<BodyVerdict, PluginFault> + Send + Sync;
+
+/// Its end hook takes long.
+const SLOW: &str = "slow";
 
 /// A plugin of these tests.
 struct Script {
@@ -66,11 +70,16 @@ struct Runtime;
 
 impl PolicyRuntime for Runtime {
     fn worker(&self) -> Box<dyn PolicyWorker> {
-        Box::new(Self)
+        Box::<Worker>::default()
     }
 }
 
-impl PolicyWorker for Runtime {
+#[derive(Default)]
+struct Worker {
+    wants_break: Rc<Cell<bool>>,
+}
+
+impl PolicyWorker for Worker {
     fn on_request<'a>(
         &'a self,
         _: &'a PolicyCall,
@@ -92,11 +101,15 @@ impl PolicyWorker for Runtime {
 
     fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
         let script = call.revision.loaded().clone().downcast::<Script>().unwrap();
-        Ok(Rc::new(Open(script)))
+        Ok(Rc::new(Open(script, self.wants_break.clone())))
+    }
+
+    fn wants_break(&self) -> bool {
+        self.wants_break.replace(false)
     }
 }
 
-struct Open(Arc<Script>);
+struct Open(Arc<Script>, Rc<Cell<bool>>);
 
 impl Open {
     fn head(&self, direction: Direction, headers: &mut HeaderMap) -> Result<Verdict, PluginFault> {
@@ -149,6 +162,13 @@ impl PolicyExchange for Open {
     }
 
     fn end(&self, _: &ExchangeFacts<'_>, summary: &Summary) {
+        if self.0.name == SLOW {
+            // As if it took long. Others want something meanwhile.
+            self.1.set(true);
+            self.0.log.note("an end".into());
+            let log = self.0.log.clone();
+            tokio::task::spawn_local(async move { log.note("something else".into()) });
+        }
         self.0.log.0.lock().unwrap().1.push((self.0.name, summary.clone()));
     }
 }
@@ -616,4 +636,23 @@ async fn a_plugin_that_holds_the_head_asks_for_the_body_itself() {
     assert!(raw.read_until("\r\n\r\n").await.unwrap().starts_with("HTTP/1.1 200"));
     let seen = &origin.requests()[0];
     assert_eq!((seen.body.as_ref(), seen.headers.contains_key("expect")), (&b"body"[..], false));
+}
+
+#[tokio::test]
+async fn ends_that_take_long_let_others_go_first() {
+    const EXCHANGES: usize = 8;
+    let (log, gate) = (Log::default(), Gate::new());
+    let origin = Origin::answering(Answer::new(200).chunk("begun").wait(&gate));
+    let (_gateway, address) = serve(to(&[origin.address()]), vec![plugin(&log, SLOW, |_, _| BodyVerdict::Pass)]);
+    let mut connection = Connection::h2(address).await.unwrap();
+    let mut open = Vec::new();
+    for _ in 0..EXCHANGES {
+        open.push(connection.open(get("/")).await.unwrap());
+    }
+    drop((open, connection));
+    log.ends(EXCHANGES).await;
+    let after = |calls: &[String]| calls.iter().filter(|call| *call == "something else").count() >= EXCHANGES;
+    let calls = eventually("the others", async || Some(log.calls()).filter(|calls| after(calls))).await;
+    let turns: Vec<_> = calls.iter().filter(|call| ["an end", "something else"].contains(&call.as_str())).collect();
+    assert!(turns.chunks(2).all(|turn| turn[0] == "an end" && turn[1] == "something else"), "{turns:?}");
 }

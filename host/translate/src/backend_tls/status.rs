@@ -102,7 +102,7 @@ fn lost(inputs: &StatusInputs<'_>, id: &ResourceRef, target: &PolicyTargetRefere
     if !is_service(target) {
         let message =
             format!("kind: `{}/{}` cannot be a target; Services of the core group can", target.group, target.kind);
-        return Some(Problem::new("Invalid", message));
+        return Some(Problem::invalid(message));
     }
     let key = service_of(id, target);
     let services = &inputs.resources.services;

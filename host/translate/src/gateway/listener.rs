@@ -205,8 +205,7 @@ impl Tls {
         let first = problems.iter().find(|problem| problem.reason == "RefNotPermitted").or(problems.first());
         tls.unresolved = first.map(|first| Problem::new(first.reason, sentences(&problems)));
         if tls.certificates.is_empty() {
-            tls.unusable =
-                Some(Problem::new("Invalid", format!("no certificate to serve with: {}", sentences(&problems))));
+            tls.unusable = Some(Problem::invalid(format!("no certificate to serve with: {}", sentences(&problems))));
         }
         tls
     }

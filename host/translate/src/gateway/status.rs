@@ -181,7 +181,7 @@ impl Place {
             return Self::No(problem.clone());
         }
         if !gateway.stands() {
-            return Self::No(Problem::new("Invalid", "the Gateway is not accepted or has no usable address"));
+            return Self::No(Problem::invalid("the Gateway is not accepted or has no usable address"));
         }
         let (mut bound, mut failed, mut pending) = (Vec::new(), Vec::new(), Vec::new());
         for address in gateway.sockets(listener) {

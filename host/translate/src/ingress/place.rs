@@ -162,7 +162,7 @@ impl Place {
         let certified = self.demand.hosts.values().any(|host| host.certificate.is_some());
         let https = match certified {
             true => self.takes_connections(&self.https, facts),
-            false => Err(Problem::new("Invalid", "there is no certificate to serve with")),
+            false => Err(Problem::invalid("there is no certificate to serve with")),
         };
         PlaceModel {
             addresses: front.unwrap_or_else(|| Ok(self.listening())),

@@ -83,7 +83,7 @@ impl Evaluation<'_> {
 
     fn programmed(&self, place: &PlaceModel) -> Result<(), Problem> {
         if !self.works {
-            return Err(Problem::new("Invalid", "no rule can take requests"));
+            return Err(Problem::invalid("no rule can take requests"));
         }
         place.http.clone()?;
         if self.draft.tls {

@@ -133,7 +133,7 @@ pub(super) fn evaluate(given: Option<&Given>, most: &PluginCeilings, refused: &m
             }
         };
         if let Err(why) = limited {
-            refused.push(Problem::new("Invalid", format!("spec.limits.{name}: {why}")));
+            refused.push(Problem::invalid(format!("spec.limits.{name}: {why}")));
         }
     }
     limits

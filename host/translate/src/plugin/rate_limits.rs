@@ -23,13 +23,14 @@ const LONGEST_NAME: usize = 63;
 pub(super) fn evaluate(id: &ResourceRef, given: &[PluginRateLimit], refused: &mut Vec<Problem>) -> Vec<RateLimit> {
     let at = "spec.capabilities.rateLimits";
     if given.len() > MOST {
-        refused.push(invalid(format!("{at}: {} are too many; {MOST} are the most", given.len())));
+        refused.push(Problem::invalid(format!("{at}: {} are too many; {MOST} are the most", given.len())));
     }
     let mut limits = Vec::<RateLimit>::new();
     for (index, given) in given.iter().take(MOST).enumerate() {
         match bucket(id, given) {
             Ok(limit) if limits.iter().any(|known| known.name == limit.name) => {
-                refused.push(invalid(format!("{at}[{index}].name: there is a bucket `{}` already", limit.name)));
+                refused
+                    .push(Problem::invalid(format!("{at}[{index}].name: there is a bucket `{}` already", limit.name)));
             }
             Ok(limit) => limits.push(limit),
             Err(problems) => {
@@ -40,7 +41,9 @@ pub(super) fn evaluate(id: &ResourceRef, given: &[PluginRateLimit], refused: &mu
     let keys: u64 = limits.iter().map(|limit| u64::from(limit.max_keys.get())).sum();
     if keys > u64::from(RateLimit::MOST_KEYS) {
         let most = RateLimit::MOST_KEYS;
-        refused.push(invalid(format!("{at}: {keys} keys in all of them (maxKeys) are too many; {most} are the most")));
+        refused.push(Problem::invalid(format!(
+            "{at}: {keys} keys in all of them (maxKeys) are too many; {most} are the most"
+        )));
     }
     limits
 }
@@ -48,7 +51,7 @@ pub(super) fn evaluate(id: &ResourceRef, given: &[PluginRateLimit], refused: &mu
 fn bucket(id: &ResourceRef, given: &PluginRateLimit) -> Result<RateLimit, Vec<Problem>> {
     let mut problems = Vec::new();
     if given.name.is_empty() || given.name.len() > LONGEST_NAME {
-        problems.push(invalid(format!("name: must have 1 to {LONGEST_NAME} characters")));
+        problems.push(Problem::invalid(format!("name: must have 1 to {LONGEST_NAME} characters")));
     }
     let algorithm = algorithm(given, &mut problems);
     let limit = positive("limit", given.limit, &mut problems);
@@ -56,7 +59,8 @@ fn bucket(id: &ResourceRef, given: &PluginRateLimit) -> Result<RateLimit, Vec<Pr
     let max_keys = match given.max_keys {
         None => Some(RateLimit::USUAL_KEYS),
         Some(keys) if keys > RateLimit::MOST_KEYS => {
-            problems.push(invalid(format!("maxKeys: {keys} are too many; {} are the most", RateLimit::MOST_KEYS)));
+            problems
+                .push(Problem::invalid(format!("maxKeys: {keys} are too many; {} are the most", RateLimit::MOST_KEYS)));
             None
         }
         Some(keys) => positive("maxKeys", keys, &mut problems),
@@ -81,7 +85,7 @@ fn algorithm(given: &PluginRateLimit, problems: &mut Vec<Problem>) -> Option<Rat
     match &given.algorithm {
         None | Some(RateLimitAlgorithm::SlidingWindow) => {
             if given.burst.is_some() {
-                problems.push(invalid("burst: only `algorithm: TokenBucket` has one"));
+                problems.push(Problem::invalid("burst: only `algorithm: TokenBucket` has one"));
             }
             Some(RateAlgorithm::SlidingWindow)
         }
@@ -101,7 +105,7 @@ fn algorithm(given: &PluginRateLimit, problems: &mut Vec<Problem>) -> Option<Rat
 fn positive(field: &str, number: u32, problems: &mut Vec<Problem>) -> Option<NonZeroU32> {
     let positive = NonZeroU32::new(number);
     if positive.is_none() {
-        problems.push(invalid(format!("{field}: must be at least 1")));
+        problems.push(Problem::invalid(format!("{field}: must be at least 1")));
     }
     positive
 }
@@ -110,11 +114,7 @@ fn window(text: &str, problems: &mut Vec<Problem>) -> Option<RateWindow> {
     let window = quantity::duration(text).and_then(RateWindow::new);
     if window.is_none() {
         let hours = RateWindow::LONGEST.as_secs() / Duration::from_hours(1).as_secs();
-        problems.push(invalid(format!("window: `{text}` is no duration from 1ms to {hours}h, such as `1m`")));
+        problems.push(Problem::invalid(format!("window: `{text}` is no duration from 1ms to {hours}h, such as `1m`")));
     }
     window
-}
-
-fn invalid(message: impl Into<String>) -> Problem {
-    Problem::new("Invalid", message)
 }

@@ -1,16 +1,14 @@
 //! `spec.capabilities.rateLimits[].redis`: where a bucket's counts are, as a value of the revision and as what it leads to now.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use penstock_core::{
     ResourceRef,
     backend::BackendKey,
     plugin::{RateLimit, Redacted, RedisBucket, RedisGrant, RedisLogin, SecretKey, WhenUnavailable},
-    reason::Reason,
-    route::{Failure, Target},
 };
 
-use super::{outbound, quantity, spec};
+use super::{outbound, spec};
 use crate::{
     endpoints::{BackendRegistry, Origin},
     nearest::did_you_mean,
@@ -25,18 +23,19 @@ pub(super) fn evaluate(id: &ResourceRef, given: &PluginRedis, problems: &mut Vec
     let before = problems.len();
     let password = given.password_secret_ref.as_ref();
     if given.username.is_some() && password.is_none() {
-        problems.push(invalid("username: needs `passwordSecretRef`"));
+        problems.push(Problem::invalid("username: needs `passwordSecretRef`"));
     }
     if given.username.as_deref() == Some("") {
-        problems.push(invalid("username: is empty; leave it out for the server's default user"));
+        problems.push(Problem::invalid("username: is empty; leave it out for the server's default user"));
     }
     let database = given.database.unwrap_or_default();
     let database = u16::try_from(database).map_err(|_| {
-        problems.push(invalid(format!("database: {database} is too large; {} is the most", u16::MAX)));
+        problems.push(Problem::invalid(format!("database: {database} is too large; {} is the most", u16::MAX)));
     });
-    let timeout = timeout(given.timeout.as_deref(), problems);
+    let timeout = outbound::timeout(given.timeout.as_deref(), RedisGrant::USUAL_TIMEOUT, RedisGrant::LONGEST_TIMEOUT);
+    let timeout = timeout.map_err(|problem| problems.push(problem));
     let when_unavailable = when_unavailable(given.when_unavailable.as_ref(), problems);
-    let (Ok(database), Some(timeout), Some(when_unavailable), true) =
+    let (Ok(database), Ok(timeout), Some(when_unavailable), true) =
         (database, timeout, when_unavailable, problems.len() == before)
     else {
         return None;
@@ -51,16 +50,6 @@ pub(super) fn evaluate(id: &ResourceRef, given: &PluginRedis, problems: &mut Vec
     })
 }
 
-fn timeout(given: Option<&str>, problems: &mut Vec<Problem>) -> Option<Duration> {
-    let Some(text) = given else { return Some(RedisGrant::USUAL_TIMEOUT) };
-    let range = Duration::from_millis(1)..=RedisGrant::LONGEST_TIMEOUT;
-    let time = quantity::duration(text).filter(|time| range.contains(time));
-    if time.is_none() {
-        problems.push(invalid(format!("timeout: `{text}` is no duration from 1ms to 5s")));
-    }
-    time
-}
-
 fn when_unavailable(given: Option<&RedisUnavailable>, problems: &mut Vec<Problem>) -> Option<WhenUnavailable> {
     match given {
         None | Some(RedisUnavailable::Local) => Some(WhenUnavailable::Local),
@@ -71,10 +60,6 @@ fn when_unavailable(given: Option<&RedisUnavailable>, problems: &mut Vec<Problem
             None
         }
     }
-}
-
-fn invalid(message: impl Into<String>) -> Problem {
-    Problem::new("Invalid", message)
 }
 
 /// What is wrong with the references. It keeps nothing from running: decisions are what `whenUnavailable` says until it is put right.
@@ -100,16 +85,8 @@ pub(super) fn resolve(
         let redis = limit.redis.as_ref()?;
         let found = find(view, id, redis).and_then(|found| Ok((found, password(view, id, redis)?)));
         let (target, password) = match found {
-            Ok(((key, origin), password)) => {
-                if !backends.contains(&key) {
-                    backends.push(key.clone());
-                }
-                (Target::Backend(registry.get(key, origin)), password)
-            }
-            Err(problem) => {
-                let message = problem.message.as_str().into();
-                (Target::Fail(Failure { reason: Reason::InvalidBackend, message }), None)
-            }
+            Ok((found, password)) => (outbound::target(found, registry, backends), password),
+            Err(problem) => (outbound::failing(&problem), None),
         };
         let login = RedisLogin { database: redis.database, username: redis.username.clone(), password };
         Some(RedisBucket { bucket: limit.name.clone(), target, login })

@@ -32,7 +32,7 @@ fn checks(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Checks {
                 format!("spec.checks: {error}")
             }
         };
-        refused.push(Problem::new("Invalid", message));
+        refused.push(Problem::invalid(message));
         Checks::default()
     })
 }
@@ -49,7 +49,7 @@ fn group(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Option<Activation
             "spec.activationGroup: `{name}` is no name of 1 to {LONGEST_NAME} letters, digits, `-`, `_` and `.`, such as \
              `checkout`"
         );
-        refused.push(Problem::new("Invalid", message));
+        refused.push(Problem::invalid(message));
         return None;
     }
     Some(ActivationGroup { name: name.into(), unspecified: Vec::new() })

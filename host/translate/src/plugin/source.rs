@@ -81,7 +81,7 @@ pub(super) fn evaluate(
 }
 
 fn invalid(message: impl Into<String>) -> SourceProblem {
-    Refused(Problem::new("Invalid", message))
+    Refused(Problem::invalid(message))
 }
 
 /// Whoever may write resources in a cluster has no say in what the gateway's pod reads.

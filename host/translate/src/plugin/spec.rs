@@ -111,7 +111,7 @@ fn config(
         match secret_text(view, id, &reference.name, &reference.key) {
             Ok(text) => {
                 if let Err(error) = pointer::put(&mut config, &reference.pointer, Value::String(text)) {
-                    refused.push(Problem::new("Invalid", format!("spec.secretRefs[{index}].as: {error}")));
+                    refused.push(Problem::invalid(format!("spec.secretRefs[{index}].as: {error}")));
                 }
             }
             Err(problem) => unresolved.push(problem.within(format_args!("spec.secretRefs[{index}]"))),

@@ -171,7 +171,7 @@ impl<'a> Life<'a> {
             }
             Stage::Unspecified(problem) => {
                 let message = format!("this generation cannot run: {}; {serving}", problem.message);
-                conditions.no("Programmed", &Problem::new("Invalid", message));
+                conditions.no("Programmed", &Problem::invalid(message));
             }
             Stage::Retrying(candidate, reason, message) => {
                 let done = if candidate.digest.is_some() { "validated" } else { "fetched" };

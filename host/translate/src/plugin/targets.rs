@@ -60,15 +60,15 @@ fn target(id: &ResourceRef, reference: &PolicyTargetReference) -> Result<Resourc
         let (other, kinds) = (&reference.kind, TARGETS.map(|(_, name, _)| name));
         let hint = did_you_mean(other, kinds.into_iter());
         let message = format!("kind: `{other}` cannot be a target; {} can{hint}", list(kinds));
-        return Err(Problem::new("Invalid", message));
+        return Err(Problem::invalid(message));
     };
     if reference.group != group {
         let message = format!("group: `{}` has no {kind}; use `{group}`", reference.group);
-        return Err(Problem::new("Invalid", message));
+        return Err(Problem::invalid(message));
     }
     if kind == Kind::Ingress && reference.section_name.is_some() {
         let message = "sectionName: the rules of an Ingress have no names; remove the field, and the plugin applies to all of them";
-        return Err(Problem::new("Invalid", message));
+        return Err(Problem::invalid(message));
     }
     Ok(ResourceRef::new(kind, id.namespace.clone(), reference.name.as_str()))
 }
@@ -81,7 +81,7 @@ fn has_backends(resources: &Resources, id: &ResourceRef, target: &ResourceRef) -
     }
     let message = "kind: this is a route plugin, which chooses among the backends of a rule, and a Gateway has no rules; attach it \
                    to an HTTPRoute, GRPCRoute or Ingress, or name it in an ExtensionRef filter of a rule";
-    Err(Problem::new("Invalid", message))
+    Err(Problem::invalid(message))
 }
 
 fn exists(resources: &Resources, target: &ResourceRef, reference: &PolicyTargetReference) -> Result<(), Problem> {

@@ -30,14 +30,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const LONG: Duration = Duration::from_secs(20);
 
 fn limit(algorithm: RateAlgorithm, limit: u32, window: Duration) -> RateLimit {
-    let text = |text: &str| Arc::<str>::from(text);
-    let backend = OutboundReference {
-        group: text(""),
-        kind: text("Service"),
-        namespace: text("default"),
-        name: text("redis"),
-        port: Some(6379),
-    };
+    let backend = OutboundReference::service("default", "redis", 6379);
     let redis = RedisGrant {
         backend,
         database: 0,
