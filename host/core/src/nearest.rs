@@ -3,6 +3,9 @@
 /// Names less similar than this are no help.
 const FAR: f64 = 0.8;
 
+/// Bytes of a name, beyond which it has no neighbour: comparing takes time for each pair of letters, and nobody reads such a name.
+const LONGEST: usize = 256;
+
 /// `; did you mean `x`?`, or nothing if no name comes near.
 pub fn did_you_mean<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(wanted, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
@@ -10,9 +13,12 @@ pub fn did_you_mean<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> S
 
 /// The known name that comes nearest, the first in alphabetical order among equals.
 pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if wanted.len() > LONGEST {
+        return None;
+    }
     let lower = wanted.to_lowercase();
     known
-        .filter(|name| *name != wanted)
+        .filter(|name| *name != wanted && name.len() <= LONGEST)
         .map(|name| (similarity(&lower, &name.to_lowercase()), name))
         .filter(|(score, _)| *score >= FAR)
         .max_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| right.cmp(left)))
@@ -47,6 +53,14 @@ mod tests {
         assert_eq!(did_you_mean("Prefix", ["Exact", "PathPrefix"].into_iter()), "; did you mean `PathPrefix`?");
         assert_eq!(did_you_mean("web", ["database", "queue"].into_iter()), "");
         assert_eq!(did_you_mean("gone", ["cart", "one-two"].into_iter()), "");
+    }
+
+    #[test]
+    fn what_nobody_reads_is_not_compared() {
+        let long = "x".repeat(1 << 20);
+        let longer = format!("{long}y");
+        assert_eq!(nearest(&long, [longer.as_str()].into_iter()), None);
+        assert_eq!(nearest("x", [longer.as_str()].into_iter()), None);
     }
 
     #[test]

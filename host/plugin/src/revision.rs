@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,6 +24,7 @@ use penstock_core::{
 use crate::{
     breaker::Breaker,
     capability::{Nanos, Stores, log::LogRate},
+    engine::TICK,
     examine::Examined,
     instance::{Instance, InstanceState, InstantiateError, Template},
     last_good::Keepable,
@@ -37,6 +38,9 @@ use crate::{
 /// Revisions that nobody wants are kept up to this number, so that a plugin that was deleted by mistake comes back at once. They keep their
 /// code, and no instances: memory is for those who serve.
 const KEPT: usize = 16;
+
+/// Spare instances that a revision has at most beside the usual ones, because workers missed them.
+const MISSED: usize = 32;
 
 /// What makes two revisions the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -92,6 +96,10 @@ pub(crate) struct Loaded {
     checks: Mutex<Checks>,
     unloaded: Arc<AtomicU64>,
     is_parked: AtomicBool,
+    /// Making the last instance took longer than a tick.
+    is_slow: AtomicBool,
+    /// How often a worker needed an instance and could not make it in time.
+    missed: AtomicUsize,
 }
 
 /// Tells workers that it is time to look for instances that nobody wants.
@@ -136,6 +144,8 @@ impl Loaded {
             checks: Mutex::default(),
             unloaded,
             is_parked: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
+            missed: AtomicUsize::new(0),
         }
     }
 
@@ -209,16 +219,31 @@ impl Loaded {
         spare.map_or_else(|| self.make_on_worker(), Ok)
     }
 
-    /// A new instance where exchanges of others wait for it: all of it may take what a hook may.
-    pub(crate) fn make_on_worker(&self) -> Result<Warm, PluginFault> {
+    /// Whether [`take`](Self::take) takes no time to speak of.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        !self.is_slow.load(Ordering::Relaxed) || !self.spares().is_empty()
+    }
+
+    /// A new instance where exchanges of others wait for it: all of it may take what a hook may. Whoever needs longer is not broken: from now
+    /// on it has more spare ones.
+    fn make_on_worker(&self) -> Result<Warm, PluginFault> {
         let limit = self.key.limits.hook_time;
-        self.make(limit, |used| limit.saturating_sub(used))
+        self.make(limit, |used| limit.saturating_sub(used)).map_err(|fault| match fault.kind {
+            FaultKind::Deadline => {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+                let message =
+                    format!("no instance is spare, and making one takes longer than limits.hookTime ({limit:?})");
+                PluginFault { kind: FaultKind::Overloaded, message }
+            }
+            _ => unmade(fault),
+        })
     }
 
     /// Nobody wants it now: it gives up its instances, here and on the workers.
     fn park(&self) {
+        let mut spares = self.spares();
         if !self.is_parked.swap(true, Ordering::Relaxed) {
-            self.spares().clear();
+            spares.clear();
             self.unloaded.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -234,20 +259,25 @@ impl Loaded {
         Ok(())
     }
 
-    /// Make one instance, unless `target` are spare. Answers whether there are fewer still.
+    /// Make one instance, unless `target` are spare, and some for those that were missed. Answers whether there are fewer still.
     pub(crate) fn stock_one(&self, target: usize) -> Result<bool, PluginFault> {
+        let target = target + self.missed.load(Ordering::Relaxed).min(MISSED);
         if self.spares().len() >= target {
             return Ok(false);
         }
         let instance = self.make_in_time()?;
         let mut spares = self.spares();
+        // With the lock, so that none stays behind in one that is parked meanwhile.
+        if self.is_parked() {
+            return Ok(false);
+        }
         spares.push(instance);
         Ok(spares.len() < target)
     }
 
     fn make_in_time(&self) -> Result<Warm, PluginFault> {
         let limit = self.key.limits.configure_time;
-        self.make(limit, |_| limit)
+        self.make(limit, |_| limit).map_err(unmade)
     }
 
     /// Make an instance and drop it: how long that takes, and how much memory it has when it is ready.
@@ -263,15 +293,17 @@ impl Loaded {
         let label = Arc::clone(self.metrics.label());
         let state = InstanceState::new(label, capabilities, limits, Arc::clone(&self.stores));
         let mut instance = self.template.instantiate(state, limit).map_err(|error| match error {
-            InstantiateError::Fault(fault) => not_made(&fault, ""),
-            InstantiateError::Export(error) => unavailable(&error.to_string()),
+            InstantiateError::Fault(fault) => fault,
+            InstantiateError::Export(error) => unavailable(error.to_string()),
         })?;
-        let rest = rest(instance.state().cpu_time());
-        match instance.configure(&self.key.config, rest) {
+        let used = instance.state().cpu_time();
+        let configured = instance.configure(&self.key.config, rest(used));
+        self.is_slow.store(used + instance.state().cpu_time() >= TICK, Ordering::Relaxed);
+        match configured {
             Ok(Ok(plan)) if self.plan.is(&plan) => Ok(Warm { instance, _counted: self.metrics.instance() }),
             Ok(Ok(_)) => Err(unavailable("configure answered another plan than before for the same configuration")),
             Ok(Err(_)) => Err(unavailable("configure refused a configuration that it accepted before")),
-            Err(fault) => Err(not_made(&fault, "configure: ")),
+            Err(fault) => Err(PluginFault { message: format!("configure: {}", fault.message), ..fault }),
         }
     }
 
@@ -280,13 +312,14 @@ impl Loaded {
     }
 }
 
-fn not_made(fault: &PluginFault, step: &str) -> PluginFault {
+/// What it means for a call that its instance was not made.
+fn unmade(fault: PluginFault) -> PluginFault {
     let kind = if fault.kind == FaultKind::Overloaded { fault.kind } else { FaultKind::Unavailable };
-    PluginFault { kind, ..unavailable(&format!("{step}{}", fault.message)) }
+    PluginFault { kind, message: format!("no instance could be made: {}", fault.message) }
 }
 
-fn unavailable(why: &str) -> PluginFault {
-    PluginFault { kind: FaultKind::Unavailable, message: format!("no instance could be made: {why}") }
+fn unavailable(why: impl Into<String>) -> PluginFault {
+    PluginFault { kind: FaultKind::Unavailable, message: why.into() }
 }
 
 /// All revisions that are loaded, by value.

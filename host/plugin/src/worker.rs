@@ -1,17 +1,19 @@
 //! Instances of one worker thread, and the calls into them.
 //!
 //! ```text
-//! Worker ──► Slot (per revision) ──► Live instance ◄── OpenExchange, OpenExchange, …     policies on bodies, trailers or the end
-//!                                        │
-//!                                        ├── crowded or grown: replaced for new exchanges, gone with its last one
-//!                                        └── faulted: its store goes at once, whoever had state in it
+//! Worker ──► Slot (per revision) ──► Live instance                       policies on heads, one after another
+//!                  └── Shelf ──► Live instance ◄── OpenExchange         policies on bodies, trailers or the end
+//!                                    ├── its exchange is over: for the next one
+//!                                    ├── grown: gone with its exchange
+//!                                    └── faulted: its store goes at once
 //! ```
 //!
-//! A worker has one instance for each revision that it has met, made when it is first needed or taken from the revision's spares. Nothing
-//! is shared between workers but the revision itself, so a call takes no lock. An instance that faulted is dropped with its store; the
-//! next call gets a new one, and no exchange notices but those that had state in it.
+//! Instances are made when they are first needed or taken from the revision's spares. Nothing is shared between workers but the revision
+//! itself, so a call takes no lock. An instance that faulted is dropped with its store; the next call gets a new one, and no exchange notices
+//! but the one whose state was in it.
 
 mod exchange;
+mod shelf;
 mod waiting;
 
 use std::{
@@ -38,24 +40,18 @@ use rustc_hash::FxHashMap;
 
 use self::{
     exchange::{Home, OpenExchange},
+    shelf::{Live, Shelf},
     waiting::{Allowance, Pool},
 };
 use crate::{
     choose::{self, Choosing},
+    engine::TICK,
     hooks::{self, HookContext},
     host::Message,
-    instance::{Instance, at_once},
+    instance::{Instance, at_once, thread_cpu_time},
     metrics::{Hook, TIMED},
     revision::{Loaded, Warm},
 };
-
-/// Exchanges that one instance keeps at a time. A fault ends all of them, so they should not be too many; each instance has a memory of
-/// its own, so they should not be too few.
-const EXCHANGES: usize = 256;
-
-/// Instances of one revision on one worker that exchanges may keep alive: with their memory at its default limit 1 GiB, at what plugins
-/// really take some 60 MiB. Further exchanges get what `failurePolicy` says.
-const INSTANCES: usize = 64;
 
 /// Hands out workers.
 pub(crate) struct Runtime {
@@ -101,52 +97,14 @@ struct Instances {
 struct Slot {
     /// To find out when nobody wants the revision any more.
     revision: Weak<Loaded>,
-    /// Takes new exchanges; none after a fault.
+    /// For policies on heads; none after a fault.
     current: Option<Rc<Live>>,
-    /// How many there are of the revision on this worker, with those that take no new exchanges.
-    alive: Rc<Cell<usize>>,
+    shelf: Rc<Shelf>,
 }
 
-/// An instance in use.
-struct Live {
-    /// None once it has faulted: exchanges that had state in it keep its name and not its memory.
-    warm: RefCell<Option<Warm>>,
-    /// What its memory was before it had seen an exchange.
-    memory: u64,
-    exchanges: Cell<usize>,
-    /// See [`Slot::alive`].
-    alive: Rc<Cell<usize>>,
-}
-
-impl Live {
-    fn new(warm: Warm, alive: &Rc<Cell<usize>>) -> Rc<Self> {
-        alive.set(alive.get() + 1);
-        let memory = warm.instance.memory();
-        Rc::new(Self { warm: RefCell::new(Some(warm)), memory, exchanges: Cell::new(0), alive: Rc::clone(alive) })
-    }
-
-    fn is_spent(&self) -> bool {
-        self.warm.borrow().is_none()
-    }
-
-    /// It has faulted: its store refuses every call, so it goes.
-    fn discard(&self) {
-        if self.warm.take().is_some() {
-            self.alive.set(self.alive.get().saturating_sub(1));
-        }
-    }
-
-    /// Whether it takes no more exchanges: it has enough, or it has grown so much that one of them could be the last.
-    fn is_full(&self, limit: u64) -> bool {
-        let room = limit.saturating_sub(self.memory);
-        let memory = self.warm.borrow().as_ref().map_or(0, |warm| warm.instance.memory());
-        self.exchanges.get() >= EXCHANGES || memory.saturating_sub(self.memory) > room / 4 * 3
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.discard();
+impl Slot {
+    fn new(revision: &Arc<Loaded>) -> Self {
+        Self { revision: Arc::downgrade(revision), current: None, shelf: Rc::default() }
     }
 }
 
@@ -163,19 +121,18 @@ impl Instances {
         self.run(revision, &live, hook, run)
     }
 
-    /// The instance for new calls, unless calls have stopped.
+    /// The instance for calls on heads, unless calls have stopped.
     fn admitted(&self, named: &Revision, revision: &Loaded) -> Result<Rc<Live>, PluginFault> {
         self.check_breaker(revision)?;
-        let mut slots = self.slots.borrow_mut();
-        self.sweep(&mut slots);
-        if let Some(Slot { current: Some(live), .. }) = slots.get(&revision.id()) {
+        self.sweep();
+        if let Some(Slot { current: Some(live), .. }) = self.slots.borrow().get(&revision.id()) {
             return Ok(Rc::clone(live));
         }
         let shared = shared(named)?;
         let warm = self.fill(&shared)?;
-        let empty = || Slot { revision: Arc::downgrade(&shared), current: None, alive: Rc::default() };
-        let slot = slots.entry(revision.id()).or_insert_with(empty);
-        Ok(Rc::clone(slot.current.insert(Live::new(warm, &slot.alive))))
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.entry(revision.id()).or_insert_with(|| Slot::new(&shared));
+        Ok(Rc::clone(slot.current.insert(slot.shelf.add(warm, revision))))
     }
 
     fn check_breaker(&self, revision: &Loaded) -> Result<(), PluginFault> {
@@ -185,20 +142,27 @@ impl Instances {
         Err(fault(FaultKind::Unavailable, "it faulted too often, and is not called for a moment"))
     }
 
-    /// The instance for a new exchange: another one if the current one has enough of them.
-    fn for_exchange(&self, named: &Revision, revision: &Arc<Loaded>) -> Result<Rc<Live>, PluginFault> {
-        let live = self.admitted(named, revision)?;
-        if !live.is_full(revision.limits().memory) {
-            return Ok(live);
+    /// The instance for a new exchange: one for itself, if it can be had at once.
+    fn for_exchange(&self, revision: &Arc<Loaded>) -> Result<Rc<Live>, PluginFault> {
+        self.check_breaker(revision)?;
+        self.sweep();
+        let new = || Slot::new(revision);
+        let shelf = Rc::clone(&self.slots.borrow_mut().entry(revision.id()).or_insert_with(new).shelf);
+        if let Some(idle) = shelf.idle() {
+            return Ok(idle);
         }
-        if live.alive.get() >= INSTANCES {
-            return Err(fault(FaultKind::Overloaded, "it has as many exchanges open as its instances can keep"));
+        let has_room = shelf.has_room();
+        if has_room
+            && revision.is_at_hand()
+            && let Ok(warm) = self.fill(revision)
+        {
+            return Ok(shelf.add(warm, revision));
         }
-        let fresh = Live::new(self.fill(revision)?, &live.alive);
-        if let Some(slot) = self.slots.borrow_mut().get_mut(&revision.id()) {
-            slot.current = Some(Rc::clone(&fresh));
+        match shelf.least_busy() {
+            Some(shared) => Ok(shared),
+            None if has_room => Ok(shelf.add(self.fill(revision)?, revision)),
+            None => Err(fault(FaultKind::Overloaded, "it has as many exchanges open as its instances can keep")),
         }
-        Ok(fresh)
     }
 
     /// Run one hook, and count it.
@@ -283,11 +247,11 @@ impl Instances {
     }
 
     /// Drop instances of revisions that nobody wants any more.
-    fn sweep(&self, slots: &mut FxHashMap<u64, Slot>) {
+    fn sweep(&self) {
         let unloaded = self.unloaded.load(Ordering::Relaxed);
         if self.swept.replace(unloaded) != unloaded {
             let is_wanted = |revision: &Weak<Loaded>| revision.upgrade().is_some_and(|revision| !revision.is_parked());
-            slots.retain(|_, slot| is_wanted(&slot.revision));
+            self.slots.borrow_mut().retain(|_, slot| is_wanted(&slot.revision));
             self.pools.borrow_mut().retain(|_, pool| is_wanted(&pool.revision));
         }
     }
@@ -296,19 +260,19 @@ impl Instances {
     /// wait for it. Whoever needs longer waits for the next spare.
     #[cold]
     fn fill(&self, revision: &Arc<Loaded>) -> Result<Warm, PluginFault> {
-        let warm = self.made(revision, revision.take());
-        // If the host is gone, there is nobody to make spares, and the worker makes its own.
-        let _ = self.host.send(Message::Restock(Arc::downgrade(revision)));
-        warm
-    }
-
-    /// One that could not be made is a fault of the plugin.
-    fn made(&self, revision: &Loaded, made: Result<Warm, PluginFault>) -> Result<Warm, PluginFault> {
-        made.inspect_err(|fault| {
+        let before = thread_cpu_time();
+        let warm = revision.take().inspect_err(|fault| {
             if fault.kind != FaultKind::Overloaded {
                 revision.breaker.faulted(Instant::now(), revision.limits().hook_time);
             }
-        })
+        });
+        let took = thread_cpu_time().saturating_sub(before);
+        if took >= TICK {
+            self.used(revision, took);
+        }
+        // If the host is gone, there is nobody to make spares, and the worker makes its own.
+        let _ = self.host.send(Message::Restock(Arc::downgrade(revision)));
+        warm
     }
 
     fn timed(&self) -> bool {
@@ -429,7 +393,7 @@ impl PolicyWorker for Worker {
     fn begin(&self, call: &PolicyCall, _: &ExchangeFacts<'_>) -> Result<Rc<dyn PolicyExchange>, PluginFault> {
         let revision = shared(&call.revision)?;
         let home = match revision.is_apart() {
-            false => self.0.for_exchange(&call.revision, &revision).map(Home::Shared),
+            false => self.0.for_exchange(&revision).map(Home::Shared),
             true => self.0.lend(&revision).map(Home::own),
         };
         let home = self.0.counted(&revision, Hook::Begin, home)?;

@@ -148,6 +148,23 @@ fn exchanges_that_wait_are_limited_and_make_room_when_they_are_given_up() {
     assert_eq!(world.said(status(200)), "200", "the client of the first one left");
 }
 
+/// Revisions that nobody wants give up their instances on every worker, also where plugins that wait are all there are.
+#[test]
+fn instances_of_revisions_that_nobody_wants_are_dropped() {
+    let mut spec = caller("auth");
+    let mut world = World::new(&spec);
+    for generation in 2..=40 {
+        world.said(status(200));
+        spec = PluginSpec { generation, ..spec };
+        spec.limits.outbound_calls += 1;
+        world.call.revision = world.host.activate(&spec).revision;
+    }
+    world.said(status(200));
+    // What serves has one that is idle and two that are spare, what served before perhaps as many.
+    let live = world.host.metric(r#"penstock_plugin_instances{plugin="default/caller"}"#);
+    assert!(live <= 2.0 * 3.0, "{live}");
+}
+
 /// That many come at once is no fault of the revision.
 #[test]
 fn a_revision_on_probation_may_be_popular() {

@@ -4,11 +4,7 @@
 
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use penstock_core::{
@@ -27,7 +23,7 @@ use serde_json::json;
 use sha2::Digest as _;
 use support::{
     exchange::works,
-    facts::{Host, plugin, settings, spec},
+    facts::{Host, plugin, settings, spec, until},
     guest::Guest,
 };
 
@@ -68,15 +64,6 @@ fn refused(source: OciSource) -> Rejection {
 
 fn at(reference: &OciReference, digest: Sha256) -> String {
     reference.at(OciVersion::Digest(digest)).to_string()
-}
-
-/// For what nobody announces. A hang becomes a failure; no measure of speed.
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn artifact(active: &ActiveRevision) -> &str {

@@ -24,6 +24,9 @@ use crate::printable::remark;
 /// they are copied. A body that the host buffers for the plugin may come back twice as large.
 const HOSTCALL_BYTES: usize = 2 << 20;
 
+/// Resources that one instance may hold, its own and the host's: the table of them is in the gateway's memory.
+const HANDLES: usize = 4096;
+
 /// A store with what all calls into it have in common.
 pub(super) struct Caller {
     store: Store<InstanceState>,
@@ -64,6 +67,7 @@ impl Caller {
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().cpu.on_tick()));
+        store.set_max_component_handles(HANDLES);
         store.set_hostcall_fuel(HOSTCALL_BYTES.saturating_add(body.saturating_mul(2)));
         Self { store, spent: false, on_fibers }
     }
@@ -157,6 +161,8 @@ impl Caller {
         let state = self.store.data_mut();
         state.cpu.reset(limit);
         let _ = state.log.take_last_words();
+        // What was denied in an earlier call explains nothing of this one.
+        let _ = state.memory.take_denied();
         self.store.set_epoch_deadline(1);
     }
 

@@ -169,21 +169,29 @@ impl Drop for MemoryLimit {
 
 /// Growth is denied, not trapped: a guest with a garbage collector may cope. Most do not, and their trap counts as a fault of memory.
 impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // It is asked before anybody else looks at what the memory itself may become.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
         let wanted = self.used.saturating_add(desired.saturating_sub(current) as u64);
         if wanted > self.limit {
             self.denied = Some(Denied::Memory { wanted, limit: self.limit });
             return Ok(false);
         }
-        // Only a new one has nothing. One that begins empty and grows counts twice, which harms nobody.
-        self.denied = self.take_shared(wanted - self.used, u64::from(current == 0)).err();
+        // Only a new one has nothing, or one that began empty: that counts twice, and there are so many at most.
+        let is_new = current == 0 && self.memories < MEMORIES as u64;
+        self.denied = self.take_shared(wanted - self.used, u64::from(is_new)).err();
         if self.denied.is_none() {
             self.used = wanted;
         }
         Ok(self.denied.is_none())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
         let wanted = self.tables.saturating_add(desired.saturating_sub(current));
         if wanted > TABLE_ELEMENTS {
             self.denied = Some(Denied::Table { wanted });
@@ -255,6 +263,19 @@ mod tests {
         assert!(!limit.memory_growing(0, 10, None).unwrap());
         let denied = limit.take_denied().unwrap().to_string();
         assert!(denied.contains("all instances of one plugin together may have 2 linear memories"), "{denied}");
+    }
+
+    #[test]
+    fn what_a_memory_cannot_become_is_not_counted() {
+        let (budget, plugin) = (Arc::new(Budget::new(Some(1000))), Arc::default());
+        let mut limit = MemoryLimit::new(100);
+        limit.share(Share::new(&budget, &plugin));
+        for _ in 0..2 * MEMORIES {
+            assert!(limit.memory_growing(0, 0, Some(0)).unwrap());
+            assert!(!limit.memory_growing(0, 50, Some(0)).unwrap());
+            assert!(!limit.table_growing(0, 2 * TABLE_ELEMENTS, Some(0)).unwrap());
+        }
+        assert_eq!((limit.used(), limit.memories, limit.take_denied()), (0, MEMORIES as u64, None));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One exchange in one instance.
 //!
 //! ```text
-//! Home::Shared ──► an instance with many exchanges in it          hooks answer at once
+//! Home::Shared ──► an instance of the shelf                       hooks answer at once
 //! Home::Own    ──► an instance for this one, lent by the pool      hooks may wait; both directions take turns; nobody else's fault ends it
 //! ```
 
@@ -24,7 +24,8 @@ use penstock_core::{
 use tokio::sync::Mutex;
 
 use super::{
-    Instances, Live, called, fault, lost,
+    Instances, called, fault, lost,
+    shelf::Live,
     waiting::{Allowance, Lent},
 };
 use crate::{
@@ -36,7 +37,7 @@ use crate::{
 
 /// Where the state of an exchange lives.
 pub(super) enum Home {
-    /// In an instance that keeps others as well: its hooks answer at once.
+    /// In an instance that may have to keep others as well: its hooks answer at once.
     Shared(Rc<Live>),
     /// In one for itself, because its hooks may wait, or because the resource wants it so. While one waits, a hook of the other direction
     /// waits for its turn.
@@ -78,7 +79,7 @@ impl OpenExchange {
         call: &PolicyCall,
     ) -> Result<Self, PluginFault> {
         if let Home::Shared(live) = &home {
-            live.exchanges.set(live.exchanges.get() + 1);
+            live.enter();
         }
         let exchange = Self {
             instances: Rc::clone(instances),
@@ -338,7 +339,7 @@ impl Drop for OpenExchange {
     fn drop(&mut self) {
         self.forget();
         if let Home::Shared(live) = &self.home {
-            live.exchanges.set(live.exchanges.get().saturating_sub(1));
+            live.leave();
         }
     }
 }

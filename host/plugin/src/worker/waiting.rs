@@ -18,7 +18,7 @@ use std::{
 
 use penstock_core::plugin::{FaultKind, OutboundBackend, PluginFault, RedisBucket};
 
-use super::{Instances, fault};
+use super::{Instances, fault, shelf::KEPT};
 use crate::{
     hooks::HookContext,
     imports::outbound::Network,
@@ -26,9 +26,6 @@ use crate::{
     metrics::Hook,
     revision::{Loaded, Warm},
 };
-
-/// Instances that stay when nobody uses them: enough for a steady load, and their memory is not the gateway's for ever after a burst.
-const KEPT: usize = 8;
 
 /// The instances of one revision whose calls have instances for themselves.
 #[derive(Default)]
@@ -125,17 +122,15 @@ impl Instances {
 
     pub(super) fn lend(&self, revision: &Arc<Loaded>) -> Result<Lent, PluginFault> {
         self.check_breaker(revision)?;
+        self.sweep();
         let pool = self.pool(revision);
         if pool.out.get() >= revision.limits().waiting as usize {
             let message = "as many exchanges are in it on this worker as limits.waiting allows";
             return Err(fault(FaultKind::Overloaded, message));
         }
-        let (warm, memory) = if revision.is_isolated() {
-            (self.made(revision, revision.make_on_worker())?, 0)
-        } else {
-            let idle = pool.idle.borrow_mut().pop();
-            (idle.map_or_else(|| self.fill(revision), Ok)?, revision.limits().memory / 4 * 3)
-        };
+        let memory = if revision.is_isolated() { 0 } else { revision.limits().memory / 4 * 3 };
+        let idle = pool.idle.borrow_mut().pop();
+        let warm = idle.map_or_else(|| self.fill(revision), Ok)?;
         pool.out.set(pool.out.get() + 1);
         Ok(Lent { pool, warm: Some(warm), memory })
     }

@@ -154,3 +154,22 @@ fn who_copes_with_being_denied_is_welcome() {
     let modest = configure("(memory.grow (i32.const 10000)) drop");
     Host::start().activate(&spec("modest", modest.build()));
 }
+
+/// Handles of resources are in the gateway's memory: the same metric, registered again and again.
+#[test]
+fn handles() {
+    let guest_of_metrics = Guest {
+        imports: "(import \"penstock:plugin/metrics@0.1.0\" \"[static]counter.register\"
+            (func $register (param i32 i32 i32 i32 i32 i32 i32)))"
+            .into(),
+        fields: "(data (i32.const 0) \"a\")".into(),
+        ..configure(
+            "(loop $again
+               (call $register (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 64))
+               (br_if $again (i32.eqz (i32.load8_u (i32.const 64)))))",
+        )
+    };
+    let mut case = guest("a metric again and again", &guest_of_metrics, "ContractMismatch", "store handle limit exceeded");
+    case.spec.capabilities.metrics = true;
+    refuses(vec![case]);
+}

@@ -79,6 +79,15 @@ impl Facts {
     }
 }
 
+/// For what nobody announces. A hang becomes a failure; no measure of speed.
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// With a program that can validate: a test cannot, but its package has one.
 pub fn settings() -> PluginSettings {
     let program = env!("CARGO_BIN_EXE_penstock-validator").into();
@@ -116,6 +125,12 @@ impl Host {
         let text = self.metrics();
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// Wait until a plugin has so many instances, in use or spare.
+    pub fn until_instances(&self, plugin: &str, count: u32) {
+        let series = format!(r#"penstock_plugin_instances{{plugin="default/{plugin}"}}"#);
+        until(&format!("{plugin} has {count} instances"), || self.metric(&series) >= f64::from(count));
     }
 
     pub fn apply(&self, specs: &[&PluginSpec]) {
