@@ -11,6 +11,7 @@ pub mod pattern;
 pub mod target;
 pub mod template;
 
-/// Bytes of a token, and of all cookies or the query of a request, that are looked at. What stands behind them is not there: no browser and no
-/// common server takes longer ones.
+/// Bytes of a token, of all cookies or the query of a request, and of a named segment of its path, that are looked at. What stands behind them is not
+/// there: no browser and no common server takes longer ones, and the gateway refuses longer targets by default. Who limits must see all, and is told that
+/// there is more: [`target::TooLong`], [`claim::Claims::are_unseen`].
 pub const LONGEST: usize = 8 << 10;

@@ -121,6 +121,12 @@ pub fn canonical(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether the name means the authority of a request, of which [`host`](crate::extract::target::host) is what routes compare.
+#[must_use]
+pub fn is_host(name: &str) -> bool {
+    canonical(name) == ":authority"
+}
+
 /// The headers and pseudo-headers that a configuration needs, each once: collected while it is compiled, then given to the plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reads(Vec<String>);

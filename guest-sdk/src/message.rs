@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     edit::Recorder,
-    extract::{claim::Claims, pattern::Effort},
+    extract::{claim::Claims, pattern::Effort, target},
     header::{Direction, Values, canonical},
     imports::exchange_info,
     plan::{Hooks, Plan, position},
@@ -107,10 +107,16 @@ impl<'p> Request<'p> {
         self.pseudo(":path").split_once('?').map(|(_, query)| query.to_owned())
     }
 
-    /// Host, and the port if it was named.
+    /// Host, and the port if it was named, as the client wrote it: do not decide by it, but by [`Request::host`].
     #[must_use]
     pub fn authority(&self) -> String {
         self.pseudo(":authority")
+    }
+
+    /// The host as routes compare it: in lower case, without port and last dot.
+    #[must_use]
+    pub fn host(&self) -> String {
+        String::from_utf8_lossy(&target::host(self.authority().as_bytes())).into_owned()
     }
 
     /// `http` or `https`.

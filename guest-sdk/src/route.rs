@@ -124,6 +124,12 @@ impl<'p> RouteRequest<'p> {
         self.request.authority()
     }
 
+    /// As [`Request::host`].
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.request.host()
+    }
+
     /// As [`Request::scheme`].
     #[must_use]
     pub fn scheme(&self) -> String {

@@ -39,10 +39,9 @@ impl Claim {
     /// The claim among those of a token: a string, number or boolean, as text.
     #[must_use]
     pub fn of<'c>(&self, claims: &'c Claims) -> Option<Cow<'c, str>> {
-        let Claims(claims) = claims;
         let found = match self {
-            Self::Name(name) => claims.get(name),
-            Self::Pointer(pointer) => claims.pointer(pointer),
+            Self::Name(name) => claims.claims.get(name),
+            Self::Pointer(pointer) => claims.claims.pointer(pointer),
         };
         match found? {
             Value::String(text) => Some(text.into()),
@@ -55,21 +54,30 @@ impl Claim {
 /// All claims of a token: reading it costs far more than looking for one of them, so [`Request::claims`](crate::Request::claims) keeps them for
 /// the exchange.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Claims(Value);
+pub struct Claims {
+    claims: Value,
+    too_long: bool,
+}
 
 impl Claims {
     /// Those of the token in the value of a header, with or without `Bearer`. What is no token has none, and one of more than [`LONGEST`] bytes is
     /// not looked at.
     #[must_use]
     pub fn read(header: &[u8]) -> Self {
-        Self(payload(token(header)).unwrap_or_default())
+        let token = token(header);
+        let too_long = token.len() > LONGEST;
+        let claims = if too_long { None } else { payload(token) };
+        Self { claims: claims.unwrap_or_default(), too_long }
+    }
+
+    /// Whether the token is one at which nobody has looked, so that what claims it has is not known.
+    #[must_use]
+    pub fn are_unseen(&self) -> bool {
+        self.too_long
     }
 }
 
 fn payload(token: &[u8]) -> Option<Value> {
-    if token.len() > LONGEST {
-        return None;
-    }
     let payload = token.split(|byte| *byte == b'.').nth(1)?;
     serde_json::from_slice(&BASE64URL.decode(payload).ok()?).ok()
 }
@@ -122,12 +130,13 @@ mod tests {
     fn a_token_that_is_too_long_is_not_looked_at() {
         let padded = |length: usize| {
             let token = jwt(&format!(r#"{{"sub":"anna","x":"{}"}}"#, "x".repeat(length)));
-            (token.len(), Claim::new("sub").of(&Claims::read(format!("Bearer {token}").as_bytes())).is_some())
+            let claims = Claims::read(format!("Bearer {token}").as_bytes());
+            (token.len(), Claim::new("sub").of(&claims).is_some(), claims.are_unseen())
         };
-        let (length, found) = padded(6050);
-        assert!(length <= LONGEST && found, "{length}");
-        let (length, found) = padded(6150);
-        assert!(length > LONGEST && !found, "{length}");
+        let (length, found, unseen) = padded(6050);
+        assert!(length <= LONGEST && found && !unseen, "{length}");
+        let (length, found, unseen) = padded(6150);
+        assert!(length > LONGEST && !found && unseen, "{length}");
     }
 
     #[test]

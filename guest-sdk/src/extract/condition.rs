@@ -10,7 +10,10 @@ use super::{
     target,
     template::Template,
 };
-use crate::{Pointer, Problems, Request, header::Reads};
+use crate::{
+    Pointer, Problems, Request,
+    header::{self, Reads},
+};
 
 /// Conditions on the request. All parts that are given must hold.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -20,7 +23,7 @@ pub struct ConditionConfig {
     pub client_addresses: Vec<String>,
     /// One of these methods, in upper case.
     pub methods: Vec<String>,
-    /// The path fits one of these templates, such as `/healthz`, `/users/{id}` or `/static/**`.
+    /// The path fits one of these templates, such as `/healthz`, `/users/{id}` or `/static/**`. Upper and lower case differ.
     pub paths: Vec<String>,
     /// Each of these conditions on headers.
     pub headers: Vec<HeaderConditionConfig>,
@@ -30,7 +33,7 @@ pub struct ConditionConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderConditionConfig {
-    /// In any case.
+    /// In any case. Of `host` the port and the spelling do not count.
     pub name: String,
     /// `true`: there is such a header. `false`: there is none.
     pub present: Option<bool>,
@@ -52,6 +55,8 @@ enum HeaderMatcher {
     Present,
     Absent,
     Exact(Vec<u8>),
+    /// The authority names this host, however it is spelled.
+    Host(Vec<u8>),
 }
 
 impl Condition {
@@ -80,9 +85,20 @@ impl Condition {
         }
     }
 
-    /// Whether it holds for the request.
+    /// Whether it holds for the request: for conditions under which a request is let pass.
     #[must_use]
     pub fn holds(&self, request: &Request) -> bool {
+        self.holds_if(request, Template::fits)
+    }
+
+    /// As [`Condition::holds`], also if a slash stands behind the path: for conditions under which a request is limited or refused, where a path that
+    /// the backend takes for another must not be a way around.
+    #[must_use]
+    pub fn catches(&self, request: &Request) -> bool {
+        self.holds_if(request, Template::catches)
+    }
+
+    fn holds_if(&self, request: &Request, fits: fn(&Template, &[u8]) -> bool) -> bool {
         self.methods.as_ref().is_none_or(|(place, methods)| {
             let found = request.read(*place);
             methods.iter().any(|method| found.first() == Some(method.as_bytes()))
@@ -92,13 +108,14 @@ impl Condition {
         }) && self.paths.as_ref().is_none_or(|(place, templates)| {
             let found = request.read(*place);
             let path = target::path(found.first().unwrap_or_default());
-            templates.iter().any(|template| template.fits(path))
+            templates.iter().any(|template| fits(template, path))
         }) && self.headers.iter().all(|(place, matcher)| {
             let values = request.read(*place);
             match matcher {
                 HeaderMatcher::Present => !values.is_empty(),
                 HeaderMatcher::Absent => values.is_empty(),
                 HeaderMatcher::Exact(wanted) => values.iter().any(|value| value == wanted),
+                HeaderMatcher::Host(wanted) => values.iter().any(|value| *target::host(value) == **wanted),
             }
         })
     }
@@ -114,6 +131,12 @@ impl HeaderMatcher {
         let matcher = match (config.present, &config.exact) {
             (Some(true), None) => Self::Present,
             (Some(false), None) => Self::Absent,
+            (None, Some(host)) if header::is_host(&config.name) => {
+                if let Err(message) = target::check_host(host) {
+                    problems.push(&at.at("exact"), message);
+                }
+                Self::Host(host.clone().into_bytes())
+            }
             (None, Some(exact)) => Self::Exact(exact.clone().into_bytes()),
             _ => {
                 problems.push(at, "a condition on a header has exactly one of `present` and `exact`");

@@ -1,8 +1,9 @@
-//! What stands in the target of a request, `:path`: path and query; and in its cookies.
+//! What stands in the target of a request, host, path and query, and in its cookies.
 
 use std::borrow::Cow;
 
 use super::LONGEST;
+use crate::header::Values;
 
 /// The path of `:path`, without the query.
 #[must_use]
@@ -10,35 +11,89 @@ pub fn path(target: &[u8]) -> &[u8] {
     split(target).0
 }
 
+/// The host of an authority as routes compare it: in lower case, without the port and without a last dot. A client can write one host in many ways,
+/// and names any port it likes; backends are told what it wrote, so who decides or counts by it settles it first.
+#[must_use]
+pub fn host(authority: &[u8]) -> Cow<'_, [u8]> {
+    let end = match authority.first() {
+        Some(b'[') => memchr::memchr(b']', authority).map(|bracket| bracket + 1),
+        _ => memchr::memchr(b':', authority),
+    };
+    let host = &authority[..end.unwrap_or(authority.len())];
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    if host.iter().any(u8::is_ascii_uppercase) { host.to_ascii_lowercase().into() } else { host.into() }
+}
+
+/// Whether a configuration writes a host as [`host`] has it: no other one would ever be equal.
+///
+/// # Errors
+/// A sentence on what to write.
+pub fn check_host(text: &str) -> Result<(), String> {
+    let settled = host(text.as_bytes());
+    if *settled == *text.as_bytes() {
+        return Ok(());
+    }
+    let settled = String::from_utf8_lossy(&settled);
+    Err(format!("hosts are compared in lower case, without a port and a last dot: write `{settled}` for `{text}`"))
+}
+
+/// What is longer than [`LONGEST`]: nobody has looked at all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLong;
+
 /// The first value of a query parameter, decoded: clients must not become someone else by writing `%61` for `a`. What begins behind the first
 /// [`LONGEST`] bytes of the query, or ends there, is not found.
 #[must_use]
 pub fn query<'t>(target: &'t [u8], name: &str) -> Option<Cow<'t, [u8]>> {
-    let pairs = whole_items(split(target).1?, b'&', LONGEST).split(|byte| *byte == b'&');
-    pairs
-        .map(|pair| match pair.iter().position(|byte| *byte == b'=') {
-            Some(equals) => (&pair[..equals], &pair[equals + 1..]),
-            None => (pair, &[][..]),
-        })
-        .find(|(found, _)| Decoded(found).eq(name.bytes()))
-        .map(|(_, value)| decode(value))
+    parameters(whole_items(split(target).1?, b'&', LONGEST), name).next()
 }
 
-/// The value of a cookie, from all `cookie` headers of the request (HTTP/2 may split them). What stands behind the first [`LONGEST`] bytes of
+/// All values of a query parameter, decoded: some backends take the first, others the last, so whoever limits must see each.
+///
+/// # Errors
+/// The query has more than [`LONGEST`] bytes.
+pub fn queries<'t>(target: &'t [u8], name: &'t str) -> Result<impl Iterator<Item = Cow<'t, [u8]>>, TooLong> {
+    let query = split(target).1.unwrap_or_default();
+    if query.len() > LONGEST { Err(TooLong) } else { Ok(parameters(query, name)) }
+}
+
+fn parameters<'t, 'n>(query: &'t [u8], name: &'n str) -> impl Iterator<Item = Cow<'t, [u8]>> + use<'t, 'n> {
+    let pairs = query.split(|byte| *byte == b'&').map(|pair| match memchr::memchr(b'=', pair) {
+        Some(equals) => (&pair[..equals], &pair[equals + 1..]),
+        None => (pair, &[][..]),
+    });
+    pairs.filter(move |(found, _)| Decoded(found).eq(name.bytes())).map(|(_, value)| decode(value))
+}
+
+/// The first value of a cookie, from all `cookie` headers of the request (HTTP/2 may split them). What stands behind the first [`LONGEST`] bytes of
 /// them is not found.
 pub fn cookie<'h>(headers: impl Iterator<Item = &'h [u8]>, name: &str) -> Option<&'h [u8]> {
     let mut left = LONGEST;
-    let seen = headers.map_while(|header| {
+    let mut seen = headers.map_while(|header| {
         let seen = (left > 0).then(|| whole_items(header, b';', left));
         left = left.saturating_sub(header.len().max(1));
         seen
     });
-    seen.flat_map(|header| header.split(|byte| *byte == b';')).find_map(|pair| {
-        let pair = pair.trim_ascii();
-        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+    seen.find_map(|header| named(header, name).next())
+}
+
+/// All values of a cookie, as [`queries`].
+///
+/// # Errors
+/// The cookies have more than [`LONGEST`] bytes.
+pub fn cookies<'h>(headers: &'h Values<'_>, name: &'h str) -> Result<impl Iterator<Item = &'h [u8]>, TooLong> {
+    let length: usize = headers.iter().map(|header| header.len().max(1)).sum();
+    if length > LONGEST { Err(TooLong) } else { Ok(headers.iter().flat_map(move |header| named(header, name))) }
+}
+
+fn named<'h, 'n>(cookies: &'h [u8], name: &'n str) -> impl Iterator<Item = &'h [u8]> + use<'h, 'n> {
+    cookies.split(|byte| *byte == b';').filter_map(move |pair| {
+        let equals = memchr::memchr(b'=', pair)?;
+        // Servers forgive white space on both sides.
+        let (found, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
         // RFC 6265 §4.1.1: the quotes are no part of the value.
         let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-        Some(unquoted.unwrap_or(value))
+        (found == name.as_bytes()).then_some(unquoted.unwrap_or(value))
     })
 }
 
@@ -119,6 +174,47 @@ mod tests {
         assert_eq!(cookie("session"), Some(&b"x"[..]));
         assert_eq!(cookie("b"), Some(&b"2"[..]));
         assert_eq!(cookie("sess"), None);
+    }
+
+    #[test]
+    fn a_host_has_one_form() {
+        for (authority, expected) in [
+            ("api.example", "api.example"),
+            ("API.Example", "api.example"),
+            ("api.example:8080", "api.example"),
+            ("api.example:", "api.example"),
+            ("api.example.", "api.example"),
+            ("Api.Example.:443", "api.example"),
+            ("[2001:DB8::1]:80", "[2001:db8::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(&*host(authority.as_bytes()), expected.as_bytes(), "{authority}");
+            assert_eq!(check_host(authority).is_ok(), authority == expected, "{authority}");
+        }
+    }
+
+    #[test]
+    fn all_values_of_a_name_can_be_seen() {
+        let all = |target: &str| {
+            let found = queries(target.as_bytes(), "k").unwrap();
+            found.map(|value| String::from_utf8(value.into_owned()).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(all("/a?k=1&b=2&%6b=3&k"), ["1", "3", ""]);
+        assert_eq!(all("/a"), [""; 0]);
+        let (long, longer) = ("x".repeat(LONGEST), "x".repeat(LONGEST + 1));
+        assert_eq!(all(&format!("/{longer}?{long}")), [""; 0]);
+        assert_eq!(queries(format!("/?{longer}").as_bytes(), "k").err(), Some(TooLong));
+
+        let headers = [b"k=1; b=2".to_vec(), b"k=\"3\";k=".to_vec()];
+        let values = Values::from(&headers[..]);
+        assert_eq!(cookies(&values, "k").unwrap().collect::<Vec<_>>(), [&b"1"[..], b"3", b""]);
+        let headers = [long.into_bytes(), b"k=1".to_vec()];
+        assert_eq!(cookies(&Values::from(&headers[..]), "k").err(), Some(TooLong));
+    }
+
+    #[test]
+    fn white_space_around_a_cookie_is_forgiven() {
+        assert_eq!(cookie([&b"a=1;\t s = x y "[..]].into_iter(), "s"), Some(&b"x y"[..]));
     }
 
     #[test]

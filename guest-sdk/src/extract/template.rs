@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-/// Bytes of a segment that has a name: nothing that names something is longer.
-pub const LONGEST_SEGMENT: usize = 1 << 10;
+use super::LONGEST;
 
 /// Fits paths of one shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,22 +26,30 @@ impl Template {
         &self.text
     }
 
-    /// Whether the whole path has this shape; without query. Looks at no more of a path than the template has: a named segment has at most
-    /// [`LONGEST_SEGMENT`] bytes.
+    /// Whether the whole path has this shape; without query. For what lets a request pass. Looks at no more of a path than the template has: a named
+    /// segment has at most [`LONGEST`] bytes.
     #[must_use]
     pub fn fits(&self, path: &[u8]) -> bool {
-        let mut rest = path.strip_prefix(b"/");
-        if rest.is_none() {
-            return false;
-        }
+        self.rest(path).is_some_and(|rest| self.open || rest.is_none())
+    }
+
+    /// As [`Template::fits`], also with one slash behind it, which many backends do not see. For what limits or refuses a request.
+    #[must_use]
+    pub fn catches(&self, path: &[u8]) -> bool {
+        self.rest(path).is_some_and(|rest| self.open || rest.is_none_or(<[u8]>::is_empty))
+    }
+
+    /// What of the path stands behind the slash that follows all segments; there may be no such slash. None: it has not this shape.
+    fn rest<'p>(&self, path: &'p [u8]) -> Option<Option<&'p [u8]>> {
+        let mut rest = Some(path.strip_prefix(b"/")?);
         for segment in &self.segments {
-            match rest.and_then(|rest| segment.take(rest)) {
-                Some([]) => rest = None,
-                Some([b'/', after @ ..]) => rest = Some(after),
-                _ => return false,
-            }
+            rest = match segment.take(rest?)? {
+                [] => None,
+                [b'/', after @ ..] => Some(after),
+                _ => return None,
+            };
         }
-        self.open || rest.is_none()
+        Some(rest)
     }
 
     /// Where the segment of this name stands.
@@ -66,9 +73,9 @@ impl Segment {
         match self {
             Self::Literal(literal) => path.strip_prefix(literal.as_bytes()),
             Self::Named(_) => {
-                let seen = &path[..path.len().min(LONGEST_SEGMENT + 1)];
+                let seen = &path[..path.len().min(LONGEST + 1)];
                 let end = memchr::memchr(b'/', seen).unwrap_or(seen.len());
-                (1..=LONGEST_SEGMENT).contains(&end).then(|| &path[end..])
+                (1..=LONGEST).contains(&end).then(|| &path[end..])
             }
         }
     }
@@ -146,8 +153,29 @@ mod tests {
         check("/a/**", &["/a", "/a/", "/a/b/c"], &["/ab", "/"]);
         check("/**", &["/", "/a/b"], &["*"]);
         check("/{a}/{b}/**", &["/1/2", "/1/2/3"], &["/1", "//2"]);
-        check("/a/{b}", &[&format!("/a/{}", "b".repeat(1024))], &[&format!("/a/{}", "b".repeat(1025)), "/a/", "/a"]);
+        let named = |length: usize| format!("/a/{}", "b".repeat(length));
+        check("/a/{b}", &[&named(LONGEST)], &[&named(LONGEST + 1), "/a/", "/a"]);
         check("/a/**", &[&format!("/a/{}", "b".repeat(60_000))], &[]);
+    }
+
+    #[test]
+    fn a_slash_behind_is_caught() {
+        for (template, path, caught) in [
+            ("/login", "/login", true),
+            ("/login", "/login/", true),
+            ("/login", "/login//", false),
+            ("/login", "/login/a", false),
+            ("/login", "/login-page", false),
+            ("/users/{id}", "/users/1/", true),
+            ("/users/{id}", "/users/", false),
+            ("/users/", "/users", false),
+            ("/a/**", "/a/", true),
+            ("/", "/", true),
+            ("/", "/a", false),
+        ] {
+            let parsed: Template = template.parse().unwrap();
+            assert_eq!(parsed.catches(path.as_bytes()), caught, "{template} and {path}");
+        }
     }
 
     #[test]

@@ -80,10 +80,12 @@ impl Decision {
                 100..=499 => Self::Unusable,
                 _ => Self::Undecided,
             },
-            Err(OutboundError::Timeout | OutboundError::Connect(_) | OutboundError::Protocol(_)) => Self::Undecided,
-            // An answer that is too large is one, and says most likely no.
+            Err(OutboundError::Timeout | OutboundError::Connect(_)) => Self::Undecided,
+            // An answer that is too large is one, and says most likely no. So is one that broke off: a server that refuses a question for its size
+            // closes the connection before it has read it, and then its `431` may be lost.
             Err(
                 OutboundError::TooLarge(_)
+                | OutboundError::Protocol(_)
                 | OutboundError::InvalidRequest(_)
                 | OutboundError::UnknownBackend(_)
                 | OutboundError::Quota,

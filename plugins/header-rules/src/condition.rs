@@ -49,6 +49,9 @@ pub(crate) enum ValueMatcher {
     Absent,
     Exact(Vec<u8>),
     Regex(Pattern),
+    /// The authority names this host, however it is spelled.
+    Host(Vec<u8>),
+    HostRegex(Pattern),
 }
 
 impl When {
@@ -78,6 +81,10 @@ impl HeaderMatcher {
             ValueMatcher::Absent => values.is_empty(),
             ValueMatcher::Exact(wanted) => values.iter().any(|value| value == wanted),
             ValueMatcher::Regex(regex) => values.iter().any(|value| regex.is_match(value, pass.effort())),
+            ValueMatcher::Host(wanted) => values.iter().any(|value| *target::host(value) == **wanted),
+            ValueMatcher::HostRegex(regex) => {
+                values.iter().any(|value| regex.is_match(&target::host(value), pass.effort()))
+            }
         }
     }
 }

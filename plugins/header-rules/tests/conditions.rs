@@ -112,6 +112,19 @@ fn pseudo_headers_can_be_asked_for() {
 }
 
 #[test]
+fn a_host_is_one_however_it_is_spelled() {
+    for condition in [json!({"exact": "shop.example"}), json!({"regex": "^shop\\.example$"})] {
+        let mut condition = condition;
+        condition["name"] = json!("Host");
+        let harness = marker(&json!({"headers": [condition]}));
+        for host in ["shop.example", "SHOP.example", "shop.example:8080", "shop.example."] {
+            assert!(marked(&harness.get("/").header("host", host).run()), "{host}");
+        }
+        assert!(!marked(&harness.get("/").header("host", "shop.example.org").run()));
+    }
+}
+
+#[test]
 fn all_parts_must_hold() {
     let harness = marker(&json!({
         "methods": ["GET"],

@@ -60,13 +60,13 @@ pub struct PolicyConfig {
 pub struct KeyPartConfig {
     /// The address of the client, without trusted proxies.
     pub client_address: Option<PrefixLengths>,
-    /// All values of this request header.
+    /// All values of this request header. Of `host` neither spelling nor port counts.
     pub header: Option<String>,
-    /// The value of this cookie.
+    /// All values of this cookie.
     pub cookie: Option<String>,
-    /// The first value of this query parameter, decoded.
+    /// All values of this query parameter, decoded.
     pub query: Option<String>,
-    /// The template that the path fits, and the segments of it that are kept.
+    /// The template that the path fits, with or without a slash behind it, and the segments of it that are kept.
     pub path_template: Option<PathTemplateConfig>,
     /// `true`: the method.
     pub method: Option<bool>,

@@ -10,7 +10,7 @@ use penstock_plugin::{
     extract::{
         address::{self, Lengths},
         claim::Claim,
-        target,
+        target::{self, TooLong},
         template::{self, Template},
     },
 };
@@ -29,6 +29,8 @@ pub(crate) enum Part {
     Client(Lengths),
     /// A header, or `:method`.
     Whole,
+    /// Of `:authority`.
+    Host,
     /// In `cookie`.
     Cookie(String),
     /// In `:path`.
@@ -71,16 +73,24 @@ impl Part {
                 None => key.push(None),
             },
             Self::Whole => key.push_all(&values, digests.of(place, &values)),
-            Self::Cookie(name) => key.push(target::cookie(values.iter(), name)),
-            Self::Query(name) => key.push(first.and_then(|target| target::query(target, name)).as_deref()),
+            Self::Host => key.push(first.map(target::host).as_deref()),
+            Self::Cookie(name) => key.push_each(target::cookies(&values, name)),
+            Self::Query(name) => key.push_each(target::queries(first.unwrap_or_default(), name)),
             Self::Path(templates) => push_path(templates, target::path(first.unwrap_or_default()), key),
-            Self::Claim(claim) => key.push(claim.of(&request.claims(place)).as_deref().map(str::as_bytes)),
+            Self::Claim(claim) => {
+                let claims = request.claims(place);
+                // Which of two tokens an earlier filter has verified, and which of them the backend takes, nobody here knows.
+                if claims.are_unseen() || values.len() > 1 {
+                    return key.push_unseen();
+                }
+                key.push(claim.of(&claims).as_deref().map(str::as_bytes));
+            }
         }
     }
 }
 
 fn push_path(templates: &[(Template, Vec<usize>)], path: &[u8], key: &mut Key) {
-    let Some((template, kept)) = templates.iter().find(|(template, _)| template.fits(path)) else {
+    let Some((template, kept)) = templates.iter().find(|(template, _)| template.catches(path)) else {
         return key.push(None);
     };
     // The text and not the place, so that counts stay with their template when others are added before it.
@@ -94,6 +104,10 @@ fn push_path(templates: &[(Template, Vec<usize>)], path: &[u8], key: &mut Key) {
 /// beginning and what [`digest`] makes of the whole.
 const LONGEST_PART: usize = 256;
 const BEGINNING: usize = LONGEST_PART - 8;
+
+/// In the place of the length of a part that is not there, and of one at which nobody has looked.
+const MISSING: u32 = u32::MAX;
+const UNSEEN: u32 = u32::MAX - 1;
 
 /// What is known of the headers of one request that are too long for a key, by their places: a header may be 64 KiB, and a part of each policy.
 #[derive(Debug, Default)]
@@ -144,10 +158,30 @@ impl Key {
                 self.bytes.extend_from_slice(part);
             }
             None => {
-                self.bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+                self.bytes.extend_from_slice(&MISSING.to_le_bytes());
                 self.missing = true;
             }
         }
+    }
+
+    /// All values of a name: some backends take the first, others the last, and a client must not hide behind the one that its backend ignores. A NUL
+    /// keeps them apart; one within a decoded value gains nothing that sending several values would not.
+    fn push_each<V: AsRef<[u8]>>(&mut self, values: Result<impl Iterator<Item = V>, TooLong>) {
+        let Ok(mut values) = values else { return self.push_unseen() };
+        let Some(first) = values.next() else { return self.push(None) };
+        let Some(second) = values.next() else { return self.push(Some(first.as_ref())) };
+        let mut joined = first.as_ref().to_vec();
+        for value in [second].into_iter().chain(values) {
+            joined.push(0);
+            joined.extend_from_slice(value.as_ref());
+        }
+        self.push(Some(&joined));
+    }
+
+    /// A part that may be there, in what is too long to be looked at. Not missing: where requests without the part are not counted, hiding it would be
+    /// a way not to be counted.
+    fn push_unseen(&mut self) {
+        self.bytes.extend_from_slice(&UNSEEN.to_le_bytes());
     }
 
     /// All values of a header: a client that repeats one must not hide behind the first.
@@ -170,6 +204,6 @@ impl Key {
 
     /// No part of a request is as long as 4 GiB.
     fn length(&mut self, length: usize) {
-        self.bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX - 1).to_le_bytes());
+        self.bytes.extend_from_slice(&u32::try_from(length).unwrap_or(UNSEEN - 1).to_le_bytes());
     }
 }

@@ -84,7 +84,7 @@ impl Program {
 impl Limit {
     /// What the policy takes for a request; none if it is not for it.
     pub(crate) fn charge(&self, request: &Request, digests: &Digests) -> Option<Charge<'_>> {
-        if self.when.as_ref().is_some_and(|when| !when.holds(request)) {
+        if self.when.as_ref().is_some_and(|when| !when.catches(request)) {
             return None;
         }
         let cost = self.cost.of(request);

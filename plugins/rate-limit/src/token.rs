@@ -1,7 +1,7 @@
 //! What the request hook hands to the response hook: which policies counted the request, and how the tightest of them stands.
 
-/// 16 bits of policies, 4 of the tightest one, 24 of what remains there, 20 of the seconds until there is more. What does not fit is
-/// cut to the largest number that does, which no client can tell from the truth: twelve days, sixteen million requests.
+/// 16 bits of policies, 4 of the tightest one, 22 of what remains there, 22 of the seconds until there is more. What does not fit is
+/// cut to the largest number that does: four million requests that are left say no less, and no window is as long as 48 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token {
     /// Bit `n`: policy `n` counted the request.
@@ -16,22 +16,22 @@ pub(crate) struct Token {
 
 /// As many policies as the token has bits for.
 pub(crate) const MOST_POLICIES: usize = 16;
-const REMAINING: u64 = (1 << 24) - 1;
-const RESET: u64 = (1 << 20) - 1;
+const REMAINING: u64 = (1 << 22) - 1;
+const RESET: u64 = (1 << 22) - 1;
 
 impl Token {
     /// Never 0, because at least one policy counted.
     pub(crate) fn encode(self) -> u64 {
         u64::from(self.policies) << 48
             | u64::from(self.tightest & 15) << 44
-            | self.remaining.min(REMAINING) << 20
+            | self.remaining.min(REMAINING) << 22
             | self.reset.min(RESET)
     }
 
     pub(crate) fn decode(token: u64) -> Option<Self> {
         let policies = u16::try_from(token >> 48).unwrap_or_default();
         let tightest = u8::try_from(token >> 44 & 15).unwrap_or_default();
-        (policies != 0).then_some(Self { policies, tightest, remaining: token >> 20 & REMAINING, reset: token & RESET })
+        (policies != 0).then_some(Self { policies, tightest, remaining: token >> 22 & REMAINING, reset: token & RESET })
     }
 }
 
@@ -45,6 +45,8 @@ mod tests {
             Token { policies: 1, tightest: 0, remaining: 0, reset: 0 },
             Token { policies: 0x8001, tightest: 15, remaining: REMAINING, reset: RESET },
             Token { policies: 6, tightest: 2, remaining: 42, reset: 60 },
+            // The longest window: a client must not come too early.
+            Token { policies: 1, tightest: 0, remaining: 1, reset: 31 * 24 * 3600 },
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }

@@ -52,6 +52,29 @@ fn policies_of_one_bucket_count_for_themselves() {
 }
 
 #[test]
+fn a_policy_is_not_evaded_by_spelling() {
+    let policy = |when| limited(json!({"policies": [{"bucket": "two", "when": when}]}));
+    for host in ["api.example", "API.example", "api.example:80", "api.example.:4711"] {
+        let harness = policy(json!({"headers": [{"name": "host", "exact": "api.example"}]}));
+        let passes = [(); 3].map(|()| harness.get("/").header("host", host).passes());
+        assert_eq!(passes, [true, true, false], "{host}");
+        assert!(harness.get("/").header("host", "b.example").passes());
+    }
+    for path in ["/login", "/login/", "/login/?a"] {
+        let harness = policy(json!({"paths": ["/login"]}));
+        assert_eq!([(); 3].map(|()| harness.get(path).passes()), [true, true, false], "{path}");
+        assert!(harness.get("/login/a").passes());
+    }
+}
+
+#[test]
+fn who_is_exempt_is_taken_by_its_word() {
+    let harness = limited(json!({"policies": [{"bucket": "two"}], "exempt": [{"paths": ["/healthz"]}]}));
+    assert_eq!([(); 3].map(|()| harness.get("/healthz").passes()), [true; 3]);
+    assert_eq!([(); 3].map(|()| harness.get("/healthz/").passes()), [true, true, false]);
+}
+
+#[test]
 fn all_parts_of_a_condition_must_hold() {
     let harness = limited(json!({"policies": [{"bucket": "two", "when": {
         "clientAddresses": ["192.0.2.0/24", "2001:db8::/32"],

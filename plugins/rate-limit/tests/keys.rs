@@ -63,6 +63,37 @@ fn host_is_the_authority() {
 }
 
 #[test]
+fn a_host_is_one_however_it_is_spelled() {
+    for spelling in
+        ["API.Example", "api.example.", "api.example:80", "api.example:", "api.example:4711", "Api.example.:1"]
+    {
+        let harness = keyed(json!([{"header": "host"}]));
+        check_counts(&harness, with("host", "api.example"), with("host", spelling), with("host", "b.example"));
+    }
+}
+
+#[test]
+fn all_values_of_a_cookie_and_of_a_parameter_count() {
+    let harness = keyed(json!([{"cookie": "s"}]));
+    let (anna, both) = (with("cookie", "s=anna"), with("cookie", "s=1; s=anna"));
+    check_counts(&harness, both, with("cookie", "s=1;s=anna"), anna);
+    let harness = keyed(json!([{"query": "k"}]));
+    check_counts(&harness, get("/?k=1&k=2"), get("/?a=b&k=1&%6b=%32"), get("/?k=1"));
+    assert!(get("/?k=2&k=1")(&harness).passes() && get("/?k=2")(&harness).passes());
+}
+
+#[test]
+fn of_two_tokens_nobody_knows_which_counts() {
+    let harness = limited(json!({"policies": [
+        {"bucket": "two", "key": [{"jwtClaimVerifiedByEarlierFilter": {"claim": "sub"}}], "onMissingKey": "Skip"},
+    ]}));
+    let (anna, ben) = ("Bearer e30.eyJzdWIiOiJhbm5hIn0.c2ln", "Bearer e30.eyJzdWIiOiJiZW4ifQ.c2ln");
+    let twice = |first, second| with("authorization", first)(&harness).header("authorization", second).passes();
+    assert!(twice(anna, ben) && twice(ben, anna) && !twice("x", anna), "they share one count");
+    assert!(with("authorization", anna)(&harness).passes());
+}
+
+#[test]
 fn a_cookie_counts_wherever_it_stands() {
     let harness = keyed(json!([{"cookie": "session"}]));
     check_counts(

@@ -148,6 +148,8 @@ fn of_conditions() {
         "/when/paths/0",
         "`/a*`: `*` in `a*` means nothing there: a segment is text or `{name}`, the last may be `**`",
     );
+    let host = "hosts are compared in lower case, without a port and a last dot: write `a.example` for `A.example:80`";
+    check("when", json!({"headers": [{"name": "Host", "exact": "A.example:80"}]}), "/when/headers/0/exact", host);
     let exactly = "a condition on a header has exactly one of `present` and `exact`";
     check("when", json!({"headers": [{"name": "a"}]}), "/when/headers/0", exactly);
     check_root(

@@ -34,9 +34,9 @@ pub struct RuleConfig {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ConditionConfig {
-    /// Of a repeated header one value must fit. `host` is the authority.
+    /// Of a repeated header one value must fit. `host` is compared in lower case, without port and last dot.
     pub header: Option<String>,
-    /// The value of the cookie.
+    /// The first value of the cookie.
     pub cookie: Option<String>,
     /// The first value of the parameter, decoded.
     pub query: Option<String>,
@@ -59,9 +59,9 @@ pub struct ConditionConfig {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KeyConfig {
-    /// The first value of the header. `host` is the authority.
+    /// The first value of the header. `host` in lower case, without port and last dot.
     pub header: Option<String>,
-    /// The value of the cookie.
+    /// The first value of the cookie.
     pub cookie: Option<String>,
     /// The first value of the parameter, decoded.
     pub query: Option<String>,

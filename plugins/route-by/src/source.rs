@@ -21,6 +21,8 @@ pub(crate) struct Source {
 pub(crate) enum Part {
     /// All of it.
     Whole,
+    /// Of `:authority`.
+    Host,
     /// Of `cookie`.
     Cookie(String),
     /// Of `:path`.
@@ -37,6 +39,7 @@ impl Source {
         let first = values.first()?;
         match &self.part {
             Part::Whole => values.iter().find_map(f),
+            Part::Host => f(&target::host(first)),
             Part::Cookie(name) => f(target::cookie(values.iter(), name)?),
             Part::Query(name) => f(&target::query(first, name)?),
             Part::Claim(claim) => f(claim.of(&request.claims(self.place))?.as_bytes()),

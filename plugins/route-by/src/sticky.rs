@@ -44,7 +44,8 @@ impl Sticky {
 
     pub(crate) fn pick(&self, request: &RouteRequest, table: &Table) -> Pick {
         let remembered = self.source.find(request, |value| Some(Remembered::parse(value))).unwrap_or_default();
-        let known = remembered.iter().find_map(|seed| table.with_seed(seed).filter(|index| ready(request, *index)));
+        let sticks = |index: &u32| table.may_stick(*index) && ready(request, *index);
+        let known = remembered.iter().find_map(|seed| table.with_seed(seed).filter(sticks));
         if let Some(index) = known {
             return Pick::Backend(index);
         }

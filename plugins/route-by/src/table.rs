@@ -49,13 +49,21 @@ impl Tables {
         if let Some(table) = tables.get(&request.rule()) {
             return table.clone();
         }
-        if tables.len() >= MOST_TABLES {
-            // Numbers only grow, so the smallest are the oldest.
-            tables.pop_first();
-        }
+        make_room(&mut tables, request.rule());
         let table = Rc::new(Table::new(&request.candidates(), names));
         tables.insert(request.rule(), table.clone());
         table
+    }
+}
+
+/// Numbers of rules are hashes, so the next one is any other: nobody loses a table with every new rule.
+fn make_room<T>(tables: &mut BTreeMap<u64, T>, rule: u64) {
+    if tables.len() < MOST_TABLES {
+        return;
+    }
+    let next = tables.range(rule..).next().or_else(|| tables.first_key_value()).map(|(rule, _)| *rule);
+    if let Some(next) = next {
+        tables.remove(&next);
     }
 }
 
@@ -86,6 +94,12 @@ impl Table {
 
     pub(crate) fn with_seed(&self, seed: u64) -> Option<u32> {
         (0..).zip(&self.backends).find(|(_, backend)| backend.seed == seed).map(|(index, _)| index)
+    }
+
+    /// Whether a cookie may choose the backend. Anybody can write one, so it opens none that has no weight because other rules of the configuration choose
+    /// it. One without weight that no rule names drains.
+    pub(crate) fn may_stick(&self, index: u32) -> bool {
+        self.backends[index as usize].weight > 0 || !self.named.contains(&Some(index))
     }
 
     /// The ready backend to which the key belongs most. Most often that is the one to which it belongs most of all, so the others are not even
@@ -155,5 +169,28 @@ impl BackendName {
         self.name == name
             && self.namespace.as_deref().is_none_or(|wanted| wanted == namespace)
             && self.port.as_deref().is_none_or(|wanted| wanted == port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_go_are_any() {
+        let mut tables = BTreeMap::new();
+        // The smallest numbers belong to rules that were there first and still are.
+        for rule in 0..MOST_TABLES as u64 {
+            make_room(&mut tables, rule);
+            tables.insert(rule, ());
+        }
+        for number in 0..100_u64 {
+            let rule = hash(1, &number.to_le_bytes());
+            make_room(&mut tables, rule);
+            tables.insert(rule, ());
+        }
+        assert_eq!(tables.len(), MOST_TABLES);
+        let left = (0..100).filter(|rule| tables.contains_key(rule)).count();
+        assert!(left > 50, "of the hundred smallest {left} are left");
     }
 }

@@ -36,6 +36,22 @@ fn rules_have_a_target() {
 }
 
 #[test]
+fn hosts_are_written_as_they_are_compared() {
+    let config = json!({"when": [
+        {"header": "host", "exact": "a.example:8080"}, {"header": "Host", "in": ["b.example", "C.example"]},
+        {"header": "x-host", "exact": "A:1"},
+    ], "to": {"backend": "a"}});
+    let message = "hosts are compared in lower case, without a port and a last dot: write";
+    rule(
+        config,
+        &[
+            &format!("/rules/0/when/0/exact: {message} `a.example` for `a.example:8080`"),
+            &format!("/rules/0/when/1/in/1: {message} `c.example` for `C.example`"),
+        ],
+    );
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let config = json!({"rules": [
         {"when": [{"header": "a"}, {"exact": "b"}, {"header": "no name", "exact": "b"}], "to": {"backend": "a"}},

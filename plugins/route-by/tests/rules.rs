@@ -59,6 +59,17 @@ fn one_of_several_values_is_enough() {
 }
 
 #[test]
+fn a_host_is_one_however_it_is_spelled() {
+    let harness = canary(json!({"header": "host", "in": ["a.example", "b.example"]}));
+    for host in ["b.example", "B.Example", "b.example:8080", "b.example."] {
+        assert_eq!(harness.get("/").header("host", host).backend(), "web/canary:8080", "{host}");
+    }
+    assert_eq!(harness.get("/").header("host", "c.example").backend(), "");
+    let lookup = json!([{"to": {"lookup": {"key": [{"header": "host"}], "backends": {"b.example": "canary"}}}}]);
+    assert_eq!(routed(lookup).get("/").header("host", "B.example:80").backend(), "web/canary:8080");
+}
+
+#[test]
 fn cookies_and_queries_match() {
     let harness = canary(json!({"cookie": "plan", "exact": "gold"}));
     assert_eq!(harness.get("/").header("cookie", "a=b; plan=gold").backend(), "web/canary:8080");

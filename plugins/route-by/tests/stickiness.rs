@@ -83,6 +83,22 @@ fn other_backends_may_come_and_go() {
 }
 
 #[test]
+fn a_cookie_opens_no_backend_that_other_rules_choose() {
+    let rules = json!({"rules": [
+        {"when": [{"header": "x-channel", "exact": "beta"}], "to": {"backend": "canary"}},
+        {"to": {"sticky": {"cookie": "route"}}},
+    ]});
+    let harness = Routed::new(rules, &[("web/canary:8080", 1, 1)]);
+    // What anybody can compute, here from a rule in which the backend has a weight.
+    let forged = pair(&harness.get("/").cookie().unwrap());
+    harness.set_candidates(&SHOP);
+    let chosen = harness.get("/").rule(2).header("cookie", &*forged).run();
+    assert_ne!(chosen.clone().backend(), "web/canary:8080");
+    assert!(chosen.cookie().is_some(), "it gets another one");
+    assert_eq!(harness.get("/").rule(2).header("x-channel", "beta").backend(), "web/canary:8080");
+}
+
+#[test]
 fn a_backend_without_endpoints_is_left_and_the_cookie_set_anew() {
     let harness = sticky(json!({"cookie": "route"}));
     let cookie = of_blue(&harness);

@@ -169,7 +169,8 @@ fn handles() {
                (br_if $again (i32.eqz (i32.load8_u (i32.const 64)))))",
         )
     };
-    let mut case = guest("a metric again and again", &guest_of_metrics, "ContractMismatch", "store handle limit exceeded");
+    let mut case =
+        guest("a metric again and again", &guest_of_metrics, "ContractMismatch", "store handle limit exceeded");
     case.spec.capabilities.metrics = true;
     refuses(vec![case]);
 }

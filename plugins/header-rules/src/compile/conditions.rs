@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use penstock_plugin::{
     Direction, Pointer,
-    header::{InvalidName, check_read},
+    extract::target,
+    header::{InvalidName, check_read, is_host},
     nearest,
 };
 
@@ -99,18 +100,31 @@ impl Compiler {
         } else if let Err(reason) = valid {
             self.problem(&at.at("name"), format!("`{name}` {reason}"));
         }
-        let matcher = match (&condition.present, &condition.exact, &condition.regex) {
+        let matcher = self.matcher(condition, message == Direction::Request && is_host(&name), at)?;
+        valid.ok()?;
+        Some(HeaderMatcher { place: self.place(hook, message, &name)?, matcher })
+    }
+
+    fn matcher(&mut self, condition: &HeaderCondition, is_host: bool, at: &Pointer) -> Option<ValueMatcher> {
+        Some(match (&condition.present, &condition.exact, &condition.regex) {
             (Some(true), None, None) => ValueMatcher::Present,
             (Some(false), None, None) => ValueMatcher::Absent,
+            (None, Some(host), None) if is_host => {
+                if let Err(message) = target::check_host(host) {
+                    self.problem(&at.at("exact"), message);
+                }
+                ValueMatcher::Host(host.clone().into_bytes())
+            }
             (None, Some(exact), None) => ValueMatcher::Exact(exact.clone().into_bytes()),
-            (None, None, Some(regex)) => ValueMatcher::Regex(self.pattern(regex, &at.at("regex"))?),
+            (None, None, Some(regex)) => {
+                let pattern = self.pattern(regex, &at.at("regex"))?;
+                if is_host { ValueMatcher::HostRegex(pattern) } else { ValueMatcher::Regex(pattern) }
+            }
             _ => {
                 self.problem(at, "write exactly one of `present`, `exact` and `regex`");
                 return None;
             }
-        };
-        valid.ok()?;
-        Some(HeaderMatcher { place: self.place(hook, message, &name)?, matcher })
+        })
     }
 
     pub(super) fn statuses(&mut self, patterns: &[StatusPattern], at: &Pointer) -> Vec<RangeInclusive<u16>> {

@@ -8,6 +8,7 @@ use penstock_plugin::{
         condition::{check_method, parse_all},
         template::Template,
     },
+    header,
 };
 
 use super::Compiler;
@@ -48,7 +49,8 @@ impl Compiler {
             return Some((self.read(":client-address"), Part::Client(lengths)));
         }
         if let Some(name) = header {
-            return Some((self.header(name, &at.at("header")), Part::Whole));
+            let part = if header::is_host(name) { Part::Host } else { Part::Whole };
+            return Some((self.header(name, &at.at("header")), part));
         }
         if let Some(name) = cookie {
             self.check_given(name, &at.at("cookie"));

@@ -2,7 +2,8 @@
 
 use penstock_plugin::{
     Pointer,
-    extract::{address::Lengths, claim::Claim, pattern::Pattern},
+    extract::{address::Lengths, claim::Claim, pattern::Pattern, target},
+    header,
 };
 
 use super::Compiler;
@@ -32,6 +33,9 @@ impl Compiler {
         }
         let what = "`header`, `cookie`, `query`, `unverifiedJwtClaim`";
         let source = self.source(&key, what, at)?;
+        if matches!(source.part, Part::Host) {
+            self.check_hosts(config, at);
+        }
         let matcher = match (present, exact, prefix, regex, one_of) {
             (Some(true), ..) => Matcher::Present,
             (Some(false), ..) => Matcher::Absent,
@@ -83,7 +87,10 @@ impl Compiler {
             return None;
         }
         let (place, part) = match (header, cookie, query, unverified_jwt_claim, client_address) {
-            (Some(name), ..) => (self.header(name, &at.at("header")), Part::Whole),
+            (Some(name), ..) => {
+                let part = if header::is_host(name) { Part::Host } else { Part::Whole };
+                (self.header(name, &at.at("header")), part)
+            }
             (_, Some(name), ..) => {
                 self.check_given(name, &at.at("cookie"));
                 (self.read("cookie"), Part::Cookie(name.clone()))
@@ -104,6 +111,16 @@ impl Compiler {
             }
         };
         Some(Source { place, part })
+    }
+
+    fn check_hosts(&mut self, config: &ConditionConfig, at: &Pointer) {
+        let listed = config.one_of.iter().flatten().enumerate().map(|(index, host)| (at.at("in").at(index), host));
+        let hosts: Vec<_> = config.exact.iter().map(|host| (at.at("exact"), host)).chain(listed).collect();
+        for (at, host) in hosts {
+            if let Err(message) = target::check_host(host) {
+                self.problem(&at, message);
+            }
+        }
     }
 
     fn check_given(&mut self, name: &str, at: &Pointer) {
