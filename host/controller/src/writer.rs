@@ -49,7 +49,7 @@ use self::{
 use crate::{
     controller::Reserve,
     metrics::{ClusterMetrics, WriteReason},
-    sources::cluster::{LiveObject, LiveObjects, Namespaces, signature},
+    sources::cluster::{Bounded, LiveObject, LiveObjects, Namespaces, signature},
     status::Clock,
     timer::sleep_until,
 };
@@ -258,12 +258,12 @@ impl Writer {
 
     async fn send(&self, id: &ResourceRef, patch: Value) -> Result<LiveObject, WriteFailed> {
         let resource = self.live.served(id.kind).ok_or(WriteFailed::NotServed)?;
-        let api: Api<DynamicObject> = match &*id.namespace {
+        let api: Api<Bounded<DynamicObject>> = match &*id.namespace {
             "" => Api::all_with(self.client.clone(), &resource),
             namespace => Api::namespaced_with(self.client.clone(), namespace, &resource),
         };
         let parameters = PatchParams { field_manager: Some(self.manager.to_string()), ..PatchParams::default() };
-        let object = api.patch_status(&id.name, &parameters, &Patch::Merge(patch)).await?;
+        let Bounded(object) = api.patch_status(&id.name, &parameters, &Patch::Merge(patch)).await?;
         let (uid, version) = (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default());
         let live = LiveObject::new(&uid, &version, object.data.get("status"));
         Ok(live.signed(signature(id.kind, &object.metadata, &self.manager)))

@@ -20,6 +20,7 @@ pub mod hostname;
 pub mod listener;
 pub mod matching;
 pub mod nearest;
+pub mod nesting;
 pub mod path;
 pub mod plugin;
 pub mod reason;

@@ -230,7 +230,9 @@ impl Gateway {
         let source = args.sources.run(cluster, inbox.clone(), metrics)?;
 
         let address = server.address()?;
-        let view = AdminView { board: Arc::clone(&board), proxy: Arc::clone(&proxy), metrics: registry };
+        let config = Arc::clone(&proxy);
+        let snapshot = Box::new(move || config.snapshot());
+        let view = AdminView { board: Arc::clone(&board), snapshot, metrics: registry };
         server.serve(view).context("the admin server cannot start")?;
         tracing::info!(admin = %address, version = env!("CARGO_PKG_VERSION"), "penstock started");
         Ok(Self { source, inbox, board, proxy })

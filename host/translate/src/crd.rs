@@ -4,7 +4,7 @@ use penstock_core::{Kind, check::Checks};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    plugin::TARGETS as PLUGIN_TARGETS,
+    plugin::{LONGEST_POINTER, TARGETS as PLUGIN_TARGETS},
     resources::{Object, common::PENSTOCK_GROUP},
 };
 
@@ -84,6 +84,7 @@ fn add_rules(spec: &mut Value) {
     // Bounded, so that the rules have a bounded cost.
     properties["targetRefs"]["maxItems"] = 16.into();
     properties["secretRefs"]["maxItems"] = 64.into();
+    properties["secretRefs"]["items"]["properties"]["as"]["maxLength"] = LONGEST_POINTER.into();
     let checks = &mut properties["checks"];
     checks["maxItems"] = Checks::MOST.into();
     checks["x-kubernetes-list-type"] = "map".into();

@@ -33,6 +33,7 @@ pub use self::{
     record::{installation, record_selector},
 };
 pub(crate) use self::{
+    pointer::LONGEST as LONGEST_POINTER,
     record::upkeep as record_upkeep,
     rollout::{name_unspecified, named_group},
     route::{RouteShare, RouteUse},

@@ -12,6 +12,7 @@
 //! * The source is complete when everything that was there at the beginning has been reported.
 //! * Losing the API server changes nothing: what is known stays in effect, and the watches come back by themselves.
 
+mod bounded;
 mod connect;
 mod kinds;
 mod live;
@@ -44,6 +45,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
+    bounded::Bounded,
     connect::connect,
     live::{LiveObject, LiveObjects},
     namespaces::Namespaces,
@@ -234,7 +236,7 @@ fn definitions(context: &Context) -> UnboundedReceiver<Definition> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let resource = ApiResource::from_gvk_with_plural(&kind, "customresourcedefinitions");
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(context.client.clone(), &resource);
+    let api: Api<Bounded<PartialObjectMeta<DynamicObject>>> = Api::all_with(context.client.clone(), &resource);
     tokio::spawn(async move {
         let mut events = std::pin::pin!(watcher(api, watch::settings()).default_backoff());
         while let Some(event) = events.next().await {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{BodyGiven, Check, InvalidExchange};
+use crate::nesting;
 
 /// Checks of one plugin, as they are written: that is what is compared, and handed to the process that validates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub enum InvalidCheck {
     /// More text than [`Checks::LARGEST`].
     #[error("they are {0} bytes of JSON together; at most {most} are allowed", most = Checks::LARGEST)]
     TooLarge(usize),
+    /// Deeper than [`nesting::DEEPEST`].
+    #[error("they have more than {most} lists and objects within each other; make them flatter", most = nesting::DEEPEST)]
+    TooDeep,
     /// More patterns than [`Checks::MOST_PATTERNS`].
     #[error("they have {0} patterns (`matches`) together; at most {most} are allowed", most = Checks::MOST_PATTERNS)]
     TooManyPatterns(usize),
@@ -77,6 +81,9 @@ impl Checks {
     pub fn parse(&self) -> Result<Vec<Check>, InvalidCheck> {
         if self.0.len() > Self::MOST {
             return Err(InvalidCheck::TooMany(self.0.len()));
+        }
+        if self.0.iter().any(nesting::is_too_deep) {
+            return Err(InvalidCheck::TooDeep);
         }
         let size = self.0.iter().map(|value| value.to_string().len()).sum();
         if size > Self::LARGEST {
@@ -249,5 +256,7 @@ mod tests {
         assert!(Checks::read(&many[1..]).is_ok());
         let large = json!({ "name": "a", "request": { "body": "x".repeat(Checks::LARGEST) } });
         assert!(matches!(Checks::read(&[large]), Err(InvalidCheck::TooLarge(size)) if size > Checks::LARGEST));
+        let deep = (0..nesting::DEEPEST).fold(json!(1), |inner, _| json!([inner]));
+        assert_eq!(Checks::read(&[json!({ "name": "a", "expect": deep })]), Err(InvalidCheck::TooDeep));
     }
 }

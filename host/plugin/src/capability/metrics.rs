@@ -4,25 +4,33 @@
 //! one under an old name gets series of its own. Series live as long as a revision that registered them.
 //!
 //! Everything is bounded, because whatever a plugin counts by, some client will send a million of: metrics of a plugin, labels, bytes of a
-//! value, and series of a metric. What is beyond is counted under `other`.
+//! value, series of a metric, and lines of all of them together. What is beyond is counted under `other`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, counter::Counter, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        MetricType,
+        counter::Counter,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
 };
 use rustc_hash::FxHashMap;
 
 /// What stands before the names of the gateway's own metrics of plugins, and before those of plugins themselves.
 const PREFIX: &str = "penstock_plugin_";
 /// The gateway's own, without it: a plugin named `body` has no metric `bytes`.
-const OWN: [&str; 22] = [
+const OWN: [&str; 26] = [
     "artifacts",
     "body_bytes",
     "call_seconds",
@@ -34,11 +42,15 @@ const OWN: [&str; 22] = [
     "fetch_seconds",
     "fetches",
     "instances",
+    "instantiations",
     "last_good_bytes",
     "last_good_commits",
     "last_good_damaged_indexes",
+    "metrics_left_out",
     "on_probation",
     "outbound_calls",
+    "rate_limit_store_requests",
+    "rate_limit_store_seconds",
     "recalls",
     "record_writes",
     "restores",
@@ -54,7 +66,13 @@ const MOST_LABELS: usize = 8;
 /// Bounds of one histogram.
 const MOST_BOUNDS: usize = 32;
 /// Lines of one metric on the page, unless more series than that are allowed: a histogram has one for each bound, and three more.
-const LINES: usize = 2048;
+const METRIC_LINES: usize = 2048;
+/// Lines of all metrics of a plugin, those of revisions that are still kept included.
+const LINES: usize = 4096;
+/// Further ones, for `other` alone: what has no series of its own is counted all the same.
+const SPARE_LINES: usize = 2048;
+/// Lines of all plugins on one page. Some tens of megabytes at most, where every label has the longest value.
+const PAGE_LINES: usize = 1 << 15;
 /// Bytes of a name, as the contract states.
 const LONGEST_NAME: usize = 64;
 /// Bytes of a label's value; longer ones are cut.
@@ -86,8 +104,33 @@ struct Definition {
 #[derive(Debug)]
 pub(crate) struct Metric {
     definition: Definition,
+    /// The name of its family, which has one kind, whatever other plugins mean by the name.
+    family: String,
     series: RwLock<FxHashMap<Arc<[String]>, Series>>,
     most_series: usize,
+    /// Of all metrics of the plugin.
+    lines: Arc<Lines>,
+    /// Those that this metric has of them.
+    own: AtomicUsize,
+    /// There is a place for `other` among them.
+    has_other: bool,
+}
+
+/// The lines that are taken for a plugin.
+#[derive(Debug, Default)]
+struct Lines(AtomicUsize);
+
+impl Lines {
+    fn take(&self, lines: usize, most: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(lines).filter(|all| *all <= most);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+impl Drop for Metric {
+    fn drop(&mut self) {
+        self.lines.0.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -227,11 +270,34 @@ impl MetricTable {
         if let Some(known) = metrics.iter().filter_map(Weak::upgrade).find(|known| known.definition == definition) {
             return known;
         }
-        let most_series = most_series.min(most_series.max(LINES) / definition.lines());
-        let metric = Arc::new(Metric { definition, series: RwLock::default(), most_series });
+        let living: Vec<_> = metrics.iter().filter_map(Weak::upgrade).collect();
+        let of_plugin = living.iter().find(|metric| metric.definition.plugin == definition.plugin);
+        let lines = of_plugin.map(|metric| Arc::clone(&metric.lines)).unwrap_or_default();
+        let own = definition.lines();
+        let has_other = lines.take(own, LINES + SPARE_LINES);
+        let metric = Arc::new(Metric {
+            family: family(&definition, &living),
+            series: RwLock::default(),
+            most_series: most_series.min(most_series.max(METRIC_LINES) / own),
+            own: AtomicUsize::new(if has_other { own } else { 0 }),
+            definition,
+            lines,
+            has_other,
+        });
         metrics.push(Arc::downgrade(&metric));
         metric
     }
+}
+
+/// The name of the family that a metric is in. Two plugins may mean two kinds by one name, which a name of the format cannot: who came first keeps
+/// it, and the other one's says its kind.
+fn family(definition: &Definition, living: &[Arc<Metric>]) -> String {
+    let is_other = |name: &str| living.iter().any(|it| it.family == name && it.definition.kind != definition.kind);
+    let mut name = definition.name.clone();
+    while is_other(&name) {
+        name = format!("{name}_{}", definition.kind.metric_type().as_str());
+    }
+    name
 }
 
 impl Metric {
@@ -281,9 +347,19 @@ impl Metric {
     fn make(&self, labels: &[String]) -> Series {
         let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
         let labels: Arc<[String]> = labels.iter().map(|value| cut(value, LONGEST_VALUE)).collect();
-        let full = all.len() >= self.most_series && !all.contains_key(&labels);
-        let labels = if full { vec!["other".to_owned(); labels.len()].into() } else { labels };
-        all.entry(labels).or_insert_with(|| self.definition.series()).clone()
+        if let Some(series) = all.get(&labels) {
+            return series.clone();
+        }
+        let lines = self.definition.lines();
+        if all.len() < self.most_series && self.lines.take(lines, LINES) {
+            self.own.fetch_add(lines, Ordering::Relaxed);
+            return all.entry(labels).or_insert_with(|| self.definition.series()).clone();
+        }
+        if !self.has_other {
+            return self.definition.series(); // which nobody reads: the plugin has all the lines that it may
+        }
+        let other = vec!["other".to_owned(); labels.len()].into();
+        all.entry(other).or_insert_with(|| self.definition.series()).clone()
     }
 
     /// All series as they are now. Writing them takes its time, for which no worker should wait that has a new one.
@@ -319,20 +395,33 @@ pub(crate) struct Exporter(pub(crate) Arc<MetricTable>);
 impl Collector for Exporter {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let metrics: Vec<_> = lock(&self.0.0).iter().filter_map(Weak::upgrade).collect();
-        let mut families = BTreeMap::<(&str, MetricKind), Vec<&Metric>>::new();
-        for metric in &metrics {
-            families.entry((&metric.definition.name, metric.definition.kind)).or_default().push(metric);
+        let shown = shown(&metrics);
+        let mut families = BTreeMap::<&str, Vec<&Metric>>::new();
+        for metric in metrics.iter().filter(|metric| shown.contains(&*metric.definition.plugin)) {
+            families.entry(&metric.family).or_default().push(metric);
         }
-        let mut before = "";
-        for ((name, kind), metrics) in families {
-            // Two plugins may mean two kinds by one name, which a name of the format cannot: the second one says which.
-            let exported =
-                if name == before { format!("{name}_{}", kind.metric_type().as_str()) } else { name.to_owned() };
-            before = name;
-            write(&mut encoder, &exported, kind, &metrics)?;
+        for (name, metrics) in families {
+            let Some(kind) = metrics.first().map(|metric| metric.definition.kind) else { continue };
+            write(&mut encoder, name, kind, &metrics)?;
         }
-        Ok(())
+        let all: HashSet<&str> = metrics.iter().map(|metric| &*metric.definition.plugin).collect();
+        let help = "Plugins whose own metrics are not here, because those of others fill the page";
+        let left_out = encoder.encode_descriptor("penstock_plugin_metrics_left_out", help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::try_from(all.len() - shown.len()).unwrap_or(i64::MAX)).encode(left_out)
     }
+}
+
+/// The plugins whose metrics are on the page: those that have the fewest lines, as many as have room.
+fn shown(metrics: &[Arc<Metric>]) -> HashSet<&str> {
+    let mut lines = HashMap::<&str, usize>::new();
+    for metric in metrics {
+        *lines.entry(&metric.definition.plugin).or_default() += metric.own.load(Ordering::Relaxed);
+    }
+    let mut plugins: Vec<(usize, &str)> = lines.into_iter().map(|(plugin, lines)| (lines, plugin)).collect();
+    plugins.sort_unstable();
+    let mut left = PAGE_LINES;
+    let fits = |(lines, _): &(usize, &str)| left.checked_sub(*lines).inspect(|rest| left = *rest).is_some();
+    plugins.into_iter().take_while(fits).map(|(_, plugin)| plugin).collect()
 }
 
 fn write(encoder: &mut DescriptorEncoder, name: &str, kind: MetricKind, metrics: &[&Metric]) -> fmt::Result {

@@ -56,7 +56,7 @@ impl Default for PluginCeilings {
             outbound_calls: 64,
             waiting: 1024,
             log_lines: 10_000,
-            metric_series: 10_000,
+            metric_series: 1000,
             // Has no ceiling.
             isolation: Isolation::default(),
         })

@@ -2,9 +2,20 @@
 
 use serde_json::{Map, Value};
 
+/// Bytes of a pointer.
+pub(crate) const LONGEST: usize = 1024;
+/// Names in it. Each may make an object, and what is done to JSON later goes down into every one of them.
+const DEEPEST: usize = 32;
+
 /// Why there is no such place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidPointer {
+    /// Too many bytes; not repeated for that reason.
+    #[error("has {0} bytes; at most {LONGEST} are allowed")]
+    Long(usize),
+    /// Too many names, likewise.
+    #[error("leads {0} levels deep; at most {DEEPEST} are allowed")]
+    Deep(usize),
     /// It must begin with a slash.
     #[error("`{0}` is no JSON pointer; it must begin with `/`, such as `/auth/token`")]
     Syntax(String),
@@ -18,6 +29,13 @@ pub(super) enum InvalidPointer {
 
 /// Put `value` at `pointer` of `document`; null counts as an empty object.
 pub(super) fn put(document: &mut Value, pointer: &str, value: Value) -> Result<(), InvalidPointer> {
+    let depth = pointer.matches('/').count();
+    if pointer.len() > LONGEST {
+        return Err(InvalidPointer::Long(pointer.len()));
+    }
+    if depth > DEEPEST {
+        return Err(InvalidPointer::Deep(depth));
+    }
     let Some(path) = pointer.strip_prefix('/') else { return Err(InvalidPointer::Syntax(pointer.to_owned())) };
     let mut place = document;
     for token in path.split('/') {
@@ -62,5 +80,15 @@ mod tests {
         check(json!({}), "", Err(InvalidPointer::Syntax(String::new())));
         check(json!({"a": 1}), "/a/b", Err(InvalidPointer::Blocked("/a/b".into())));
         check(json!({"a": []}), "/a/0", Err(InvalidPointer::NoItem("/a/0".into())));
+    }
+
+    #[test]
+    fn nothing_is_made_that_is_too_deep() {
+        assert_eq!(put(&mut Value::Null, &"/a".repeat(32), json!("x")), Ok(()));
+        check(Value::Null, &"/a".repeat(33), Err(InvalidPointer::Deep(33)));
+        check(Value::Null, &"/a".repeat(500_000), Err(InvalidPointer::Long(1_000_000)));
+        let long = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
+        assert_eq!(put(&mut Value::Null, &long(1024), json!("x")), Ok(()));
+        check(Value::Null, &long(1025), Err(InvalidPointer::Long(1025)));
     }
 }

@@ -28,7 +28,10 @@ fn checks(spec: &WasmPluginSpec, refused: &mut Vec<Problem>) -> Checks {
     Checks::read(&spec.checks).unwrap_or_else(|error| {
         let message = match &error {
             InvalidCheck::One { .. } => format!("spec.checks{error}"),
-            InvalidCheck::TooMany(_) | InvalidCheck::TooLarge(_) | InvalidCheck::TooManyPatterns(_) => {
+            InvalidCheck::TooMany(_)
+            | InvalidCheck::TooLarge(_)
+            | InvalidCheck::TooDeep
+            | InvalidCheck::TooManyPatterns(_) => {
                 format!("spec.checks: {error}")
             }
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use penstock_core::{
-    Kind, ResourceRef,
+    Kind, ResourceRef, nesting,
     plugin::{self, Capabilities, PluginSpec, SecretPlace},
 };
 use serde_json::Value;
@@ -107,6 +107,12 @@ fn config(
     unresolved: &mut Vec<Problem>,
 ) -> Value {
     let mut config = spec.config.clone().unwrap_or_default();
+    if nesting::is_too_deep(&config) {
+        let most = nesting::DEEPEST;
+        refused.push(Problem::invalid(format!(
+            "spec.config: has more than {most} lists and objects within each other; make it flatter"
+        )));
+    }
     for (index, reference) in spec.secret_refs.iter().enumerate() {
         match secret_text(view, id, &reference.name, &reference.key) {
             Ok(text) => {

@@ -167,6 +167,7 @@ pub struct PluginSecretReference {
     /// Key in its `data`.
     pub key: String,
     /// JSON pointer into `config`, such as `/auth/token`. The value becomes a string there; objects on the way are made if they are missing.
+    /// At most 1024 bytes and 32 names.
     #[serde(rename = "as")]
     pub pointer: String,
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
-    Context,
+    Bounded, Context,
     kinds::{Contents, Selected, Watched, is_written},
     live::LiveObject,
     namespaces::Selection,
@@ -49,8 +49,8 @@ pub(super) async fn fetch(
     id: &ResourceRef,
     resource: &ApiResource,
 ) -> Result<Option<(Arc<str>, Object)>, kube::Error> {
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, resource);
-    let Some(object) = api.get_opt(&id.name).await? else { return Ok(None) };
+    let api: Api<Bounded<DynamicObject>> = Api::namespaced_with(client.clone(), &id.namespace, resource);
+    let Some(Bounded(object)) = api.get_opt(&id.name).await? else { return Ok(None) };
     let version = object.resource_version().unwrap_or_default().into();
     Ok(parse(id.kind, resource, object).map(|object| (version, object)))
 }
@@ -141,7 +141,7 @@ impl Follower {
             self.namespaces = selection.borrow_and_update().clone().filter(|_| restricted);
             let mut events = select_all(self.parts.iter_mut().enumerate().map(|(at, part)| {
                 part.listing = None;
-                let api = part.api::<K>(self.context.client.clone(), &self.resource);
+                let api = part.api::<Bounded<K>>(self.context.client.clone(), &self.resource);
                 watcher(api, settings.clone()).default_backoff().map(move |event| (at, event)).boxed()
             }));
             loop {
@@ -168,22 +168,22 @@ impl Follower {
     fn handle<K>(
         &mut self,
         at: usize,
-        event: watcher::Result<watcher::Event<K>>,
+        event: watcher::Result<watcher::Event<Bounded<K>>>,
         apply: impl Fn(&mut Self, K) -> Option<ResourceRef>,
     ) where
         K: kube::Resource<DynamicType = ApiResource>,
     {
         match event {
             Ok(watcher::Event::Init) => self.parts[at].listing = Some(BTreeSet::new()),
-            Ok(watcher::Event::InitApply(object)) => {
+            Ok(watcher::Event::InitApply(Bounded(object))) => {
                 let id = apply(self, object);
                 if let Some(listing) = &mut self.parts[at].listing {
                     listing.extend(id);
                 }
             }
             Ok(watcher::Event::InitDone) => self.listed(at),
-            Ok(watcher::Event::Apply(object)) => drop(apply(self, object)),
-            Ok(watcher::Event::Delete(object)) => {
+            Ok(watcher::Event::Apply(Bounded(object))) => drop(apply(self, object)),
+            Ok(watcher::Event::Delete(Bounded(object))) => {
                 let id = self.id(&object);
                 if self.kind == Kind::Namespace {
                     self.context.namespaces.forget(&id.name);

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use super::*;
@@ -23,7 +25,11 @@ impl Exported {
     fn lines(&self) -> Vec<String> {
         let mut text = String::new();
         encode(&mut text, &self.registry).unwrap();
-        let mut lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect();
+        let mut lines: Vec<_> = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.contains("left_out"))
+            .map(ToOwned::to_owned)
+            .collect();
         lines.sort();
         lines
     }
@@ -89,8 +95,8 @@ fn plugins_count_for_themselves_in_one_family() {
     assert_eq!(
         exported.lines(),
         [
-            r#"penstock_plugin_my_plugin_odd_gauge{plugin="default/b"} 1.0"#,
-            r#"penstock_plugin_my_plugin_odd_total{plugin="default/a"} 1"#,
+            r#"penstock_plugin_my_plugin_odd_counter_total{plugin="default/a"} 1"#,
+            r#"penstock_plugin_my_plugin_odd{plugin="default/b"} 1.0"#,
             r#"penstock_plugin_my_plugin_seen_total{plugin="default/a"} 1"#,
             r#"penstock_plugin_my_plugin_seen_total{plugin="default/b",by="x"} 2"#,
         ]
@@ -165,7 +171,7 @@ fn series_beyond_the_limit_are_counted_under_other() {
 fn a_histogram_has_so_many_lines_whatever_its_labels() {
     let exported = Exported::new();
     let metrics = Metrics::new(&exported.table, "default/a", "my-plugin", 10_000_000);
-    assert_eq!(counter(&metrics, "c", &["x"]).unwrap().most_series, 10_000_000);
+    assert_eq!(counter(&metrics, "c", &["x"]).unwrap().most_series, 10_000_000, "until the plugin has all its lines");
     let metrics = Metrics::new(&exported.table, "default/b", "my-plugin", 256);
     assert_eq!(counter(&metrics, "c", &["x"]).unwrap().most_series, 256);
     let histogram = |name: &str, bounds: u32| {
@@ -173,6 +179,87 @@ fn a_histogram_has_so_many_lines_whatever_its_labels() {
         metrics.register(MetricKind::Histogram, name, "help", strings(&["x"]), bounds).unwrap().most_series
     };
     assert_eq!([histogram("small", 5), histogram("large", 32)], [256, 58]);
+}
+
+#[test]
+fn a_plugin_has_so_many_lines_whatever_its_metrics() {
+    let exported = Exported::new();
+    let fill = |metrics: &Metrics| {
+        for name in 0..MOST_METRICS {
+            let bounds = (0..32).map(|bound| f64::from(bound)).collect();
+            let kind = MetricKind::Histogram;
+            let metric = metrics.register(kind, &format!("m{name}"), "help", strings(&["x"]), bounds).unwrap();
+            for value in 0..100 {
+                metric.observe(1.0, &[value.to_string()]).unwrap();
+            }
+        }
+    };
+    let counted = |plugin: &str| -> u32 {
+        let of_plugin = format!("_count{{plugin=\"default/{plugin}\"");
+        let lines = exported.lines();
+        let counts = lines.iter().filter(|line| line.contains(&of_plugin)).filter_map(|line| line.rsplit(' ').next());
+        counts.map(|count| count.parse::<u32>().unwrap()).sum()
+    };
+    let first = exported.plugin("a");
+    fill(&first);
+    assert_eq!(counted("a"), 32 * 100, "what has no series of its own is counted under other");
+    // Revisions of the same plugin that are kept, of which each has other names.
+    let revision = |number: u32| Metrics::new(&exported.table, "default/a", &format!("other-{number}"), 1000);
+    let revisions: Vec<_> = (0..16).map(revision).collect();
+    revisions.iter().for_each(fill);
+    assert!(exported.lines().len() <= LINES + SPARE_LINES, "{}", exported.lines().len());
+    // Nobody else has less for it, and what is gone makes room.
+    let neighbour = exported.plugin("b");
+    fill(&neighbour);
+    assert_eq!(counted("b"), 32 * 100);
+    drop((first, revisions));
+    let again = exported.plugin("a");
+    fill(&again);
+    assert_eq!(counted("a"), 32 * 100);
+}
+
+#[test]
+fn those_who_have_few_metrics_are_on_the_page() {
+    let exported = Exported::new();
+    let large: Vec<_> = (0..20)
+        .map(|number| {
+            let metrics = Metrics::new(&exported.table, &format!("default/large-{number}"), "my-plugin", 1 << 20);
+            let seen = counter(&metrics, "seen", &["x"]).unwrap();
+            (0..5000).for_each(|value| seen.add(1, &[value.to_string()]).unwrap());
+            metrics
+        })
+        .collect();
+    let small = exported.plugin("small");
+    counter(&small, "seen", &["x"]).unwrap().add(1, &strings(&["y"])).unwrap();
+    let lines = exported.lines();
+    assert!(lines.contains(&r#"penstock_plugin_my_plugin_seen_total{plugin="default/small",x="y"} 1"#.to_owned()));
+    assert!(lines.len() <= PAGE_LINES && lines.len() > PAGE_LINES / 2, "{}", lines.len());
+    let mut text = String::new();
+    encode(&mut text, &exported.registry).unwrap();
+    assert!(text.contains("\npenstock_plugin_metrics_left_out 13\n"), "{}", &text[text.len() - 200..]);
+    drop(large);
+    encode(&mut text, &exported.registry).unwrap();
+    assert!(text.contains("\npenstock_plugin_metrics_left_out 0\n"));
+}
+
+#[test]
+fn a_name_stays_with_whoever_came_first() {
+    let exported = Exported::new();
+    let (first, second, third) = (exported.plugin("z"), exported.plugin("a"), exported.plugin("b"));
+    let gauge = |metrics: &Metrics, name: &str| {
+        metrics.register(MetricKind::Gauge, name, "", vec![], vec![]).unwrap().set(1.0, &[]).unwrap();
+    };
+    gauge(&first, "level");
+    counter(&second, "level", &[]).unwrap().add(1, &[]).unwrap();
+    gauge(&third, "level_counter");
+    let expected = [
+        r#"penstock_plugin_my_plugin_level_counter_gauge{plugin="default/b"} 1.0"#,
+        r#"penstock_plugin_my_plugin_level_counter_total{plugin="default/a"} 1"#,
+        r#"penstock_plugin_my_plugin_level{plugin="default/z"} 1.0"#,
+    ];
+    assert_eq!(exported.lines(), expected);
+    drop(first);
+    assert_eq!(exported.lines(), expected[..2], "a series never changes its name");
 }
 
 #[test]
@@ -206,16 +293,26 @@ fn the_gateways_own_metrics_are_taken() {
     }
     counter(&body, "bytes_seen", &[]).unwrap();
     // Whatever the gateway registers under the same prefix is on the list.
-    let registers = [
-        include_str!("../../metrics.rs"),
-        include_str!("../../host/counts.rs"),
-        include_str!("../../fetch/metrics.rs"),
-    ];
-    let own = |source: &'static str| source.split("#[cfg(test)]").next().unwrap().split("\"penstock_plugin_").skip(1);
-    for name in registers.into_iter().flat_map(own) {
-        let name = name.split('"').next().unwrap();
-        assert!(OWN.contains(&name), "{name}");
+    for name in own_metrics(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")) {
+        assert!(OWN.contains(&&*name), "{name}");
     }
+}
+
+/// What is named in the sources of the gateway as a whole text: `"penstock_plugin_calls"`.
+fn own_metrics(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+        let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() && !["target", "tests", "testing", "xtask"].contains(&&*name) {
+            names.extend(own_metrics(&path));
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            let source = std::fs::read_to_string(&path).unwrap();
+            let texts = source.split("\"penstock_plugin_").skip(1).filter_map(|rest| rest.split_once('"'));
+            let texts = texts.map(|(name, _)| name).filter(|name| is_name(name));
+            names.extend(texts.map(ToOwned::to_owned));
+        }
+    }
+    names
 }
 
 /// Whoever writes what is exported may be slow.
