@@ -186,7 +186,7 @@ fn a_plugin_has_so_many_lines_whatever_its_metrics() {
     let exported = Exported::new();
     let fill = |metrics: &Metrics| {
         for name in 0..MOST_METRICS {
-            let bounds = (0..32).map(|bound| f64::from(bound)).collect();
+            let bounds = (0..32).map(f64::from).collect();
             let kind = MetricKind::Histogram;
             let metric = metrics.register(kind, &format!("m{name}"), "help", strings(&["x"]), bounds).unwrap();
             for value in 0..100 {
