@@ -60,13 +60,24 @@ impl Breaker {
             return true;
         }
         let now = self.micros(now());
-        if paid_back.saturating_sub(now) > self.at_once.saturating_mul(SHARE.into()) {
+        if self.owes_too_much(now) {
             return false;
         }
         if paid_back != 0 && paid_back <= now {
             let _ = self.paid_back.compare_exchange(paid_back, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
         !is_broken || self.may_try(now)
+    }
+
+    /// Whether a call would be refused now.
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        let now = self.micros(now);
+        let is_broken = self.in_a_row.load(Ordering::Relaxed) >= FAULTS;
+        is_broken && now < self.closed_again.load(Ordering::Relaxed) || self.owes_too_much(now)
+    }
+
+    fn owes_too_much(&self, now: u64) -> bool {
+        self.paid_back.load(Ordering::Relaxed).saturating_sub(now) > self.at_once.saturating_mul(SHARE.into())
     }
 
     /// Of the workers that get here after the cool-down, the one that moves its end makes the trial call.
@@ -122,9 +133,10 @@ mod tests {
         }
         assert!(breaker.admits(|| start));
         breaker.faulted(start, SHORT);
-        assert!(!breaker.admits(|| start));
+        assert!(!breaker.admits(|| start) && breaker.is_open(start));
         let later = start + COOL_DOWN;
         assert!(!breaker.admits(|| later - Duration::from_millis(1)));
+        assert!(!breaker.is_open(later), "who asks does not use up the trial call");
         assert!(breaker.admits(|| later), "one trial call");
         assert!(!breaker.admits(|| later), "and no second one beside it");
         breaker.faulted(later, SHORT);
@@ -176,7 +188,7 @@ mod tests {
         let breaker = Breaker::new(start, HOOK_TIME);
         breaker.faulted(start, AT_ONCE * 2);
         breaker.succeeded();
-        assert!(!breaker.admits(|| start + AT_ONCE), "too much was taken");
+        assert!(!breaker.admits(|| start + AT_ONCE) && breaker.is_open(start + AT_ONCE), "too much was taken");
         assert!(breaker.admits(|| start + AT_ONCE * SHARE), "enough of it is paid back");
         assert!(breaker.admits(|| start + AT_ONCE * 2 * SHARE), "all of it");
         assert!(breaker.admits(|| panic!("a closed breaker does not look at the clock")));

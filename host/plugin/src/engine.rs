@@ -15,8 +15,6 @@ use std::{
 
 use wasmtime::{Config, Engine, Strategy};
 
-use crate::budget::Budget;
-
 /// How often the epoch advances: the resolution of all limits of time.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 
@@ -57,25 +55,14 @@ pub(crate) fn running_engine() -> Result<Engine, EngineError> {
 pub(crate) struct TickingEngine {
     engine: Engine,
     ticker: Arc<Ticker>,
-    budget: Arc<Budget>,
 }
 
 impl TickingEngine {
-    /// Make the engine and start its ticker. What its instances may take is bounded by their own limits alone.
+    /// Make the engine and start its ticker.
     pub(crate) fn start() -> Result<Self, EngineError> {
-        Self::with(Budget::new(None))
-    }
-
-    /// With what all instances may take together.
-    pub(crate) fn with(budget: Budget) -> Result<Self, EngineError> {
         let engine = running_engine()?;
         let ticker = Arc::new(Ticker::start(engine.clone()).map_err(EngineError::Thread)?);
-        Ok(Self { engine, ticker, budget: Arc::new(budget) })
-    }
-
-    /// What all its instances may take together.
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
-        &self.budget
+        Ok(Self { engine, ticker })
     }
 
     /// The engine itself.

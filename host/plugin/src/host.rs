@@ -6,7 +6,7 @@
 //!                         │  ▼ └── keeper (own thread): the last good set on disk     │
 //!                         │  ▲                                                        ▲
 //!                         ▼  └── worker started, spare taken ──── workers             │
-//!                    restocking thread (spare instances) ─────────────────────────────┘ shares the revisions
+//!                    restocking threads (spare instances) ────────────────────────────┘ share the revisions
 //! ```
 //!
 //! One thread owns all state of all plugins; the others do work for it and answer with messages. `apply` leaves the complete desired set
@@ -32,6 +32,7 @@ use std::{
         mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use penstock_core::{
@@ -47,7 +48,7 @@ use self::{
     jobs::{Finished, Identity, Shared},
     keeper::{Keeper, Unkept},
     owner::{Owner, Parts},
-    restore::Restored,
+    restore::{Restore, Restored},
 };
 use crate::{
     artifact::{ArtifactCache, StoreError},
@@ -74,7 +75,7 @@ pub struct PluginSettings {
     pub last_good: Option<PathBuf>,
     /// The process that validates candidates.
     pub validator: ValidatorSettings,
-    /// Bytes of linear memory that all instances of all plugins may have together. None: as many as there are.
+    /// Bytes that all plugins may have together: linear memory of their instances, and what their stores hold. None: as many as there are.
     pub memory: Option<u64>,
 }
 
@@ -153,6 +154,8 @@ pub(crate) enum Message {
     WorkerStarted,
     /// What is on disk of a plugin was restored, or not.
     Restored { job: JobId, restored: Restored },
+    /// Restoring one could not be done now.
+    RestoreAgain { job: JobId, at: Instant, restore: Restore },
     /// The revision with this number faulted more often than its probation accepts.
     TooManyFaults(u64),
     /// The last good set is on disk; or why a part of it is not.
@@ -188,7 +191,7 @@ impl PluginHost {
         registry: &mut Registry,
     ) -> Result<Self, StartError> {
         let (owner, inbox) = mpsc::channel();
-        let stores = capability::Registry::default();
+        let stores = capability::Registry::new(Budget::new(settings.memory));
         registry.register_collector(Box::new(stores.exporter()));
         let fetcher = start_fetcher(settings.downloads.clone(), registry)?;
         let store = settings.last_good.as_deref().map(LastGood::open).transpose()?;
@@ -258,8 +261,8 @@ impl Shared {
         stores: capability::Registry,
         blobs: Option<Arc<Blobs>>,
     ) -> Result<Self, StartError> {
-        let PluginSettings { cache, validator, memory, downloads: _, last_good: _ } = settings;
-        let engine = TickingEngine::with(Budget::new(memory))?;
+        let PluginSettings { cache, validator, memory: _, downloads: _, last_good: _ } = settings;
+        let engine = TickingEngine::start()?;
         let artifacts = ArtifactCache::open(engine.engine().clone(), cache.as_deref(), Arc::clone(&metrics))?;
         let validator = Validator::new(validator);
         Ok(Self {

@@ -31,7 +31,6 @@ pub(crate) use self::{
     streaming::ExchangeHandle,
 };
 use crate::{
-    budget::Share,
     contract::{
         WASI,
         types::{Choice, Field, Manifest, Plan, Problem, Verdict},
@@ -103,7 +102,7 @@ impl Template {
     /// Make an instance. Its start code, if any, runs within `limit` of CPU time.
     pub(crate) fn instantiate(&self, mut state: InstanceState, limit: Duration) -> Result<Instance, InstantiateError> {
         let ticking = self.engine.tick();
-        state.memory.share(Share::new(self.engine.budget(), state.stores.memory()));
+        state.memory.share(state.stores.memory().clone());
         let mut caller = Caller::new(self.engine.engine(), state, self.on_fibers);
         let instance = caller.instantiate(&self.pre, limit)?;
         let exports = Exports::load(&instance, caller.store(), &self.exports).map_err(InstantiateError::Export)?;

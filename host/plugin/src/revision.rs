@@ -96,7 +96,7 @@ pub(crate) struct Loaded {
     checks: Mutex<Checks>,
     unloaded: Arc<AtomicU64>,
     is_parked: AtomicBool,
-    /// Making the last instance took longer than a tick.
+    /// Making an instance has taken longer than two ticks. It is no matter of one of them: then it would be a way to make others wait.
     is_slow: AtomicBool,
     /// How often a worker needed an instance and could not make it in time.
     missed: AtomicUsize,
@@ -219,9 +219,14 @@ impl Loaded {
         spare.map_or_else(|| self.make_on_worker(), Ok)
     }
 
+    /// Whether making an instance takes long.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.is_slow.load(Ordering::Relaxed)
+    }
+
     /// Whether [`take`](Self::take) takes no time to speak of.
     pub(crate) fn is_at_hand(&self) -> bool {
-        !self.is_slow.load(Ordering::Relaxed) || !self.spares().is_empty()
+        !self.is_slow() || !self.spares().is_empty()
     }
 
     /// A new instance where exchanges of others wait for it: all of it may take what a hook may. Whoever needs longer is not broken: from now
@@ -235,7 +240,7 @@ impl Loaded {
                     format!("no instance is spare, and making one takes longer than limits.hookTime ({limit:?})");
                 PluginFault { kind: FaultKind::Overloaded, message }
             }
-            _ => unmade(fault),
+            _ => unmade(&fault),
         })
     }
 
@@ -277,7 +282,7 @@ impl Loaded {
 
     fn make_in_time(&self) -> Result<Warm, PluginFault> {
         let limit = self.key.limits.configure_time;
-        self.make(limit, |_| limit).map_err(unmade)
+        self.make(limit, |_| limit).map_err(|fault| unmade(&fault))
     }
 
     /// Make an instance and drop it: how long that takes, and how much memory it has when it is ready.
@@ -298,7 +303,9 @@ impl Loaded {
         })?;
         let used = instance.state().cpu_time();
         let configured = instance.configure(&self.key.config, rest(used));
-        self.is_slow.store(used + instance.state().cpu_time() >= TICK, Ordering::Relaxed);
+        if used + instance.state().cpu_time() > 2 * TICK {
+            self.is_slow.store(true, Ordering::Relaxed);
+        }
         match configured {
             Ok(Ok(plan)) if self.plan.is(&plan) => Ok(Warm { instance, _counted: self.metrics.instance() }),
             Ok(Ok(_)) => Err(unavailable("configure answered another plan than before for the same configuration")),
@@ -313,7 +320,7 @@ impl Loaded {
 }
 
 /// What it means for a call that its instance was not made.
-fn unmade(fault: PluginFault) -> PluginFault {
+fn unmade(fault: &PluginFault) -> PluginFault {
     let kind = if fault.kind == FaultKind::Overloaded { fault.kind } else { FaultKind::Unavailable };
     PluginFault { kind, message: format!("no instance could be made: {}", fault.message) }
 }

@@ -218,7 +218,7 @@ fn a_candidate_waits_for_memory_that_others_have() {
     // One instance each, of 4 MiB.
     let large = |name: &str| spec(name, Guest { pages: 64, ..Guest::default() }.build());
     let (a, b, c) = (large("a"), large("b"), large("c"));
-    let host = Host::with(PluginSettings { memory: Some(11 << 20), ..settings() });
+    let host = Host::with(PluginSettings { memory: Some(24 << 20), ..settings() });
     host.apply(&[&a, &b]);
     [&a, &b].iter().for_each(|spec| drop(host.active(spec)));
     host.apply(&[&a, &b, &c]);
@@ -227,26 +227,23 @@ fn a_candidate_waits_for_memory_that_others_have() {
         _ => None,
     });
     assert_eq!(message.0, "NoMemoryLeft", "{message:?}");
-    assert!(
-        message.1.contains("all instances of all plugins together may have 11534336 bytes of memory"),
-        "{message:?}"
-    );
+    assert!(message.1.contains("2097152 bytes of memory are all that this plugin may have now"), "{message:?}");
     // Kept for the case that it was deleted by mistake, but not its memory.
     host.apply(&[&b, &c]);
     host.active(&c);
 }
 
-/// One plugin may have half of it.
+/// One plugin may have half of what its namespace may have, which is half of it.
 #[test]
 fn a_plugin_leaves_memory_for_others() {
-    let host = Host::with(PluginSettings { memory: Some(7 << 20), ..settings() });
+    let host = Host::with(PluginSettings { memory: Some(15 << 20), ..settings() });
     let large = spec("a", Guest { pages: 64, ..Guest::default() }.build());
     host.apply(&[&large]);
     let message = host.facts.until(&large.plugin, |state| match &state.candidate.as_ref()?.phase {
         Phase::Retrying { rejection, .. } => Some(rejection.message.clone()),
         _ => None,
     });
-    assert!(message.contains("all instances of one plugin together may have 3670016 bytes of memory"), "{message}");
+    assert!(message.contains("3932160 bytes of memory are all that this plugin may have now"), "{message}");
 }
 
 fn from_file(path: &Path, stamp: &str) -> PluginSpec {

@@ -71,8 +71,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
 
-    /// Memory that the instances of all plugins may have together, in MiB; one plugin may have half of it. Unless
-    /// said otherwise it is half of what the machine or the container has
+    /// Memory that all plugins may have together, in MiB, with what their stores hold; a namespace may have half of what others leave, and a
+    /// plugin half of that. Unless said otherwise it is half of what the machine or the container has
     #[arg(long, value_name = "MIB")]
     plugin_memory: Option<u32>,
 

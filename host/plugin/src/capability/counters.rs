@@ -4,6 +4,7 @@ use super::{
     Nanos,
     table::{Table, Value},
 };
+use crate::budget::Share;
 
 /// Keys of one plugin. Beyond it the counter goes that would expire first among some; one that is zero or expired goes before any other.
 const MOST: usize = 1 << 16;
@@ -18,14 +19,18 @@ struct Counter {
     expires: Nanos,
 }
 
-/// All zero.
 impl Default for Counters {
     fn default() -> Self {
-        Self(Table::new((), MOST))
+        Self::new(&Share::default())
     }
 }
 
 impl Counters {
+    /// All zero.
+    pub(crate) fn new(share: &Share) -> Self {
+        Self(Table::new((), MOST, share))
+    }
+
     /// Add and answer the new value, which stops at the ends of its range. `ttl` counts from the first write.
     pub(crate) fn add(&self, key: &str, delta: i64, ttl: Option<u64>, now: Nanos) -> i64 {
         self.0.update(key.as_bytes(), now, |(), counter| {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::Nanos;
+use crate::budget::Share;
 
 /// Bytes of a key, as the contract states.
 const LONGEST_KEY: usize = 512;
@@ -28,6 +29,8 @@ pub(crate) struct KeyValue(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    /// Where its memory comes from.
+    share: Share,
     entries: HashMap<Arc<str>, Entry>,
     /// Entries that expire, soonest first.
     expiries: BTreeSet<(Nanos, Arc<str>)>,
@@ -42,7 +45,7 @@ struct Entry {
 /// Why a value is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyValueError {
-    /// With it, the store would hold more than its quota.
+    /// With it, the store would hold more than its quota, or the plugin have more memory than it may.
     #[error("the store is full")]
     Full,
     /// The key or the value.
@@ -51,6 +54,11 @@ pub(crate) enum KeyValueError {
 }
 
 impl KeyValue {
+    /// With nothing in it.
+    pub(crate) fn new(share: &Share) -> Self {
+        Self(Mutex::new(State { share: share.clone(), ..State::default() }))
+    }
+
     pub(crate) fn get(&self, key: &str, now: Nanos) -> Option<Arc<[u8]>> {
         // None that is longer was ever set, and hashing it would take its time.
         if key.len() > LONGEST_KEY { None } else { self.lock().get(key, now).cloned() }
@@ -111,6 +119,13 @@ fn size(key: &str, value: &[u8]) -> u64 {
     key.len() as u64 + value.len() as u64 + OVERHEAD
 }
 
+impl Drop for KeyValue {
+    fn drop(&mut self) {
+        let state = self.lock();
+        state.share.give_back(state.bytes, 0);
+    }
+}
+
 impl State {
     fn get(&self, key: &str, now: Nanos) -> Option<&Arc<[u8]>> {
         self.entries.get(key).filter(|entry| now < entry.expires).map(|entry| &entry.value)
@@ -124,6 +139,7 @@ impl State {
         if after > quota && after > self.bytes {
             return Err(KeyValueError::Full);
         }
+        self.share.take(size(&key, &entry.value), 0).map_err(|_| KeyValueError::Full)?;
         self.remove(&key);
         if entry.expires != Nanos::NEVER {
             self.expiries.insert((entry.expires, Arc::clone(&key)));
@@ -136,6 +152,7 @@ impl State {
     fn remove(&mut self, key: &str) {
         if let Some((key, entry)) = self.entries.remove_entry(key) {
             self.bytes -= size(&key, &entry.value);
+            self.share.give_back(size(&key, &entry.value), 0);
             self.expiries.remove(&(entry.expires, key));
         }
     }

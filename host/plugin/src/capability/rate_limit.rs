@@ -21,6 +21,7 @@ use self::{
     token_bucket::{TokenBucket, TokenRule},
 };
 use super::{Nanos, table::Table};
+use crate::budget::Share;
 
 /// A bucket.
 pub(crate) struct Bucket {
@@ -58,15 +59,17 @@ struct Outcome {
 
 impl Bucket {
     /// With nothing taken.
-    pub(crate) fn new(limit: &RateLimit) -> Self {
+    pub(crate) fn new(limit: &RateLimit, share: &Share) -> Self {
         let most = usize::try_from(limit.max_keys.get()).unwrap_or(usize::MAX);
         let window = u64::try_from(limit.window.get().as_nanos()).unwrap_or(u64::MAX);
         let units = u64::from(limit.limit.get());
         let counts = match limit.algorithm {
             RateAlgorithm::TokenBucket { burst } => {
-                Counts::Token(Table::new(TokenRule::new(units, window, u64::from(burst.get())), most))
+                Counts::Token(Table::new(TokenRule::new(units, window, u64::from(burst.get())), most, share))
             }
-            RateAlgorithm::SlidingWindow => Counts::Sliding(Table::new(SlidingRule { limit: units, window }, most)),
+            RateAlgorithm::SlidingWindow => {
+                Counts::Sliding(Table::new(SlidingRule { limit: units, window }, most, share))
+            }
         };
         Self { limit: units, window, counts }
     }

@@ -20,14 +20,17 @@ use super::{
     rate_limit::{Bucket, shared::SharedBucket},
     redis::Links,
 };
-use crate::budget::Taken;
+use crate::budget::{Budget, Share};
 
-/// Stores of each kind that nobody uses are kept up to this number, so that a plugin that was deleted by mistake finds its counts again.
+/// Stores of each kind that nobody uses are kept up to this number and so long, so that a plugin that was deleted by mistake finds its counts
+/// again.
 const KEPT: usize = 64;
+const KEPT_FOR: u64 = 3600 * 1_000_000_000;
 
 /// All stores.
 #[derive(Default)]
 pub(crate) struct Registry {
+    budget: Arc<Budget>,
     state: Mutex<State>,
     metrics: Arc<MetricTable>,
     links: Arc<Links>,
@@ -39,7 +42,6 @@ struct State {
     counters: Shelf<ResourceRef, Counters>,
     key_values: Shelf<ResourceRef, KeyValue>,
     logs: Shelf<ResourceRef, LogRate>,
-    memories: Shelf<ResourceRef, Taken>,
 }
 
 /// The stores of one plugin.
@@ -51,7 +53,7 @@ pub(crate) struct Stores {
     key_value: Arc<KeyValue>,
     key_value_bytes: u64,
     log: Arc<LogRate>,
-    memory: Arc<Taken>,
+    memory: Share,
     metrics: Metrics,
 }
 
@@ -64,12 +66,17 @@ pub(crate) struct GrantedBucket {
 }
 
 impl Registry {
+    /// What all plugins together take comes from `budget`.
+    pub(crate) fn new(budget: Budget) -> Self {
+        Self { budget: Arc::new(budget), ..Self::default() }
+    }
+
     /// The stores of `spec`, those that are there already or new ones; `name` is the one of the manifest.
     ///
     /// A bucket of another limit, window or algorithm is another bucket: what was counted against the old rule says nothing about the new
     /// one. The old one stays for revisions that still serve with it. Whether it is in Redis, and where, makes no other one of it.
     pub(crate) fn open(&self, spec: &PluginSpec, name: &str, now: Nanos) -> Stores {
-        let plugin = spec.plugin.full_name();
+        let (plugin, share) = (spec.plugin.full_name(), Share::new(&self.budget, &spec.plugin));
         let mut state = self.lock();
         let state = &mut *state;
         let Capabilities { rate_limits, .. } = &spec.capabilities;
@@ -77,24 +84,23 @@ impl Registry {
             let key = (spec.plugin.clone(), RateLimit { redis: None, ..limit.clone() });
             GrantedBucket {
                 name: Arc::clone(&limit.name),
-                local: state.buckets.open(key, || Bucket::new(limit)),
+                local: state.buckets.open(key, || Bucket::new(limit, &share)),
                 shared: SharedBucket::new(&plugin, limit, &self.links),
             }
         });
         let stores = Stores {
             buckets: buckets.collect(),
-            counters: state.counters.open(spec.plugin.clone(), Counters::default),
-            key_value: state.key_values.open(spec.plugin.clone(), KeyValue::default),
+            counters: state.counters.open(spec.plugin.clone(), || Counters::new(&share)),
+            key_value: state.key_values.open(spec.plugin.clone(), || KeyValue::new(&share)),
             key_value_bytes: spec.limits.key_value_bytes,
             log: state.logs.open(spec.plugin.clone(), LogRate::default),
-            memory: state.memories.open(spec.plugin.clone(), Taken::default),
+            memory: share.clone(),
             metrics: Metrics::new(&self.metrics, &plugin, name, spec.limits.metric_series),
         };
-        state.buckets.tidy(|bucket| bucket.is_blank(now));
-        state.counters.tidy(|_| false);
-        state.key_values.tidy(|_| false);
-        state.logs.tidy(|_| true);
-        state.memories.tidy(|_| true);
+        state.buckets.tidy(now, |bucket| bucket.is_blank(now));
+        state.counters.tidy(now, |_| false);
+        state.key_values.tidy(now, |_| false);
+        state.logs.tidy(now, |_| true);
         stores
     }
 
@@ -128,8 +134,8 @@ impl Stores {
         &self.log
     }
 
-    /// Linear memory of the plugin's instances.
-    pub(crate) fn memory(&self) -> &Arc<Taken> {
+    /// Where the linear memory of the plugin's instances comes from.
+    pub(crate) fn memory(&self) -> &Share {
         &self.memory
     }
 
@@ -153,6 +159,8 @@ struct Shelved<S> {
     store: Arc<S>,
     /// When it was last opened, as a number of openings.
     opened: u64,
+    /// When nobody was first seen to use it since then.
+    unused: Option<Nanos>,
 }
 
 impl<K, S> Default for Shelf<K, S> {
@@ -164,14 +172,22 @@ impl<K, S> Default for Shelf<K, S> {
 impl<K: Eq + Hash + Clone, S> Shelf<K, S> {
     fn open(&mut self, key: K, new: impl FnOnce() -> S) -> Arc<S> {
         self.opened += 1;
-        let shelved = self.stores.entry(key).or_insert_with(|| Shelved { store: Arc::new(new()), opened: 0 });
-        shelved.opened = self.opened;
+        let shelved =
+            self.stores.entry(key).or_insert_with(|| Shelved { store: Arc::new(new()), opened: 0, unused: None });
+        (shelved.opened, shelved.unused) = (self.opened, None);
         Arc::clone(&shelved.store)
     }
 
-    /// Drop what nobody uses: what says nothing, and of the rest all but the last [`KEPT`].
-    fn tidy(&mut self, is_blank: impl Fn(&S) -> bool) {
-        self.stores.retain(|_, shelved| shelved.is_used() || !is_blank(&shelved.store));
+    /// Drop what nobody uses: what says nothing or was long unused, and of the rest all but the last [`KEPT`].
+    fn tidy(&mut self, now: Nanos, is_blank: impl Fn(&S) -> bool) {
+        self.stores.retain(|_, shelved| {
+            if shelved.is_used() {
+                shelved.unused = None;
+                return true;
+            }
+            let since = *shelved.unused.get_or_insert(now);
+            now.since(since) < KEPT_FOR && !is_blank(&shelved.store)
+        });
         let mut unused: Vec<_> =
             self.stores.values().filter(|shelved| !shelved.is_used()).map(|shelved| shelved.opened).collect();
         if unused.len() > KEPT {

@@ -15,6 +15,7 @@ use std::{
 use indexmap::IndexMap;
 
 use super::Nanos;
+use crate::budget::Share;
 
 /// Shards of a large table: more than workers that could meet.
 const SHARDS: usize = 64;
@@ -24,6 +25,9 @@ const LEAST_IN_SHARD: usize = 64;
 const SWEPT: usize = 2;
 /// Entries of which the one with the least to lose goes when a shard is full.
 const COMPARED: usize = 8;
+
+/// Entries for which memory is taken at a time, at least.
+const AHEAD: usize = 16;
 
 /// What a table holds.
 pub(crate) trait Value: Copy + Default {
@@ -37,6 +41,8 @@ pub(crate) trait Value: Copy + Default {
 /// Values by key.
 pub(crate) struct Table<V: Value> {
     rule: V::Rule,
+    /// Where its memory comes from.
+    share: Share,
     shards: Box<[Shard<V>]>,
     most_in_shard: usize,
     /// Two, each with a key of its own: the halves of the 128 bits.
@@ -53,6 +59,8 @@ struct Entries<V> {
     map: Map<V>,
     /// Where the next insertion looks for entries to drop.
     hand: usize,
+    /// Entries for which memory was taken.
+    paid: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,13 +98,17 @@ fn low(hash: u128) -> u64 {
 }
 
 impl<V: Value> Table<V> {
+    /// Bytes of an entry, with its part of the index.
+    const ENTRY: usize = size_of::<(Hashed, V)>() + 3 * size_of::<usize>();
+
     /// A table of at most `most` keys. It takes memory only for those that are there.
-    pub(crate) fn new(rule: V::Rule, most: usize) -> Self {
+    pub(crate) fn new(rule: V::Rule, most: usize, share: &Share) -> Self {
         let shards = (most / LEAST_IN_SHARD).clamp(1, SHARDS).next_power_of_two();
         let shards = if shards > SHARDS || shards * LEAST_IN_SHARD > most { shards / 2 } else { shards }.max(1);
-        let empty = || Shard(Mutex::new(Entries { map: Map::default(), hand: 0 }));
+        let empty = || Shard(Mutex::new(Entries { map: Map::default(), hand: 0, paid: 0 }));
         Self {
             rule,
+            share: share.clone(),
             shards: std::iter::repeat_with(empty).take(shards).collect(),
             most_in_shard: (most / shards).max(1),
             hashers: [RandomState::new(), RandomState::new()],
@@ -118,8 +130,11 @@ impl<V: Value> Table<V> {
         let mut value = V::default();
         let result = change(&self.rule, &mut value);
         if value.loss(&self.rule, now) > 0 {
-            entries.make_room(&self.rule, now, self.most_in_shard);
-            entries.map.insert(hashed, value);
+            let most = entries.pay(&self.share, self.most_in_shard, Self::ENTRY);
+            if most > 0 {
+                entries.make_room(&self.rule, now, most);
+                entries.map.insert(hashed, value);
+            }
         }
         result
     }
@@ -164,7 +179,25 @@ impl<V> Shard<V> {
     }
 }
 
+impl<V: Value> Drop for Table<V> {
+    fn drop(&mut self) {
+        let paid: usize = self.shards.iter().map(|shard| shard.lock().paid).sum();
+        self.share.give_back((paid * Self::ENTRY) as u64, 0);
+    }
+}
+
 impl<V: Value> Entries<V> {
+    /// Take memory for one more entry, and some ahead, as the map does. Answers how many there may be.
+    fn pay(&mut self, share: &Share, most: usize, entry: usize) -> usize {
+        if self.map.len() >= self.paid && self.paid < most {
+            let more = self.paid.max(AHEAD).min(most - self.paid);
+            if share.take((more * entry) as u64, 0).is_ok() {
+                self.paid += more;
+            }
+        }
+        self.paid.min(most)
+    }
+
     fn make_room(&mut self, rule: &V::Rule, now: Nanos, most: usize) {
         for _ in 0..SWEPT.min(self.map.len()) {
             let index = self.next();

@@ -28,7 +28,7 @@ use super::{
     group::Standing,
     jobs::{Identity, Refused},
     recall::Recall,
-    restore::Restored,
+    restore::{Restore, Restored},
     retry::Retry,
 };
 use crate::{
@@ -54,6 +54,8 @@ pub(super) struct Entry {
     /// Ends the fetch of that job when it is replaced or dropped.
     pub(super) fetch: Option<Fetch>,
     pub(super) restoring: bool,
+    /// Of which another attempt is due then.
+    pub(super) again: Option<(Instant, Restore)>,
     pub(super) recall: Recall,
     retry: Option<Retry>,
     /// How that job took tags, and when to look again what they mean.
@@ -128,6 +130,7 @@ impl Entry {
             job: Arc::default(),
             fetch: None,
             restoring: false,
+            again: None,
             recall,
             retry: None,
             resolve: Resolve::Known,
@@ -380,7 +383,8 @@ impl Entry {
     pub(super) fn due(&self) -> Option<Instant> {
         let look = self.retry.as_ref().map_or(self.poll, Retry::at);
         let recall = self.recall.due(self.has_nothing_else());
-        look.into_iter().chain(self.trial.as_ref().map(|trial| trial.ends)).chain(recall).min()
+        let again = self.again.as_ref().map(|(at, _)| *at);
+        look.into_iter().chain(self.trial.as_ref().map(|trial| trial.ends)).chain(recall).chain(again).min()
     }
 
     /// Whether to begin another attempt now, and how it takes tags.

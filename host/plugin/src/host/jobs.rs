@@ -19,7 +19,7 @@ use penstock_core::plugin::{PluginSpec, Rejection, Sha256};
 use self::queue::Queue;
 use super::{
     JobId, Message, PlanReport, Validated,
-    restore::{Restore, Restored},
+    restore::{Attempt, Restore, Restored},
     spawn_nice,
 };
 use crate::{
@@ -198,13 +198,19 @@ fn run(shared: &Shared, owner: &Sender<Message>, job: Job) -> Message {
         }
         Task::Restore(wanted) => {
             let errand = Errand { has_served: true, is_wanted: &is_wanted };
-            let restored = shared.blobs.as_deref().map(|blobs| {
-                catch_unwind(AssertUnwindSafe(|| shared.restore(blobs, &wanted, errand))).unwrap_or_else(|_| {
-                    tracing::error!(plugin = %wanted.plugin, "a defect of the gateway: restoring the plugin panicked");
-                    Restored::failed("restoring it failed by a defect of the gateway; see its log")
+            let plugin = wanted.plugin.clone();
+            let attempt = shared.blobs.as_deref().map(|blobs| {
+                catch_unwind(AssertUnwindSafe(|| shared.restore(blobs, wanted, errand))).unwrap_or_else(|_| {
+                    tracing::error!(%plugin, "a defect of the gateway: restoring the plugin panicked");
+                    Attempt::Done(Restored::failed("restoring it failed by a defect of the gateway; see its log"))
                 })
             });
-            Message::Restored { job: id, restored: restored.unwrap_or_default() }
+            match attempt.unwrap_or_else(|| Attempt::Done(Restored::default())) {
+                Attempt::Done(restored) => Message::Restored { job: id, restored },
+                Attempt::Again(pause, restore) => {
+                    Message::RestoreAgain { job: id, at: Instant::now() + pause, restore }
+                }
+            }
         }
     }
 }
@@ -321,7 +327,8 @@ pub(super) struct Restock {
 
 /// Make one instance. Answers what is still to do.
 fn restock(wanted: Restock) -> Option<Restock> {
-    let revision = wanted.revision.upgrade()?;
+    // Whoever is not called now asks again when it is.
+    let revision = wanted.revision.upgrade().filter(|revision| !revision.breaker.is_open(Instant::now()))?;
     match revision.stock_one(wanted.spares) {
         Ok(more) => more.then_some(wanted),
         Err(fault) => {
@@ -332,16 +339,34 @@ fn restock(wanted: Restock) -> Option<Restock> {
     }
 }
 
-/// Start the thread that keeps instances spare: a thread of its own, so that workers need not wait until candidates are examined. Revisions
-/// take turns, one instance each, so that one that takes long to configure does not starve the others.
-pub(super) fn start_restocking() -> io::Result<Sender<Restock>> {
-    let (sender, receiver) = mpsc::channel::<Restock>();
-    spawn_nice("plugin-restock", move || {
-        let mut turns = VecDeque::new();
-        while let Some(wanted) = turns.pop_front().or_else(|| receiver.recv().ok()) {
-            turns.extend(restock(wanted));
-            turns.extend(receiver.try_iter());
-        }
-    })?;
-    Ok(sender)
+/// Where instances are asked for.
+pub(super) struct Restocking {
+    quick: Sender<Restock>,
+    slow: Sender<Restock>,
+}
+
+impl Restocking {
+    pub(super) fn ask(&self, wanted: Restock) {
+        let is_slow = wanted.revision.upgrade().is_some_and(|revision| revision.is_slow());
+        let lane = if is_slow { &self.slow } else { &self.quick };
+        // Without its thread nothing is kept spare, and workers make their own.
+        let _ = lane.send(wanted);
+    }
+}
+
+/// Start the threads that keep instances spare: threads of their own, so that workers need not wait until candidates are examined, and one
+/// for those that take long to configure, so that nobody else waits for them. Revisions take turns, one instance each.
+pub(super) fn start_restocking() -> io::Result<Restocking> {
+    let start = |name: &str| -> io::Result<_> {
+        let (sender, receiver) = mpsc::channel::<Restock>();
+        spawn_nice(name, move || {
+            let mut turns = VecDeque::new();
+            while let Some(wanted) = turns.pop_front().or_else(|| receiver.recv().ok()) {
+                turns.extend(restock(wanted));
+                turns.extend(receiver.try_iter());
+            }
+        })?;
+        Ok(sender)
+    };
+    Ok(Restocking { quick: start("plugin-restock")?, slow: start("plugin-slow")? })
 }

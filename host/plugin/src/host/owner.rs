@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, Sender},
+        mpsc::{Receiver, RecvTimeoutError},
     },
     time::Instant,
 };
@@ -24,7 +24,7 @@ use super::{
     counts::LifeCounts,
     entry::{Entry, Settlement},
     group::{self, Circle, Standing},
-    jobs::{Examination, Finished, Identity, Jobs, Purpose, Refused, Restock, Shared, Task},
+    jobs::{Examination, Finished, Identity, Jobs, Purpose, Refused, Restock, Restocking, Shared, Task},
     keeper::{Keeper, Unkept},
     recall::Recall,
     restore::{Restore, Restored},
@@ -41,7 +41,7 @@ pub(super) struct Owner {
     shared: Arc<Shared>,
     facts: Arc<dyn FactSink>,
     jobs: Jobs,
-    restock: Sender<Restock>,
+    restock: Restocking,
     counts: LifeCounts,
     /// None: nothing is kept on disk.
     keeper: Option<Keeper>,
@@ -71,7 +71,7 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) facts: Arc<dyn FactSink>,
     pub(super) jobs: Jobs,
-    pub(super) restock: Sender<Restock>,
+    pub(super) restock: Restocking,
     pub(super) counts: LifeCounts,
     pub(super) keeper: Option<Keeper>,
     pub(super) kept: HashMap<ResourceRef, Kept>,
@@ -94,10 +94,11 @@ impl Owner {
                 Ok(Message::Finished(finished)) => self.finished(finished),
                 Ok(Message::Recalled(finished)) => self.recalled(finished),
                 Ok(Message::Restored { job, restored }) => self.restored(job, restored),
+                Ok(Message::RestoreAgain { job, at, restore }) => self.restore_again(job, at, restore),
                 Ok(Message::TooManyFaults(revision)) => self.roll_back(revision, Instant::now()),
                 Ok(Message::Kept(unkept)) => self.unkept(unkept.as_ref()),
                 Ok(Message::WorkerStarted) => self.worker_started(),
-                Ok(Message::Restock(revision)) => drop(self.restock.send(Restock { revision, spares: 1 })),
+                Ok(Message::Restock(revision)) => self.restock.ask(Restock { revision, spares: 1 }),
                 Err(RecvTimeoutError::Timeout) => self.elapsed(Instant::now()),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -188,7 +189,7 @@ impl Owner {
         if slots.is_empty() {
             return self.first_attempt(plugin);
         }
-        let restore = Restore { plugin: plugin.clone(), slots, provider: wanted };
+        let restore = Restore { plugin: plugin.clone(), slots, provider: wanted, attempts: 0 };
         self.send(plugin, Task::Restore(restore));
         self.touch(plugin);
     }
@@ -297,6 +298,12 @@ impl Owner {
         self.first_attempt(&plugin);
     }
 
+    fn restore_again(&mut self, job: JobId, at: Instant, restore: Restore) {
+        if let Some(entry) = self.plugin_of(job).and_then(|plugin| self.plugins.get_mut(&plugin)) {
+            entry.again = Some((at, restore));
+        }
+    }
+
     fn recalled(&mut self, finished: Finished) {
         let is_current = |(_, entry): &(&ResourceRef, &Entry)| entry.recall.is_current(finished.job);
         let Some(plugin) = self.plugins.iter().find(is_current).map(|(plugin, _)| plugin.clone()) else { return };
@@ -355,13 +362,13 @@ impl Owner {
         self.shared.workers.fetch_add(1, Ordering::AcqRel);
         let spares = self.shared.wanted_spares();
         for revision in self.shared.revisions().all() {
-            let _ = self.restock.send(Restock { revision: Arc::downgrade(&revision), spares });
+            self.restock.ask(Restock { revision: Arc::downgrade(&revision), spares });
         }
     }
 
     /// Something was due.
     fn elapsed(&mut self, now: Instant) {
-        let (mut again, mut late) = (Vec::new(), Vec::new());
+        let (mut again, mut late, mut restores) = (Vec::new(), Vec::new(), Vec::new());
         for (plugin, entry) in &mut self.plugins {
             if entry.recall.is_late(now) && entry.recall.release() {
                 late.push(plugin.clone());
@@ -376,6 +383,10 @@ impl Owner {
                 self.pending.touched.insert(plugin.clone());
             }
             again.extend(entry.retries(now).map(|resolve| (plugin.clone(), resolve)));
+            restores.extend(entry.again.take_if(|(at, _)| *at <= now).map(|(_, restore)| (plugin.clone(), restore)));
+        }
+        for (plugin, restore) in restores {
+            self.send(&plugin, Task::Restore(restore));
         }
         late.iter().for_each(|plugin| self.start(plugin, true, Resolve::Known));
         for (plugin, resolve) in again {

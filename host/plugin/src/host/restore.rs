@@ -1,6 +1,6 @@
 //! Bringing the last good revision back after a restart.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use penstock_core::{
@@ -18,8 +18,7 @@ use crate::{
 };
 
 /// Between attempts, where what went wrong lies with this machine, which starts many things just now. Nothing serves in the meantime, and nothing
-/// older would be better. As long as there is no process that validates, or no
-/// memory for an instance, the last one is repeated.
+/// older would be better. As long as there is no process that validates, or no memory for an instance, the last one is repeated.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
@@ -30,12 +29,21 @@ const PAUSES: [Duration; 5] = [
 const LAST_PAUSE: Duration = Duration::from_secs(4);
 
 /// What to restore.
-pub(super) struct Restore {
+pub(crate) struct Restore {
     pub(super) plugin: ResourceRef,
     /// The last good revision, then the one before it.
     pub(super) slots: Vec<Slot>,
     /// Has the values of Secrets.
     pub(super) provider: Option<Arc<PluginSpec>>,
+    /// That failed.
+    pub(super) attempts: usize,
+}
+
+/// What came of an attempt.
+pub(super) enum Attempt {
+    Done(Restored),
+    /// Another one is worth it.
+    Again(Duration, Restore),
 }
 
 /// What came of it.
@@ -63,18 +71,23 @@ enum RestoreError {
     Secret(#[from] MissingSecret),
     #[error("{}: {}", .0.reason, .0.message)]
     Refused(Rejection),
+    #[error("it is tried again after {0:?}")]
+    Again(Duration),
 }
 
 impl Shared {
     /// The newest revision of `wanted` that can be made.
-    pub(super) fn restore(&self, blobs: &Blobs, wanted: &Restore, errand: Errand<'_>) -> Restored {
+    pub(super) fn restore(&self, blobs: &Blobs, wanted: Restore, errand: Errand<'_>) -> Attempt {
         let mut restored = Restored::default();
         let mut failures = Vec::new();
         for slot in &wanted.slots {
-            match self.restore_slot(blobs, wanted, slot, errand) {
+            match self.restore_slot(blobs, &wanted, slot, errand) {
                 Ok(loaded) => {
                     restored.revision = Some((loaded, slot.clone()));
                     break;
+                }
+                Err(RestoreError::Again(pause)) => {
+                    return Attempt::Again(pause, Restore { attempts: wanted.attempts + 1, ..wanted });
                 }
                 Err(error) => {
                     tracing::warn!(plugin = %wanted.plugin, generation = slot.generation, %error, "a last good plugin cannot be restored");
@@ -83,7 +96,7 @@ impl Shared {
             }
         }
         restored.failure = (!failures.is_empty()).then(|| failures.join("; ").into());
-        restored
+        Attempt::Done(restored)
     }
 
     fn restore_slot(
@@ -97,16 +110,10 @@ impl Shared {
         let bytes = Bytes::from(blobs.get(&slot.module)?);
         let module = Module { digest: Digest::of(&bytes), bytes, artifact: slot.artifact.clone() };
         let spec = record.spec(&wanted.plugin, slot.generation, module.bytes.clone(), wanted.provider.as_deref())?;
-        let mut pauses = PAUSES.iter();
-        loop {
-            let Refused { rejection, retry } = match self.load(&spec, &module, errand, || {}) {
-                Ok(loaded) => return Ok(loaded),
-                Err(refused) => refused,
-            };
+        self.load(&spec, &module, errand, || {}).map_err(|Refused { rejection, retry }| {
             let lacks = [reason::VALIDATOR_UNAVAILABLE, reason::NO_ROOM].contains(&rejection.reason);
-            let for_ever = lacks.then_some(&LAST_PAUSE);
-            let pause = pauses.next().or(for_ever).filter(|_| retry && (errand.is_wanted)());
-            thread::sleep(*pause.ok_or(RestoreError::Refused(rejection))?);
-        }
+            let pause = PAUSES.get(wanted.attempts).or(lacks.then_some(&LAST_PAUSE)).filter(|_| retry);
+            pause.map_or(RestoreError::Refused(rejection), |pause| RestoreError::Again(*pause))
+        })
     }
 }

@@ -219,7 +219,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::budget::{Budget, Pot};
+    use penstock_core::{Kind, ResourceRef};
+
+    use crate::budget::Budget;
+
+    fn plugin() -> ResourceRef {
+        ResourceRef::new(Kind::WasmPlugin, "default", "a")
+    }
 
     #[test]
     fn memory_is_counted_over_all_memories() {
@@ -234,7 +240,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_over_all_instances() {
-        let (budget, plugin) = (Arc::new(Budget::new(Some(300))), Arc::default());
+        let (budget, plugin) = (Arc::new(Budget::new(Some(600))), plugin());
         let [mut first, mut second] = [(); 2].map(|()| {
             let mut limit = MemoryLimit::new(100);
             limit.share(Share::new(&budget, &plugin));
@@ -244,7 +250,7 @@ mod tests {
         assert!(second.memory_growing(0, 50, None).unwrap());
         assert!(!second.memory_growing(50, 51, None).unwrap());
         let denied = second.take_denied().unwrap().to_string();
-        assert!(denied.contains("all instances of one plugin together may have 150 bytes of memory"), "{denied}");
+        assert!(denied.contains("150 bytes of memory are all that this plugin may have now"), "{denied}");
         drop(first);
         assert!(second.memory_growing(50, 100, None).unwrap(), "one is gone");
         drop(second);
@@ -253,8 +259,7 @@ mod tests {
 
     #[test]
     fn memories_are_counted_over_all_instances() {
-        let memories = Pot::new(4, "linear memories");
-        let (budget, plugin) = (Arc::new(Budget { memories, ..Budget::new(None) }), Arc::default());
+        let (budget, plugin) = (Arc::new(Budget::with(1000, 8)), plugin());
         let mut limit = MemoryLimit::new(100);
         limit.share(Share::new(&budget, &plugin));
         assert!(limit.memory_growing(0, 10, None).unwrap());
@@ -262,12 +267,12 @@ mod tests {
         assert!(limit.memory_growing(0, 10, None).unwrap());
         assert!(!limit.memory_growing(0, 10, None).unwrap());
         let denied = limit.take_denied().unwrap().to_string();
-        assert!(denied.contains("all instances of one plugin together may have 2 linear memories"), "{denied}");
+        assert!(denied.contains("2 linear memories are all that this plugin may have now"), "{denied}");
     }
 
     #[test]
     fn what_a_memory_cannot_become_is_not_counted() {
-        let (budget, plugin) = (Arc::new(Budget::new(Some(1000))), Arc::default());
+        let (budget, plugin) = (Arc::new(Budget::new(Some(1000))), plugin());
         let mut limit = MemoryLimit::new(100);
         limit.share(Share::new(&budget, &plugin));
         for _ in 0..2 * MEMORIES {

@@ -38,7 +38,7 @@ impl Drop for Ending {
 #[derive(Default)]
 pub(crate) struct Ends {
     queue: OnceCell<mpsc::UnboundedSender<Ending>>,
-    /// The last end took so long that the next one waits for its turn.
+    /// Some wait for their turn.
     is_behind: Cell<bool>,
 }
 
@@ -46,13 +46,12 @@ impl Ends {
     /// Tell the plugins now, or after those that wait.
     pub(super) fn end(ending: Ending) {
         let connection = ending.connection.clone();
-        let ends = &connection.worker.ends;
-        match ends.queue.get() {
-            // The queue is gone when the worker ends, and then it is now.
-            Some(queue) if ends.is_behind.get() => drop(queue.send(ending)),
-            _ => {
-                drop(ending);
-                ends.is_behind.set(connection.worker.policies.wants_break());
+        let worker = &connection.worker;
+        if worker.ends.is_behind.get() || worker.policies.wants_break() {
+            worker.ends.is_behind.set(true);
+            if let Some(queue) = worker.ends.queue.get() {
+                // The queue is gone when the worker ends, and then it is now.
+                drop(queue.send(ending));
             }
         }
     }

@@ -87,6 +87,11 @@ impl Exchange {
         super::facts(&self.connection, &self.rule, self.client, self.request_id.as_ref())
     }
 
+    /// Whether a hook took so long that others should get their turn before the next.
+    pub(super) fn wants_break(&self) -> bool {
+        self.connection.worker.policies.wants_break()
+    }
+
     pub(super) fn call(&self, at: usize) -> &PolicyCall {
         &self.rule.policies[at]
     }

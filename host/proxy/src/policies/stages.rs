@@ -228,6 +228,11 @@ impl Stages {
             }
             None => {}
         }
+        if !stage.input.is_empty() && exchange.wants_break() {
+            // Whoever else has something to do comes first.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let Some(input) = stage.input.pop_front() {
             return Poll::Ready(match input {
                 Input::Data(chunk) => stage.take_data(exchange, direction, chunk),

@@ -28,8 +28,11 @@ use crate::support::{Gateway, settings, to, to_h2, with_policies};
 
 type OnBody = dyn Fn(Direction, &Chunk, Option<&HeldHead>) -> Result<BodyVerdict, PluginFault> + Send + Sync;
 
-/// Its end hook takes long.
+/// Its hooks on bodies and on the end take long.
 const SLOW: &str = "slow";
+
+const A_HOOK: &str = "a hook";
+const SOMETHING_ELSE: &str = "something else";
 
 /// A plugin of these tests.
 struct Script {
@@ -55,6 +58,15 @@ impl Log {
 
     fn calls(&self) -> Vec<String> {
         self.0.lock().unwrap().0.clone()
+    }
+
+    /// Wait for so many hooks that took long, and see that something else came after so many of them at most.
+    async fn turns(&self, count: usize, in_a_row: usize) {
+        let is_turn = |call: &&String| [A_HOOK, SOMETHING_ELSE].contains(&call.as_str());
+        let turns = || self.calls().iter().filter(is_turn).cloned().collect::<Vec<_>>();
+        let turns = eventually("the turns", async || Some(turns()).filter(|turns| turns.len() >= 2 * count)).await;
+        let longest = turns.split(|turn| turn == SOMETHING_ELSE).map(<[_]>::len).max();
+        assert!(longest <= Some(in_a_row), "{turns:?}");
     }
 
     /// Wait for so many ends, and see that there are no more.
@@ -112,6 +124,16 @@ impl PolicyWorker for Worker {
 struct Open(Arc<Script>, Rc<Cell<bool>>);
 
 impl Open {
+    /// As if it did. Others want something meanwhile.
+    fn take_long(&self) {
+        if self.0.name == SLOW {
+            self.1.set(true);
+            self.0.log.note(A_HOOK.into());
+            let log = self.0.log.clone();
+            tokio::task::spawn_local(async move { log.note(SOMETHING_ELSE.into()) });
+        }
+    }
+
     fn head(&self, direction: Direction, headers: &mut HeaderMap) -> Result<Verdict, PluginFault> {
         self.0.log.note(format!("{direction:?} {}", self.0.name));
         headers.append("x-met", HeaderValue::from_static(self.0.name));
@@ -137,6 +159,7 @@ impl PolicyExchange for Open {
         held: Option<HeldHead>,
     ) -> Called<'static, BodyVerdict> {
         self.0.log.note(format!("{direction:?} body {} {} {}", self.0.name, chunk.bytes.len(), chunk.end));
+        self.take_long();
         let script = self.0.clone();
         let run = move || (script.on_body)(direction, &chunk, held.as_ref());
         if !self.0.waits {
@@ -162,13 +185,7 @@ impl PolicyExchange for Open {
     }
 
     fn end(&self, _: &ExchangeFacts<'_>, summary: &Summary) {
-        if self.0.name == SLOW {
-            // As if it took long. Others want something meanwhile.
-            self.1.set(true);
-            self.0.log.note("an end".into());
-            let log = self.0.log.clone();
-            tokio::task::spawn_local(async move { log.note("something else".into()) });
-        }
+        self.take_long();
         self.0.log.0.lock().unwrap().1.push((self.0.name, summary.clone()));
     }
 }
@@ -651,8 +668,19 @@ async fn ends_that_take_long_let_others_go_first() {
     }
     drop((open, connection));
     log.ends(EXCHANGES).await;
-    let after = |calls: &[String]| calls.iter().filter(|call| *call == "something else").count() >= EXCHANGES;
-    let calls = eventually("the others", async || Some(log.calls()).filter(|calls| after(calls))).await;
-    let turns: Vec<_> = calls.iter().filter(|call| ["an end", "something else"].contains(&call.as_str())).collect();
-    assert!(turns.chunks(2).all(|turn| turn[0] == "an end" && turn[1] == "something else"), "{turns:?}");
+    log.turns(EXCHANGES, 1).await;
+}
+
+#[tokio::test]
+async fn chunks_that_take_long_let_others_go_first() {
+    let (log, origin) = (Log::default(), Origin::start());
+    let hold = |_: Direction, chunk: &Chunk| if chunk.end { BodyVerdict::Pass } else { BodyVerdict::Hold };
+    let policies = vec![plugin(&log, SLOW, hold), plugin(&log, SLOW, |_, _| BodyVerdict::Pass)];
+    let (_gateway, address) = serve(to(&[origin.address()]), policies);
+    for mut connection in [Connection::h1(address).await.unwrap(), Connection::h2(address).await.unwrap()] {
+        assert_eq!(connection.send(post("/", "x".repeat(1 << 20))).await.unwrap().status, 200);
+    }
+    log.ends(4).await;
+    // Each direction in each plugin has one call at least. Both may have one before it is somebody else's turn.
+    log.turns(2 * (2 * 2 + 2), 2).await;
 }

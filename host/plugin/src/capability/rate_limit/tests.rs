@@ -29,7 +29,7 @@ fn burst(burst: u32) -> RateAlgorithm {
 
 /// So many units a second.
 fn bucket(algorithm: RateAlgorithm, units: u32) -> Bucket {
-    Bucket::new(&limit(algorithm, units, Duration::from_secs(1), 1000))
+    Bucket::new(&limit(algorithm, units, Duration::from_secs(1), 1000), &Share::default())
 }
 
 /// The decision for one unit at a millisecond: allowed, remaining, milliseconds until there is more.
@@ -154,7 +154,7 @@ fn decisions_tell_the_truth() {
     let mut numbers = Numbers(1);
     for algorithm in ALGORITHMS {
         for (units, window) in [(1, 1_000_000), (7, SECOND), (1000, 3 * SECOND + 1), (3, 60 * SECOND + 7)] {
-            let bucket = Bucket::new(&limit(algorithm, units, Duration::from_nanos(window), 1000));
+            let bucket = Bucket::new(&limit(algorithm, units, Duration::from_nanos(window), 1000), &Share::default());
             let mut now = 12_345;
             for _ in 0..2000 {
                 now += numbers.below(window / 3);
@@ -185,7 +185,7 @@ fn limits_hold_in_every_stretch_of_time() {
     let mut numbers = Numbers(2);
     for algorithm in ALGORITHMS {
         let (units, window) = (7, 700);
-        let bucket = Bucket::new(&limit(algorithm, units, Duration::from_millis(window), 1000));
+        let bucket = Bucket::new(&limit(algorithm, units, Duration::from_millis(window), 1000), &Share::default());
         let mut taken = Vec::new();
         let mut now = 0;
         for _ in 0..3000 {
@@ -286,7 +286,7 @@ fn odd_rates_are_exact_for_ever() {
     // Three a second do not divide a second; a billion a millisecond is less than a nanosecond each.
     for (units, window) in [(3, SECOND), (7, 10_007), (1_000_000_000, 1_000_000), (u32::MAX, 31 * 24 * 3600 * SECOND)] {
         let window = window.max(1_000_000);
-        let bucket = Bucket::new(&limit(burst(units), units, Duration::from_nanos(window), 10));
+        let bucket = Bucket::new(&limit(burst(units), units, Duration::from_nanos(window), 10), &Share::default());
         assert!(bucket.take(b"a", units, Nanos(0)).allowed);
         for number in 1..100_u64 {
             let now = number * window;
@@ -313,7 +313,7 @@ fn a_worker_that_is_late_gives_nothing_back_twice() {
 #[test]
 fn keys_are_bounded_and_those_at_their_limit_stay() {
     for algorithm in ALGORITHMS {
-        let bucket = Bucket::new(&limit(algorithm, 7, Duration::from_secs(1), 2000));
+        let bucket = Bucket::new(&limit(algorithm, 7, Duration::from_secs(1), 2000), &Share::default());
         assert!(bucket.take(b"greedy", 7, Nanos(1)).allowed);
         for key in 0..50_000_u32 {
             bucket.take(&key.to_le_bytes(), 1, Nanos(1));

@@ -121,3 +121,17 @@ fn what_nobody_uses_is_bounded_and_blank_buckets_go_at_once() {
     let newest = (ResourceRef::new(Kind::WasmPlugin, "default", (3 * KEPT - 1).to_string()), spec("", &[("one", 1)]));
     assert!(state.buckets.stores.contains_key(&(newest.0, newest.1.capabilities.rate_limits[0].clone())));
 }
+
+#[test]
+fn what_nobody_uses_goes_after_an_hour() {
+    let registry = Registry::new(Budget::new(Some(4000)));
+    let at = |seconds: u64| Nanos(seconds * 1_000_000_000);
+    let set = |stores: &Stores| stores.key_value().0.set("k", &[0; 800], None, 10_000, at(0)).is_ok();
+    assert!(set(&registry.open(&spec("a", &[]), "test", at(0))));
+    let other = registry.open(&spec("other", &[]), "test", at(10));
+    assert!(!set(&other), "there is no memory for it beside what is kept");
+    drop(registry.open(&spec("other", &[]), "test", at(3609)));
+    assert!(!set(&other));
+    drop(registry.open(&spec("other", &[]), "test", at(3610)));
+    assert!(set(&other));
+}

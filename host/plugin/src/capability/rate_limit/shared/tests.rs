@@ -24,6 +24,7 @@ use super::{
     super::{super::Nanos, Bucket},
     *,
 };
+use crate::budget::Share;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Long enough for a machine that does other things.
@@ -180,7 +181,7 @@ fn redis_decides_as_the_gateway_does() {
             RateAlgorithm::SlidingWindow => u64::from(rule.limit.get()),
         };
         let shared = SharedBucket::new(&format!("default/{seed}"), &rule, &Arc::default()).unwrap();
-        let local = Bucket::new(&rule);
+        let local = Bucket::new(&rule, &Share::default());
         let window = u64::try_from(rule.window.get().as_micros()).unwrap();
         let mut now = 1_770_000_000_000_000 + rng.u64(..1_000_000);
         let (mut allowed, mut denied) = (0, 0);
