@@ -101,7 +101,9 @@ pub fn check_value(name: &str, value: &[u8]) -> Result<(), InvalidValue> {
         _ => return Ok(()),
     };
     let what = match name {
-        ":path" => "path: it starts with `/`, and what a URI cannot hold is percent-encoded",
+        ":path" => {
+            "path: it starts with `/`, has no segments `.` and `..`, and what a URI cannot hold is percent-encoded"
+        }
         ":authority" => "authority: write host or host:port",
         ":method" => "method that a plugin can set",
         _ => "status: write 200 to 599",
@@ -174,7 +176,30 @@ fn is_target(target: &[u8]) -> bool {
         None => (target, &[][..]),
     };
     let visible = |part: &[u8], not: u8| part.iter().all(|b| b.is_ascii_graphic() && !b"#<>".contains(b) && *b != not);
-    path.first() == Some(&b'/') && visible(path, b'`') && visible(query, b'"') && target.len() < usize::from(u16::MAX)
+    path.first() == Some(&b'/')
+        && visible(path, b'`')
+        && visible(query, b'"')
+        && leads_nowhere_else(path)
+        && target.len() < usize::from(u16::MAX)
+}
+
+/// Whether a path has no segment `.` or `..`, neither in another spelling nor between what some servers take for separators, and nothing else that
+/// the gateway refuses. It resolves such segments itself as far as they lead nowhere above the root.
+fn leads_nowhere_else(path: &[u8]) -> bool {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut bytes = path.iter();
+    while let Some(byte) = bytes.next() {
+        let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+        match byte {
+            b'\\' => return false,
+            b'%' => match digit(bytes.next()).zip(digit(bytes.next())).map(|(high, low)| (high << 4 | low) as u8) {
+                Some(byte) if !byte.is_ascii_control() => decoded.push(byte),
+                _ => return false,
+            },
+            byte => decoded.push(*byte),
+        }
+    }
+    decoded.split(|byte| b"/\\;".contains(byte)).all(|segment| !matches!(segment, b"." | b".."))
 }
 
 /// A host, or a host and a port. No user information (RFC 9110 §4.2.4).
@@ -377,6 +402,15 @@ mod tests {
             (":path", "/a#b", false),
             (":path", "/{\"a\"}", true),
             (":path", "/?\"", false),
+            (":path", "/.well-known/..a/a%2Fb;v=1.2/?../x", true),
+            (":path", "/../a", false),
+            (":path", "/a/%2e%2E/b", false),
+            (":path", "/a/..;x/b", false),
+            (":path", "/a%2f..%5Cb", false),
+            (":path", "/a\\b", false),
+            (":path", "/%", false),
+            (":path", "/%4", false),
+            (":path", "/%0a", false),
             (":method", "CONNECT", false),
             (":method", "PATCH", true),
             (":method", "GE T", false),

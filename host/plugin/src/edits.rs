@@ -1,11 +1,14 @@
 //! Edits that a hook answered: all of them are judged before the first is applied, so that a head is either edited or untouched.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::HOST,
     uri::{Authority, PathAndQuery},
 };
+use penstock_core::path::{self, InvalidPath};
 use smallvec::SmallVec;
 
 use crate::{
@@ -34,6 +37,8 @@ pub(crate) enum InvalidEdit {
     Trailer(&'static str),
     #[error("`{value}` is no {what}")]
     Pseudo { what: &'static str, value: String },
+    #[error("`{value}` is no path that can be passed on: {source}")]
+    Path { value: String, source: InvalidPath },
     #[error("{found} edits; {MOST_EDITS} are allowed")]
     TooMany { found: usize },
     #[error("values of more than {MOST_BYTES} bytes together")]
@@ -109,7 +114,7 @@ impl Edits {
             }
             Target::Pseudo(Pseudo::Method) => self.method = Some(method(&value)?),
             Target::Pseudo(Pseudo::Authority) => self.authority = Some(parse_authority(value)?),
-            Target::Pseudo(Pseudo::Path) => self.path = Some(path(value)?),
+            Target::Pseudo(Pseudo::Path) => self.path = Some(request_target(value)?),
             Target::Pseudo(Pseudo::Status) => self.status = Some(status(&value)?),
         }
         Ok(len)
@@ -236,10 +241,11 @@ pub(crate) fn header_value(name: &HeaderName, value: Vec<u8>) -> Result<HeaderVa
 }
 
 fn invalid(what: &'static str, value: &[u8]) -> InvalidEdit {
-    InvalidEdit::Pseudo {
-        what,
-        value: value.iter().take(64).flat_map(|byte| byte.escape_ascii()).map(char::from).collect(),
-    }
+    InvalidEdit::Pseudo { what, value: shown(value) }
+}
+
+fn shown(value: &[u8]) -> String {
+    value.iter().take(64).flat_map(|byte| byte.escape_ascii()).map(char::from).collect()
 }
 
 /// `CONNECT` would turn the request into a tunnel.
@@ -259,14 +265,21 @@ fn parse_authority(value: Vec<u8>) -> Result<Authority, InvalidEdit> {
     }
 }
 
-fn path(value: Vec<u8>) -> Result<PathAndQuery, InvalidEdit> {
+/// Path and query. The path is brought into the form that all paths have: what a plugin cuts out of one must not leave another way to `/admin`.
+fn request_target(value: Vec<u8>) -> Result<PathAndQuery, InvalidEdit> {
     let wrong = invalid("path", &value);
     // A fragment would be cut off in silence.
     let visible = value.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#');
-    if !visible || value.first() != Some(&b'/') {
+    let Some(text) = str::from_utf8(&value).ok().filter(|text| visible && text.starts_with('/')) else {
         return Err(wrong);
-    }
-    PathAndQuery::from_maybe_shared(Bytes::from(value)).map_err(|_| wrong)
+    };
+    let (path, query) = text.split_at(text.find('?').unwrap_or(text.len()));
+    let bytes = match path::normalize(path) {
+        Ok(Cow::Borrowed(_)) => Bytes::from(value),
+        Ok(Cow::Owned(path)) => Bytes::from(path + query),
+        Err(source) => return Err(InvalidEdit::Path { value: shown(&value), source }),
+    };
+    PathAndQuery::from_maybe_shared(bytes).map_err(|_| wrong)
 }
 
 fn status(value: &[u8]) -> Result<StatusCode, InvalidEdit> {

@@ -1,5 +1,7 @@
 //! The plan of a configuration, checked and made ready: names are parsed once, here, and never on the request path.
 
+use std::collections::HashSet;
+
 use penstock_core::plugin::{BodyMode, Direction, Hooks, PluginLimits, StreamingHooks};
 
 use crate::{
@@ -39,6 +41,8 @@ pub(crate) enum InvalidPlan {
     Read { list: &'static str, index: usize, name: String, allowed: &'static str },
     #[error("{list} has {found} names; {MOST_NAMES} are allowed")]
     TooMany { list: &'static str, found: usize },
+    #[error("{list}[{index}]: `{name}` is there already; name it once")]
+    Twice { list: &'static str, index: usize, name: String },
     #[error("hooks: `{0}` needs the interface exchange-policy, which this component does not export")]
     BodyHook(&'static str),
     #[error("hooks: `choose` needs the interface route-policy, which this component does not export")]
@@ -209,8 +213,16 @@ fn reads(list: &'static str, names: &[String], direction: Direction) -> Result<V
     names.iter().enumerate().map(read).collect()
 }
 
+/// Not too many, and each once: a header that is read is copied for each time that it is named.
 fn count(list: &'static str, names: &[String]) -> Result<(), InvalidPlan> {
-    if names.len() > MOST_NAMES { Err(InvalidPlan::TooMany { list, found: names.len() }) } else { Ok(()) }
+    if names.len() > MOST_NAMES {
+        return Err(InvalidPlan::TooMany { list, found: names.len() });
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    match names.iter().enumerate().find(|(_, name)| !seen.insert(name.as_str())) {
+        Some((index, name)) => Err(InvalidPlan::Twice { list, index, name: names::shorten(name) }),
+        None => Ok(()),
+    }
 }
 
 /// The writes of a plan for one direction.

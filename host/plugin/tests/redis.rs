@@ -31,7 +31,7 @@ use serde_json::json;
 use support::{
     exchange::{facts, request, rule, works},
     facts::{Host, call, spec},
-    guest::Guest,
+    guest::{Answer, Guest},
     outbound::{poll, waiting},
 };
 
@@ -145,6 +145,34 @@ async fn without_redis_the_plugin_is_told_if_the_resource_wants_it_so() {
     assert_eq!([world.ask().await, world.ask().await], [503, 503], "onUnavailable: Deny");
     let _redis = stopped.start();
     eventually("a decision of Redis", async || (world.ask().await == 200).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_hook_asks_for_so_many_decisions() {
+    let redis = Redis::start();
+    let asking = Guest {
+        imports: "(data (i32.const 0) \"hourly\") (import \"penstock:plugin/rate-limit@0.1.0\" \"take\"
+            (func $call (param i32 i32 i32 i32 i32 i32)))"
+            .into(),
+        fields: "(global $left (mut i32) (i32.const 0))".into(),
+        on_request: Answer::Code(
+            "(global.set $left (i32.const 65))
+             (loop $again
+                (call $call (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 128))
+                (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+                (br_if $again (global.get $left)))
+             (i64.store (i32.const 64) (i64.const 0)) (i64.store (i32.const 72) (i64.const 0))
+             (i64.store (i32.const 80) (i64.const 0)) i32.const 64"
+                .into(),
+        ),
+        ..Guest::default()
+    };
+    let capabilities = limiting(LONG, WhenUnavailable::Local).capabilities;
+    let world = World::new(&PluginSpec { capabilities, ..spec("limits", asking.build()) }, at(redis.address()));
+    for asked in [1.0, 2.0] {
+        assert_eq!(world.ask().await, 200);
+        assert_eq!((world.counted("answered"), world.counted("quota")), (64.0 * asked, asked), "each hook has its own");
+    }
 }
 
 #[tokio::test]

@@ -150,7 +150,8 @@ impl PluginCache {
         let all_records = record::by_owner(inputs.resources, inputs.settings);
         for (id, object) in inputs.resources.wasm_plugins.iter() {
             let uid = object.metadata.uid.as_deref().unwrap_or_default();
-            let records = all_records.get(uid).map(Vec::as_slice).unwrap_or_default();
+            let owner: record::Owner<'_> = (&id.namespace, &id.name, uid);
+            let records = all_records.get(&owner).map(Vec::as_slice).unwrap_or_default();
             let stamp = source::file(object).and_then(|path| inputs.resources.facts.file(&path).cloned());
             let before = previous.remove(id);
             let entry = match before {

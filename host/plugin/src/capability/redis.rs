@@ -6,8 +6,9 @@
 //!            └────────────── answer ◄───────────┘
 //! ```
 //!
-//! One connection for all workers and all plugins that name the same server with the same login: what several ask at the same time goes out in
-//! one piece, which is what a server with one thread is fastest at. It is made when somebody asks, and closed when nobody does.
+//! One connection for all workers and all plugins of a namespace that name the same server with the same login: what several ask at the same time goes out in
+//! one piece, which is what a server with one thread is fastest at. It is made when somebody asks, and closed when nobody does. What one
+//! namespace asks for takes no place from another one.
 //!
 //! A client of its own, and not a library: it takes five commands, and whoever may write a WasmPlugin chooses the server, so nothing that the
 //! server says may be kept without a limit. Every call is answered by its deadline, whatever the server does. Where answers are late or the
@@ -65,9 +66,15 @@ pub(crate) enum RedisError {
     Malformed,
     #[error("{MOST} calls wait for it already")]
     Busy,
+    /// Nothing was asked: this hook has asked often enough.
+    #[error("one hook may ask for {} decisions", Self::MOST_IN_A_HOOK)]
+    Quota,
 }
 
 impl RedisError {
+    /// Decisions that one hook may ask for: a few for each window of each policy. One that asks in a loop would fill the link of its namespace.
+    pub(crate) const MOST_IN_A_HOOK: u32 = 64;
+
     /// Whether both are the same trouble for whoever looks after the server: one that is gone may say nothing, end its connections, refuse new ones
     /// or all of that in turn.
     fn is_like(&self, other: &Self) -> bool {
@@ -104,6 +111,7 @@ impl Call {
 /// What makes two links the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct LinkKey {
+    namespace: Arc<str>,
     backend: BackendKey,
     login: RedisLogin,
 }
@@ -135,9 +143,9 @@ pub(crate) struct Link {
 
 impl Links {
     /// The link of this value. Nothing is connected yet.
-    pub(crate) fn open(&self, backend: &Backend, login: &RedisLogin) -> io::Result<Arc<Link>> {
+    pub(crate) fn open(&self, namespace: &Arc<str>, backend: &Backend, login: &RedisLogin) -> io::Result<Arc<Link>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = LinkKey { backend: backend.key.clone(), login: login.clone() };
+        let key = LinkKey { namespace: Arc::clone(namespace), backend: backend.key.clone(), login: login.clone() };
         if let Some(link) = known.links.get(&key).and_then(Weak::upgrade) {
             return Ok(link);
         }
@@ -188,5 +196,22 @@ impl Link {
         let call = Call { run, deadline, answer: Some(answer) };
         self.calls.try_send(call).map_err(|_| RedisError::Busy)?;
         answered.await.unwrap_or(Err(RedisError::Lost))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_core::backend::BackendProtocol;
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_of_one_namespace() {
+        let key = BackendKey { name: "shared/redis".into(), port: 6379, protocol: BackendProtocol::Http1, tls: None };
+        let backend = Backend { key, endpoints: Arc::default() };
+        let (links, login) = (Links::default(), RedisLogin::default());
+        let open = |namespace: &str| links.open(&namespace.into(), &backend, &login).unwrap();
+        let [one, same, other] = [open("a"), open("a"), open("b")];
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
     }
 }

@@ -86,6 +86,16 @@ fn the_target_of_a_request_can_be_set() {
     assert_eq!(head.method, Method::POST);
     assert_eq!(values(&head.headers, "host"), [b"new.example:81"]);
 
+    // There is one spelling of a path, and it does not lead elsewhere. A query is left alone.
+    for (written, passed_on) in [
+        ("/a/../b//c/./d?x=/../y", "/b/c/d?x=/../y"),
+        ("/%61%2f%c3%a9", "/a%2F%C3%A9"),
+        ("/a|b", "/a%7Cb"),
+        ("/.x/..x", "/.x/..x"),
+    ] {
+        assert_eq!(request(vec![set(":path", written)]).unwrap().uri, passed_on, "{written}");
+    }
+
     // HTTP/2 has its authority in the target.
     let absolute = || Request::get("https://old.example/old");
     let head = request_of(absolute(), vec![set(":authority", "new.example")]).unwrap();
@@ -123,6 +133,12 @@ fn an_invalid_edit_leaves_the_request_untouched() {
     check(set(":path", "/a#b"), "`/a#b` is no path");
     check(set(":path", "/\r\n"), "`/\\r\\n` is no path");
     check(set(":path", "/é"), "`/\\xc3\\xa9` is no path");
+    let above = "`/../a` is no path that can be passed on: the path leads above the root";
+    check(set(":path", "/../a"), above);
+    check(
+        set(":path", "/%zz"),
+        "`/%zz` is no path that can be passed on: the path has a '%' without two hexadecimal digits",
+    );
     check(set(":method", "CONNECT"), "`CONNECT` is no method that a plugin can set");
     check(set(":method", "a b"), "`a b` is no method that a plugin can set");
     check(set(":authority", "user@a"), "`user@a` is no authority");

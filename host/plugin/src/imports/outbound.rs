@@ -43,6 +43,8 @@ pub(crate) struct Network {
     pub(crate) until: Instant,
     /// What is left of `limits.outboundCalls` for the exchange at hand.
     pub(crate) calls_left: u32,
+    /// How many decisions of Redis this hook may still ask for.
+    pub(crate) decisions_left: u32,
     pub(crate) metrics: Arc<CallMetrics>,
 }
 

@@ -107,14 +107,17 @@ async fn elsewhere(
     taking: Taking,
 ) -> Result<Decision, RedisError> {
     let nowhere = |why: &str| RedisError::Unresolved(why.into());
-    let Some(network) = &store.data().network else {
+    let Some(network) = &mut store.data_mut().network else {
         return Err(nowhere("nobody can wait here: buckets in Redis are for the hooks of requests and responses"));
     };
     let (place, until) = (Arc::clone(&network.redis), network.until);
     let metrics = Arc::clone(&network.metrics);
+    let left = network.decisions_left.checked_sub(1);
+    network.decisions_left = left.unwrap_or_default();
     let start = Instant::now();
     let answer = match place.iter().find(|place| *place.bucket == *name) {
         None => Err(nowhere("there is no Redis here: this is no gateway")),
+        Some(_) if left.is_none() => Err(RedisError::Quota),
         Some(place) => {
             store.data_mut().pause();
             shared.decide(place, key, cost, taking, until).await

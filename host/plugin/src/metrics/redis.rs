@@ -52,6 +52,8 @@ pub(crate) enum RedisOutcome {
     /// An error of the server.
     Refused,
     Busy,
+    /// The hook has asked too often.
+    Quota,
     Protocol,
 }
 
@@ -64,6 +66,7 @@ impl RedisOutcome {
             Err(RedisError::Timeout) => Self::Timeout,
             Err(RedisError::Refused(_)) => Self::Refused,
             Err(RedisError::Busy) => Self::Busy,
+            Err(RedisError::Quota) => Self::Quota,
             Err(RedisError::Malformed) => Self::Protocol,
         }
     }
@@ -76,6 +79,7 @@ impl RedisOutcome {
             Self::Timeout => "timeout",
             Self::Refused => "refused",
             Self::Busy => "busy",
+            Self::Quota => "quota",
             Self::Protocol => "protocol",
         }
     }

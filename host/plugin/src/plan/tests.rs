@@ -52,6 +52,14 @@ fn invalid_plans_are_refused_with_their_place() {
     );
     refused(|plan| plan.response_writes = vec!["x".into(); 257], "response-writes has 257 names; 256 are allowed");
     refused(
+        |plan| plan.request_reads = vec!["x-a".into(), "x-b".into(), "x-a".into()],
+        "request-reads[2]: `x-a` is there already; name it once",
+    );
+    refused(
+        |plan| plan.response_writes = vec!["x-*".into(), "x-*".into()],
+        "response-writes[1]: `x-*` is there already; name it once",
+    );
+    refused(
         |plan| plan.hooks = wit::Hooks::END,
         "hooks: `end` needs the interface exchange-policy, which this component does not export",
     );

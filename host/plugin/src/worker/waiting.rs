@@ -20,6 +20,7 @@ use penstock_core::plugin::{FaultKind, OutboundBackend, PluginFault, RedisBucket
 
 use super::{Instances, fault, shelf::KEPT};
 use crate::{
+    capability::redis::RedisError,
     hooks::HookContext,
     imports::outbound::Network,
     instance::Instance,
@@ -148,6 +149,7 @@ impl Instances {
             redis: Arc::clone(allowance.redis),
             until: Instant::now() + revision.limits().wall_time,
             calls_left: revision.limits().outbound_calls.saturating_sub(allowance.used),
+            decisions_left: RedisError::MOST_IN_A_HOOK,
             metrics: Arc::clone(&revision.metrics),
         }
     }

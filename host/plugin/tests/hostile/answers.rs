@@ -62,6 +62,11 @@ fn plans() {
         plan("writes the length", &|plan| plan.response_writes = vec!["content-length".into()], "response-writes[0]"),
         plan("writes the scheme", &|plan| plan.request_writes = vec![":scheme".into()], "request-writes[0]"),
         plan("257 names", &|plan| plan.request_reads.clone_from(&many), "request-reads has 257 names; 256 are allowed"),
+        plan(
+            "a name twice",
+            &|plan| plan.request_reads = vec!["x-a".into(); 2],
+            "request-reads[1]: `x-a` is there already",
+        ),
         plan("an end hook", &|plan| plan.hooks = 1 << 6, "`end`"),
         plan("a body hook", &|plan| plan.hooks = 1 << 1, "`request-body`"),
         plan("a choice", &|plan| plan.hooks = 1 << 7, "`choose`"),

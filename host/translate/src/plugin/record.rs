@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What a ControllerRevision says cannot be changed, so each good revision gets a new one, and then the one before it goes: there is always one. It
-//! holds the part of the spec that makes a revision, and the digest of the module; Secrets stay references. It belongs to its WasmPlugin by `uid`
+//! holds the part of the spec that makes a revision, and the digest of the module; Secrets stay references. It belongs to its WasmPlugin by namespace, name and `uid`,
 //! and goes with it: what was deleted does not come back, also not as another resource of the same name.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -77,8 +77,12 @@ pub(crate) struct Recorded {
     latest: i64,
 }
 
-/// Records of this installation by the `uid` of their owner, the newest first.
-pub(super) type ByOwner<'a> = BTreeMap<&'a str, Vec<&'a Arc<ControllerRevision>>>;
+/// Records of this installation by their owner, the newest first. Who may write ControllerRevisions in one namespace has no say about the plugins of
+/// another, whose identities are no secret.
+pub(super) type ByOwner<'a> = BTreeMap<Owner<'a>, Vec<&'a Arc<ControllerRevision>>>;
+
+/// Namespace, name and `uid` of a WasmPlugin.
+pub(super) type Owner<'a> = (&'a str, &'a str, &'a str);
 
 /// By which labels a source finds the records of this installation. Others may share the controller name, and own other classes.
 pub fn record_selector(settings: &Settings) -> String {
@@ -107,7 +111,8 @@ pub(super) fn by_owner<'a>(resources: &'a Resources, settings: &Settings) -> ByO
             .flatten()
             .find(|owner| owner.kind == "WasmPlugin" && !owner.uid.is_empty());
         if let Some(owner) = owner {
-            records.entry(&owner.uid).or_default().push(record);
+            let namespace = record.metadata.namespace.as_deref().unwrap_or_default();
+            records.entry((namespace, &owner.name, &owner.uid)).or_default().push(record);
         }
     }
     for records in records.values_mut() {

@@ -41,6 +41,7 @@ pub(crate) struct SharedBucket {
     window: u64,
     rule: Rule,
     prefix: Box<[u8]>,
+    namespace: Arc<str>,
     links: Arc<Links>,
     /// The one that was last asked.
     link: ArcSwapOption<Link>,
@@ -83,6 +84,7 @@ impl SharedBucket {
             window,
             rule,
             prefix: format!("penstock:rate-limit:{plugin}:{}:{digest}:", limit.name).into_bytes().into(),
+            namespace: plugin.split_once('/').map_or("", |(namespace, _)| namespace).into(),
             links: Arc::clone(links),
             link: ArcSwapOption::empty(),
         })
@@ -104,7 +106,7 @@ impl SharedBucket {
         let link = match self.link.load_full() {
             Some(link) if link.is(backend, &place.login) => link,
             _ => {
-                let opened = self.links.open(backend, &place.login);
+                let opened = self.links.open(&self.namespace, backend, &place.login);
                 let link = opened.map_err(|error| RedisError::Connect(error.to_string().into()))?;
                 self.link.store(Some(Arc::clone(&link)));
                 link
