@@ -7,7 +7,8 @@ pub(crate) mod types;
 
 /// The WIT package of the contract.
 pub(crate) const PACKAGE: &str = "penstock:plugin";
-/// The version of the contract that this host implements. Components built against an older patch level load as well.
+/// The version of the contract that this host implements: the first. When there is a second, components of older patch levels of the same minor version
+/// must load as well, because a published interface never changes.
 pub(crate) const VERSION: Version = Version { major: 0, minor: 1, patch: 0 };
 
 pub(crate) const LIFECYCLE: &str = "penstock:plugin/lifecycle@0.1.0";

@@ -4,7 +4,7 @@ mod streaming;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, header};
 use penstock_core::{
     Kind, ResourceRef,
     plugin::{ExchangeFacts, PluginFault, Proceed, Verdict},
@@ -20,8 +20,12 @@ use crate::{
     reason::Step,
 };
 
-/// Bytes of headers in the large sample: what the proxy lets through by default, about.
-const LARGE: usize = 60 << 10;
+/// Bytes of headers in the large sample, with what follows: what the proxy lets through by default, about.
+const LARGE: usize = 56 << 10;
+/// Headers of the large sample that the plan does not read: plugins may ask for all of a message.
+const FOREIGN: usize = 100;
+/// Bytes of its cookies.
+const COOKIES: usize = 2 << 10;
 
 /// Bytes of a body in the large sample: many chunks.
 const LARGE_BODY: usize = 1 << 20;
@@ -48,8 +52,8 @@ struct Sample {
 
 /// Headers that the plan reads: others would not reach the plugin.
 struct HeaderNames<'a> {
-    request: Vec<&'a http::HeaderName>,
-    response: Vec<&'a http::HeaderName>,
+    request: Vec<&'a HeaderName>,
+    response: Vec<&'a HeaderName>,
 }
 
 impl<'a> HeaderNames<'a> {
@@ -77,13 +81,12 @@ fn empty() -> Sample {
 }
 
 fn large(names: &HeaderNames<'_>, body: usize) -> Sample {
-    let fill = |names: &[&http::HeaderName]| {
+    let fill = |names: &[&HeaderName]| {
         let mut headers = HeaderMap::new();
         let size = LARGE / names.len().max(1);
         for name in names {
             // One long value and many short ones.
-            headers
-                .append(*name, HeaderValue::from_bytes(&vec![b'a'; size / 2]).unwrap_or(HeaderValue::from_static("")));
+            headers.append(*name, text(&"a".repeat(size / 2)));
             for _ in 0..(size / 2 / 64).min(100) {
                 headers.append(*name, HeaderValue::from_static("a, b; c=\"d\""));
             }
@@ -91,17 +94,29 @@ fn large(names: &HeaderNames<'_>, body: usize) -> Sample {
         headers
     };
     let path = format!("/{}?{}", "a/".repeat(2048), "b=c&".repeat(1024));
+    let mut request = foreign(fill(&names.request));
+    request.append(header::COOKIE, text(&"a=b; ".repeat(COOKIES / 5)));
     Sample {
         name: "large headers",
         uri: path.parse().unwrap_or_default(),
-        request: fill(&names.request),
-        response: fill(&names.response),
+        request,
+        response: foreign(fill(&names.response)),
         body: vec![b'{'; body],
     }
 }
 
+fn foreign(mut headers: HeaderMap) -> HeaderMap {
+    let names = (0..FOREIGN).filter_map(|number| HeaderName::try_from(format!("x-sample-{number}")).ok());
+    headers.extend(names.map(|name| (name, HeaderValue::from_static("a, b; c=\"d\""))));
+    headers
+}
+
+fn text(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
 fn not_utf8(names: &HeaderNames<'_>) -> Sample {
-    let fill = |names: &[&http::HeaderName]| {
+    let fill = |names: &[&HeaderName]| {
         let value = HeaderValue::from_bytes(b"\xff\xc3(\x80=\xf0\x9f").unwrap_or(HeaderValue::from_static(""));
         names.iter().map(|name| ((*name).clone(), value.clone())).collect()
     };

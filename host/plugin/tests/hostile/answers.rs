@@ -110,6 +110,20 @@ fn hooks_on_sample_exchanges() {
         response("beyond the plan", proceed(vec![Edit::RemoveKnown(9)]), "InvalidAnswer", "index 9"),
         request("a pointer out of bounds", code("i32.const -16"), "InvalidAnswer", "out of bounds"),
         request("a pointer that is odd", code("i32.const 1"), "InvalidAnswer", "not aligned"),
+        guest(
+            "expects few headers",
+            &Guest {
+                imports: "(import \"penstock:plugin/exchange-info@0.1.0\" \"request-headers\" (func $all (param i32)))".into(),
+                on_request: code(
+                    "(call $all (i32.const 256))
+                     (if (i32.gt_u (i32.load (i32.const 260)) (i32.const 64)) (then unreachable))
+                     (i64.store (i32.const 64) (i64.const 0)) (i64.store (i32.const 72) (i64.const 0)) (i32.const 64)",
+                ),
+                ..Guest::default()
+            },
+            "SampleTrapped",
+            "`large headers`",
+        ),
         // Fails only when there is a value, and only when it is no UTF-8 or very long.
         reading(
             "expects UTF-8",
