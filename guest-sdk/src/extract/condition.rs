@@ -33,7 +33,7 @@ pub struct ConditionConfig {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderConditionConfig {
-    /// In any case. Of `host` the port and the spelling do not count.
+    /// Name of the header, in any case. Of `host` the port and the spelling do not count.
     pub name: String,
     /// `true`: there is such a header. `false`: there is none.
     pub present: Option<bool>,

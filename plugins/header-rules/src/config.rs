@@ -57,7 +57,7 @@ pub struct PathCondition {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderCondition {
-    /// In any case. Conditions on requests may also name `:scheme`, `:authority` and `:client-address`. Of `host` neither spelling nor port counts.
+    /// Name of the header, in any case. Conditions on requests may also name `:scheme`, `:authority` and `:client-address`. Of `host` neither spelling nor port counts.
     pub name: String,
     /// `true`: there is such a header. `false`: there is none.
     pub present: Option<bool>,

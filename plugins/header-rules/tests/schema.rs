@@ -18,7 +18,8 @@ fn the_published_schema_is_that_of_the_configuration() {
 fn the_example_of_the_documentation_works() {
     let (_, rest) = include_str!("../README.md").split_once("```yaml\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
-    let config: Value = serde_yaml_ng::from_str(example).unwrap();
+    let resource: Value = serde_yaml_ng::from_str(example).unwrap();
+    let config = resource["spec"]["config"].clone();
     validator().validate(&config).unwrap();
 
     let harness = Harness::<HeaderRules>::new(config);

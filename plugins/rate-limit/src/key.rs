@@ -105,6 +105,9 @@ fn push_path(templates: &[(Template, Vec<usize>)], path: &[u8], key: &mut Key) {
 const LONGEST_PART: usize = 256;
 const BEGINNING: usize = LONGEST_PART - 8;
 
+/// Values of one name that are looked at: no client means so many, and each policy reads them anew.
+const MOST_VALUES: usize = 32;
+
 /// In the place of the length of a part that is not there, and of one at which nobody has looked.
 const MISSING: u32 = u32::MAX;
 const UNSEEN: u32 = u32::MAX - 1;
@@ -171,7 +174,10 @@ impl Key {
         let Some(first) = values.next() else { return self.push(None) };
         let Some(second) = values.next() else { return self.push(Some(first.as_ref())) };
         let mut joined = first.as_ref().to_vec();
-        for value in [second].into_iter().chain(values) {
+        for (count, value) in (2..).zip([second].into_iter().chain(values)) {
+            if count > MOST_VALUES {
+                return self.push_unseen();
+            }
             joined.push(0);
             joined.extend_from_slice(value.as_ref());
         }

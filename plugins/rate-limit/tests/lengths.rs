@@ -29,6 +29,18 @@ fn keys_stay_short_and_apart() {
 }
 
 #[test]
+fn more_values_than_anybody_means_count_as_one() {
+    let harness = keyed(json!([{"cookie": "s"}]));
+    let with = |values: u32| move |harness| with_cookie(harness, &"s=1;".repeat(values as usize));
+    check_counts(&harness, with(33), with(1000), with(32));
+    check_counts(&harness, with(31), with(31), with(30));
+}
+
+fn with_cookie<'h>(harness: &'h Limited, cookie: &str) -> RequestBuilder<'h, RateLimit> {
+    harness.get("/").header("cookie", cookie.to_owned())
+}
+
+#[test]
 fn many_policies_hash_a_long_header_once() {
     let part = json!({"header": "x-tenant"});
     let policy = |index: u32| json!({"bucket": "hundred", "name": index.to_string(), "key": vec![&part; 8]});
