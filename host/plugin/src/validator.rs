@@ -152,7 +152,13 @@ impl Validator {
             Outcome::Rejected { reason, message } => {
                 Err(wire::refusal(&reason, &message).unwrap_or_else(|error| invalid_answer(&error)))
             }
-            outcome => Ok((outcome, code.to_vec())),
+            outcome => {
+                // The last part of the answer, which is large.
+                let before = remains.answer.len() - code.len();
+                let mut answer = remains.answer;
+                answer.drain(..before);
+                Ok((outcome, answer))
+            }
         }
     }
 

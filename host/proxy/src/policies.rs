@@ -10,6 +10,7 @@
 
 pub(crate) mod ends;
 mod exchange;
+pub(crate) mod room;
 mod stages;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};

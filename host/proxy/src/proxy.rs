@@ -5,7 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize, mpsc::RecvTimeoutError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::RecvTimeoutError},
     thread::JoinHandle,
     time::Duration,
 };
@@ -103,7 +103,7 @@ impl Proxy {
         registry.register_collector(Box::new(metrics.clone()));
         let logs =
             WorkerLog::start(settings.access_log, settings.access_log_edits, count).map_err(StartError::AccessLog)?;
-        let shared = Arc::new(Shared { settings, snapshot, metrics, connections: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared::new(settings, snapshot, metrics));
         let mut workers = Vec::with_capacity(count);
         for (index, log) in logs.into_iter().enumerate() {
             workers.push(WorkerHandle::start(index, shared.clone(), policies.clone(), log)?);

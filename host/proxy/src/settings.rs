@@ -36,6 +36,9 @@ pub struct Limits {
     pub uri_length: usize,
     /// Bytes of a request body. No limit by default: streams are never buffered, and backends have limits of their own.
     pub body_size: Option<u64>,
+    /// Bytes of bodies that wait in memory, all of them together: what plugins hold back, and what is buffered for them. 256 MiB: as many whole
+    /// ones at the default of a plugin's `limits.bodyBuffer`. Further ones get 503.
+    pub waiting_bodies: u64,
     /// Concurrent streams of an HTTP/2 connection. 128 suffices for any browser, and bounds what one client can ask at once.
     pub streams: u32,
     /// Streams that a client may open and reset at once before the connection is ended (rapid reset, CVE-2023-44487).
@@ -116,6 +119,7 @@ impl Default for Limits {
             headers: 100,
             uri_length: 8 << 10,
             body_size: None,
+            waiting_bodies: 256 << 20,
             streams: 128,
             reset_streams: 20,
         }

@@ -38,7 +38,10 @@ use crate::{
     metrics::{ProxyMetrics, RouteKey, RouteSeries, WorkerShard},
     outbound,
     patience::Waiters,
-    policies::ends::{self, Ends},
+    policies::{
+        ends::{self, Ends},
+        room::Rooms,
+    },
     proxy::DrainReport,
     settings::ProxySettings,
     upstream::{Upstream, Upstreams},
@@ -67,6 +70,15 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<ProxyMetrics>,
     /// Open client connections of all workers. Touched when one is opened or closed, not by requests.
     pub(crate) connections: AtomicUsize,
+    /// For bodies that wait for plugins.
+    pub(crate) rooms: Arc<Rooms>,
+}
+
+impl Shared {
+    pub(crate) fn new(settings: ProxySettings, snapshot: Arc<SnapshotCell>, metrics: Arc<ProxyMetrics>) -> Self {
+        let rooms = Arc::new(Rooms::new(settings.limits.waiting_bodies));
+        Self { settings, snapshot, metrics, connections: AtomicUsize::new(0), rooms }
+    }
 }
 
 /// The state of one worker.
@@ -401,12 +413,8 @@ mod tests {
     fn places_are_limited_and_given_back() {
         let mut settings = ProxySettings::default();
         settings.limits.connections = 2;
-        let shared = Arc::new(Shared {
-            settings,
-            snapshot: Arc::default(),
-            metrics: Arc::new(ProxyMetrics::new(1, Arc::default())),
-            connections: AtomicUsize::new(0),
-        });
+        let shared = Shared::new(settings, Arc::default(), Arc::new(ProxyMetrics::new(1, Arc::default())));
+        let shared = Arc::new(shared);
         let first = shared.admit();
         let second = shared.admit();
         assert!(first.is_some() && second.is_some());

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::{
     Break, Stop,
     ends::{Ending, Ends},
+    room::Rooms,
     weigh,
 };
 use crate::connection::Connection;
@@ -85,6 +86,11 @@ impl Exchange {
 
     pub(super) fn facts(&self) -> ExchangeFacts<'_> {
         super::facts(&self.connection, &self.rule, self.client, self.request_id.as_ref())
+    }
+
+    /// For what waits of its bodies.
+    pub(super) fn rooms(&self) -> &Arc<Rooms> {
+        &self.connection.worker.shared.rooms
     }
 
     /// Whether a hook took so long that others should get their turn before the next.

@@ -30,7 +30,10 @@ use penstock_core::{
     reason::Reason,
 };
 
-use super::{Exchange, Participant, Stop};
+use super::{
+    Exchange, Participant, Stop,
+    room::{NoRoom, Room},
+};
 use crate::{body::BodyError, respond::Rejection};
 
 /// What a plugin sees of a streamed body at once.
@@ -75,6 +78,7 @@ pub(crate) struct Stage {
     held: Option<HeldHead>,
     /// Bytes that the plugin holds back, or that are buffered for it.
     kept: BytesMut,
+    room: Room,
     input: VecDeque<Input>,
     input_ended: bool,
     output: VecDeque<Frame<Bytes>>,
@@ -262,6 +266,7 @@ impl Stage {
             sees_trailers,
             held,
             kept: BytesMut::new(),
+            room: Room::default(),
             input: VecDeque::new(),
             input_ended: false,
             output: VecDeque::new(),
@@ -324,9 +329,20 @@ impl Stage {
                     return self.call_body(exchange, direction, chunk);
                 }
                 self.kept.extend_from_slice(&chunk.bytes);
-                Ok(())
+                self.find_room(exchange)
             }
         }
+    }
+
+    /// What waits here is part of what may wait everywhere.
+    fn find_room(&mut self, exchange: &Exchange) -> Result<(), Break> {
+        self.room.set(exchange.rooms(), self.kept.len()).map_err(|NoRoom| {
+            self.kept = BytesMut::new();
+            self.stop(Rejection::new(
+                Reason::Overloaded,
+                "bodies that wait for plugins take all the memory that they may",
+            ))
+        })
     }
 
     /// More than the plugin wants to see in one piece.
@@ -352,7 +368,7 @@ impl Stage {
     fn call_body(&mut self, exchange: &Exchange, direction: Direction, mut chunk: Chunk) -> Result<(), Break> {
         if !self.kept.is_empty() {
             self.kept.extend_from_slice(&chunk.bytes);
-            chunk.bytes = self.kept.split().freeze();
+            chunk.bytes = std::mem::take(&mut self.kept).freeze();
         }
         let policy = self.participant.policy.clone();
         match policy.on_body(&exchange.facts(), direction, chunk.clone(), self.held.clone()) {
@@ -374,7 +390,10 @@ impl Stage {
         match answer {
             Ok(BodyVerdict::Pass) => self.emit(bytes),
             Ok(BodyVerdict::Replace(other)) => self.emit_other(other),
-            Ok(BodyVerdict::Hold) => self.kept = BytesMut::from(bytes),
+            Ok(BodyVerdict::Hold) => {
+                self.kept = BytesMut::from(bytes);
+                self.find_room(exchange)?;
+            }
             Ok(BodyVerdict::Release(other)) => {
                 self.held = None;
                 match other {
@@ -453,7 +472,8 @@ impl Stage {
     fn step_aside(&mut self) {
         (self.mode, self.sees_trailers, self.held) =
             (BodyMode::None, self.sees_trailers && !self.participant.has_left(), None);
-        let kept = self.kept.split().freeze();
+        let kept = std::mem::take(&mut self.kept).freeze();
+        self.room = Room::default();
         self.emit(kept);
     }
 

@@ -684,3 +684,27 @@ async fn chunks_that_take_long_let_others_go_first() {
     // Each direction in each plugin has one call at least. Both may have one before it is somebody else's turn.
     log.turns(2 * (2 * 2 + 2), 2).await;
 }
+
+#[tokio::test]
+async fn bodies_that_wait_have_an_end_together() {
+    let (log, origin) = (Log::default(), Origin::start());
+    let hold = |_: Direction, chunk: &Chunk| if chunk.end { BodyVerdict::Pass } else { BodyVerdict::Hold };
+    let policy = only(Direction::Request, BodyMode::Stream, plugin(&log, "a", hold));
+    let mut settings = settings();
+    settings.limits.waiting_bodies = 1000;
+    let gateway = Gateway::start(settings, Arc::new(Runtime));
+    let address = gateway.publish(vec![with_policies(to(&[origin.address()]), vec![policy])]);
+    let begin = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n";
+    let (mut first, mut second) = (Raw::connect(address).await.unwrap(), Raw::connect(address).await.unwrap());
+    first.write(&format!("{begin}{}", "x".repeat(900))).await.unwrap();
+    eventually("the first one waits", async || log.calls().contains(&"Request body a 900 false".into()).then_some(()))
+        .await;
+    second.write(&format!("{begin}{}", "x".repeat(200))).await.unwrap();
+    assert!(second.read_response().await.unwrap().starts_with("HTTP/1.1 503 "));
+    first.write(&"x".repeat(100)).await.unwrap();
+    assert!(first.read_response().await.unwrap().starts_with("HTTP/1.1 200 "));
+    // What has gone on makes room.
+    let mut third = Raw::connect(address).await.unwrap();
+    third.write(&format!("{begin}{}", "x".repeat(1000))).await.unwrap();
+    assert!(third.read_response().await.unwrap().starts_with("HTTP/1.1 200 "));
+}

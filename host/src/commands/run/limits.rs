@@ -18,6 +18,10 @@ pub(super) struct TrafficLimits {
     #[arg(long, value_name = "BYTES")]
     max_body_size: Option<u64>,
 
+    /// Bytes of bodies that wait in memory for plugins, all of them together; further ones get 503
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().waiting_bodies)]
+    max_waiting_bodies: u64,
+
     /// How long a client connection may be without a request
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     idle_timeout: Duration,
@@ -41,7 +45,12 @@ pub(super) struct TrafficLimits {
 
 impl TrafficLimits {
     pub(super) fn limits(&self) -> Limits {
-        Limits { connections: self.max_connections, body_size: self.max_body_size, ..Limits::default() }
+        Limits {
+            connections: self.max_connections,
+            body_size: self.max_body_size,
+            waiting_bodies: self.max_waiting_bodies,
+            ..Limits::default()
+        }
     }
 
     pub(super) fn timeouts(&self) -> Timeouts {
