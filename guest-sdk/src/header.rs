@@ -192,8 +192,9 @@ fn leads_nowhere_else(path: &[u8]) -> bool {
         let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
         match byte {
             b'\\' => return false,
-            b'%' => match digit(bytes.next()).zip(digit(bytes.next())).map(|(high, low)| (high << 4 | low) as u8) {
-                Some(byte) if !byte.is_ascii_control() => decoded.push(byte),
+            b'%' => match digit(bytes.next()).zip(digit(bytes.next())).map(|(high, low)| u8::try_from(high << 4 | low))
+            {
+                Some(Ok(byte)) if !byte.is_ascii_control() => decoded.push(byte),
                 _ => return false,
             },
             byte => decoded.push(*byte),
