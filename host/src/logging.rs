@@ -9,7 +9,8 @@ use std::{
 };
 
 use prometheus_client::metrics::counter::Counter;
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing::Metadata;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
 
 use self::queue::Queue;
 
@@ -28,9 +29,9 @@ pub(crate) fn start(format: Option<LogFormat>) -> io::Result<Log> {
     let terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Human } else { LogFormat::Json });
     let queue = Queue::start(io::stderr(), format.dropped())?;
-    let writer = queue.clone();
+    let writer = Lines { own: queue.clone(), of_plugins: queue.for_guests() };
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer.clone());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match format {
         LogFormat::Human => subscriber.with_ansi(terminal).with_target(false).init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
@@ -43,6 +44,27 @@ pub(crate) fn start(format: Option<LogFormat>) -> io::Result<Log> {
 /// Lines that were dropped because nobody read them.
 pub(crate) fn dropped() -> Counter {
     QUEUE.get().map(Queue::dropped).unwrap_or_default()
+}
+
+/// Where lines go: those that plugins say do not crowd out the gateway's own.
+struct Lines {
+    own: Queue,
+    of_plugins: Queue,
+}
+
+/// By which the host tags what plugins say.
+const PLUGIN: &str = "plugin";
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Queue;
+
+    fn make_writer(&self) -> Queue {
+        self.own.clone()
+    }
+
+    fn make_writer_for(&self, line: &Metadata<'_>) -> Queue {
+        if line.target() == PLUGIN { self.of_plugins.clone() } else { self.own.clone() }
+    }
 }
 
 static QUEUE: OnceLock<Queue> = OnceLock::new();

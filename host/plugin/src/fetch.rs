@@ -10,6 +10,7 @@
 //! One thread with one runtime: a fetch is a task that waits, so none keeps another from going on. Dropping a [`Fetch`] ends its task
 //! wherever it is, which happens when the spec changes or goes.
 
+mod addresses;
 mod challenge;
 mod client;
 mod downloads;
@@ -42,7 +43,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-pub use self::client::{Artifact, PulledModule, RegistryClient, RegistryError};
+pub use self::{
+    addresses::SourceAddresses,
+    client::{Artifact, PulledModule, RegistryClient, RegistryError},
+};
 use self::{
     downloads::Downloads,
     http::{HttpClient, Patience},
@@ -96,8 +100,13 @@ type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl Fetcher {
     /// Start the thread. Downloads are kept in `downloads`, or in memory if there is no such directory.
-    pub(crate) fn start(downloads: Option<&Path>, metrics: Arc<FetchMetrics>) -> io::Result<Self> {
-        Self::with(HttpClient::new(Tls::default(), Patience::default()), downloads, metrics)
+    pub(crate) fn start(
+        downloads: Option<&Path>,
+        addresses: SourceAddresses,
+        metrics: Arc<FetchMetrics>,
+    ) -> io::Result<Self> {
+        let client = HttpClient::new(Tls::default(), Patience::default()).reaching(addresses);
+        Self::with(client, downloads, metrics)
     }
 
     fn with(client: HttpClient, downloads: Option<&Path>, metrics: Arc<FetchMetrics>) -> io::Result<Self> {
@@ -191,18 +200,23 @@ impl Sources {
     async fn module(self: &Arc<Self>, spec: &PluginSpec, resolve: Resolve) -> Result<Module, FetchError> {
         let limit = spec.limits.module_size;
         match &spec.source {
-            ModuleSource::Http(source) => self.http(source, limit).await,
+            ModuleSource::Http(source) => self.http(&spec.plugin.namespace, source, limit).await,
             ModuleSource::Oci(source) => self.oci(spec, source, resolve).await,
             // They are read where they are examined; asking here works all the same.
             ModuleSource::File { .. } | ModuleSource::Inline(_) => Module::read(&spec.source, limit),
         }
     }
 
-    async fn http(self: &Arc<Self>, source: &HttpSource, limit: u64) -> Result<Module, FetchError> {
+    async fn http(
+        self: &Arc<Self>,
+        namespace: &Arc<str>,
+        source: &HttpSource,
+        limit: u64,
+    ) -> Result<Module, FetchError> {
         let place = source.url.uri().to_string();
         let what = || format!("the module at {}", source.url);
         let download = async || self.http_module(source, limit).await;
-        let bytes = self.download(place, source.sha256, what, download).await?;
+        let bytes = self.download((namespace, source.sha256), place, what, download).await?;
         Module::new(bytes, limit)
     }
 
@@ -212,24 +226,26 @@ impl Sources {
         Ok(bytes)
     }
 
-    /// The bytes with this digest: from an earlier download, or from `download`, which is verified and kept.
+    /// The bytes with this digest: from an earlier download of the namespace, or from `download`, which is verified and kept. Who knows a digest
+    /// alone gets nothing that another namespace may have had a login for.
     async fn download(
         self: &Arc<Self>,
+        (namespace, digest): (&Arc<str>, Sha256),
         place: String,
-        digest: Sha256,
         what: impl Fn() -> String,
         download: impl AsyncFnOnce() -> Result<Bytes, FetchError>,
     ) -> Result<Bytes, FetchError> {
         let lock = self.claim(place, digest);
         let _alone = lock.lock().await;
-        match self.kept(digest).await {
+        match self.kept(namespace, digest).await {
             Some(bytes) => Ok(bytes),
-            None => self.verified(download().await?, digest, what).await,
+            None => self.verified(namespace, download().await?, digest, what).await,
         }
     }
 
     async fn verified(
         self: &Arc<Self>,
+        namespace: &Arc<str>,
         bytes: Bytes,
         expected: Sha256,
         what: impl Fn() -> String,
@@ -238,18 +254,18 @@ impl Sources {
         if actual != expected {
             return Err(FetchError::DigestMismatch { what: what(), expected, actual });
         }
-        self.keep(bytes, expected).await
+        self.keep(namespace, bytes, expected).await
     }
 
-    async fn keep(self: &Arc<Self>, bytes: Bytes, digest: Sha256) -> Result<Bytes, FetchError> {
-        let (sources, kept) = (Arc::clone(self), bytes.clone());
-        on_a_thread(move || sources.downloads.put(digest, &kept)).await?;
+    async fn keep(self: &Arc<Self>, namespace: &Arc<str>, bytes: Bytes, digest: Sha256) -> Result<Bytes, FetchError> {
+        let (sources, namespace, kept) = (Arc::clone(self), Arc::clone(namespace), bytes.clone());
+        on_a_thread(move || sources.downloads.put(&namespace, digest, &kept)).await?;
         Ok(bytes)
     }
 
-    async fn kept(self: &Arc<Self>, digest: Sha256) -> Option<Bytes> {
-        let sources = Arc::clone(self);
-        on_a_thread(move || sources.downloads.get(digest)).await.ok().flatten()
+    async fn kept(self: &Arc<Self>, namespace: &Arc<str>, digest: Sha256) -> Option<Bytes> {
+        let (sources, namespace) = (Arc::clone(self), Arc::clone(namespace));
+        on_a_thread(move || sources.downloads.get(&namespace, digest)).await.ok().flatten()
     }
 
     fn claim(&self, place: String, digest: Sha256) -> Arc<tokio::sync::Mutex<()>> {

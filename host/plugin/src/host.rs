@@ -56,7 +56,7 @@ use crate::{
     capability,
     engine::{EngineError, TickingEngine},
     examine::OutOfProcess,
-    fetch::{FetchMetrics, Fetcher},
+    fetch::{FetchMetrics, Fetcher, SourceAddresses},
     last_good::{Blobs, LastGood, OpenError},
     metrics::PluginMetrics,
     revision::{Loaded, RevisionTable},
@@ -71,6 +71,8 @@ pub struct PluginSettings {
     pub cache: Option<PathBuf>,
     /// Directory for modules that were downloaded, private to the host. None: they are downloaded anew at each start.
     pub downloads: Option<PathBuf>,
+    /// From which addresses modules are fetched.
+    pub sources: SourceAddresses,
     /// Directory for the last good revision of each plugin, used by this host alone. None: after a restart every plugin begins anew.
     pub last_good: Option<PathBuf>,
     /// The process that validates candidates.
@@ -193,7 +195,7 @@ impl PluginHost {
         let (owner, inbox) = mpsc::channel();
         let stores = capability::Registry::new(Budget::new(settings.memory));
         registry.register_collector(Box::new(stores.exporter()));
-        let fetcher = start_fetcher(settings.downloads.clone(), registry)?;
+        let fetcher = start_fetcher(&settings, registry)?;
         let store = settings.last_good.as_deref().map(LastGood::open).transpose()?;
         let kept = store.iter().flat_map(LastGood::plugins).collect();
         let blobs = store.as_ref().map(|store| Arc::clone(store.blobs()));
@@ -261,7 +263,7 @@ impl Shared {
         stores: capability::Registry,
         blobs: Option<Arc<Blobs>>,
     ) -> Result<Self, StartError> {
-        let PluginSettings { cache, validator, memory: _, downloads: _, last_good: _ } = settings;
+        let PluginSettings { cache, validator, memory: _, downloads: _, sources: _, last_good: _ } = settings;
         let engine = TickingEngine::start()?;
         let artifacts = ArtifactCache::open(engine.engine().clone(), cache.as_deref(), Arc::clone(&metrics))?;
         let validator = Validator::new(validator);
@@ -278,8 +280,9 @@ impl Shared {
     }
 }
 
-fn start_fetcher(directory: Option<PathBuf>, registry: &mut Registry) -> Result<Fetcher, StartError> {
-    Fetcher::start(directory.as_deref(), FetchMetrics::register(registry))
+fn start_fetcher(settings: &PluginSettings, registry: &mut Registry) -> Result<Fetcher, StartError> {
+    let directory = settings.downloads.clone();
+    Fetcher::start(directory.as_deref(), settings.sources.clone(), FetchMetrics::register(registry))
         .map_err(|source| StartError::Fetcher { directory, source })
 }
 

@@ -60,7 +60,7 @@ mod worker;
 
 pub use artifact::StoreError;
 pub use engine::EngineError;
-pub use fetch::{Artifact, PulledModule, RegistryClient, RegistryError};
+pub use fetch::{Artifact, PulledModule, RegistryClient, RegistryError, SourceAddresses};
 pub use host::{
     Described, Desired, InstanceCost, Outline, PlanReport, PluginHost, PluginSettings, StartError, Validated,
 };

@@ -23,6 +23,8 @@ reasons! {
     NAME_NOT_RESOLVED = "NameNotResolved";
     /// No connection to the source.
     CONNECT_FAILED = "ConnectFailed";
+    /// The source is on an address from which no modules are fetched.
+    ADDRESS_REFUSED = "AddressRefused";
     /// No TLS with the source, or its certificate is not trusted.
     TLS_FAILED = "TLSFailed";
     /// The source wants a login, or another one.

@@ -158,7 +158,17 @@ fn a_private_registry_wants_a_login() {
     let as_whom =
         |login| OciSource { pull_secret: Some(PullSecret { secret: secret.clone(), login }), ..source(tagged.clone()) };
     let host = Host::start();
-    works(&*host.host.runtime().worker(), &host.activate(&oci(as_whom(login))));
+    let private = oci(as_whom(login));
+    let active = host.activate(&private);
+    works(&*host.host.runtime().worker(), &active);
+
+    // The digest stands in its status. Who knows it, and has no login, gets nothing by it.
+    let stranger = PluginSpec {
+        plugin: ResourceRef::new(Kind::WasmPlugin, "elsewhere", "a"),
+        ..oci(source(reference(artifact(&active))))
+    };
+    host.apply(&[&private, &stranger]);
+    assert_eq!(host.rejected(&stranger).0.reason, "AccessRefused");
 
     let rejection = refused(source(tagged.clone()));
     assert_eq!(rejection.reason, "AccessRefused");

@@ -165,7 +165,14 @@ impl Args {
         let directory = |name| self.data_dir.as_ref().map(|directory| directory.join(name));
         let (cache, downloads, last_good) = (directory("modules"), directory("downloads"), directory("last-good"));
         let memory = self.plugin_memory.map(|mebibytes| u64::from(mebibytes) << 20).or_else(machine::half_of_memory);
-        PluginSettings { cache, downloads, last_good, memory, ..PluginSettings::default() }
+        PluginSettings {
+            cache,
+            downloads,
+            last_good,
+            memory,
+            sources: self.sources.addresses(),
+            ..PluginSettings::default()
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, Receiver, SyncSender},
     },
     thread,
@@ -21,7 +21,11 @@ const WAITING: usize = 4096;
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     lines: SyncSender<Line>,
+    /// How many are on their way.
+    waiting: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
+    /// How many may be there when one more comes.
+    room: usize,
 }
 
 /// Lines for which there was no room.
@@ -43,9 +47,15 @@ impl Queue {
     pub(super) fn start(reader: impl Write + Send + 'static, tell: fn(u64) -> String) -> io::Result<Self> {
         let (lines, waiting) = mpsc::sync_channel(WAITING);
         let dropped = Arc::new(Dropped::default());
-        let writer = Writer { reader, tell, dropped: Arc::clone(&dropped) };
+        let number = Arc::new(AtomicUsize::new(0));
+        let writer = Writer { reader, tell, waiting: Arc::clone(&number), dropped: Arc::clone(&dropped) };
         thread::Builder::new().name("log".into()).spawn(move || writer.run(&waiting))?;
-        Ok(Self { lines, dropped })
+        Ok(Self { lines, waiting: number, dropped, room: WAITING })
+    }
+
+    /// For those who may say much: half of the room is for others.
+    pub(super) fn for_guests(&self) -> Self {
+        Self { room: WAITING / 2, ..self.clone() }
     }
 
     /// How many were dropped so far.
@@ -66,7 +76,9 @@ impl Queue {
 /// A line comes in one piece.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lines.try_send(Line::Text(line.to_vec())).is_err() {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        if before >= self.room || self.lines.try_send(Line::Text(line.to_vec())).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
             self.dropped.all.inc();
             self.dropped.untold.fetch_add(1, Ordering::Relaxed);
         }
@@ -81,6 +93,7 @@ impl Write for Queue {
 struct Writer<W> {
     reader: W,
     tell: fn(u64) -> String,
+    waiting: Arc<AtomicUsize>,
     dropped: Arc<Dropped>,
 }
 
@@ -89,7 +102,10 @@ impl<W: Write> Writer<W> {
         for line in waiting {
             // A reader that is gone has nobody to whom that could be said.
             let _ = match line {
-                Line::Text(text) => self.reader.write_all(&text),
+                Line::Text(text) => {
+                    self.waiting.fetch_sub(1, Ordering::Relaxed);
+                    self.reader.write_all(&text)
+                }
                 Line::Flush(done) => {
                     let _ = done.try_send(());
                     self.reader.flush()
@@ -148,6 +164,27 @@ mod tests {
         assert_eq!(lines[WAITING + 1], (WAITING - 1).to_string(), "the first ones are kept, in order");
         write!(queue, "again").unwrap();
         assert_eq!(taken.recv().unwrap(), "again");
+    }
+
+    #[test]
+    fn plugins_leave_room_for_what_the_gateway_has_to_say() {
+        let ((let_it, may), (took, taken), (asked, is_asked)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+        let mut queue = Queue::start(Slow { asked, may, took }, |_| "a note".to_owned()).unwrap();
+        let mut plugin = queue.for_guests();
+        write!(plugin, "first").unwrap();
+        is_asked.recv().unwrap();
+        for line in 0..WAITING {
+            write!(plugin, "{line}").unwrap();
+        }
+        assert_eq!(queue.dropped().get(), (WAITING / 2) as u64);
+        write!(queue, "a warning").unwrap();
+        assert_eq!(queue.dropped().get(), (WAITING / 2) as u64);
+        drop(let_it);
+        // The first one, the note about those that were dropped, and half of all.
+        let lines: Vec<String> = (0..WAITING / 2 + 3).map(|_| taken.recv().unwrap()).collect();
+        assert_eq!(lines.last().map(String::as_str), Some("a warning"));
+        write!(plugin, "again").unwrap();
+        assert_eq!(taken.recv().unwrap(), "again", "what was written makes room");
     }
 
     #[test]

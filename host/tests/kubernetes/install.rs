@@ -48,7 +48,8 @@ impl Install {
             namespace: namespace.name.clone(),
             controller: format!("example.com/{}", namespace.name),
             pool: format!("10.250.{}.", POOLS.fetch_add(1, Ordering::Relaxed)),
-            arguments: Vec::new(),
+            // Registries of tests are on loopback.
+            arguments: vec!["--plugin-sources-allow".into(), "127.0.0.0/8".into()],
             _folder: folder,
         }
     }

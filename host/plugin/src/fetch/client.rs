@@ -19,6 +19,8 @@ use super::{
 pub struct RegistryClient {
     runtime: Runtime,
     sources: Arc<Sources>,
+    /// There is none: nothing is fetched for a resource.
+    namespace: Arc<str>,
 }
 
 /// An artifact, and as whom to ask for it.
@@ -61,7 +63,8 @@ impl RegistryClient {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = HttpClient::new(Tls::default(), Patience::default());
         let metrics = FetchMetrics::register(&mut Registry::default());
-        Ok(Self { runtime, sources: Arc::new(Sources::new(client, Downloads::open(None)?, metrics)) })
+        let sources = Arc::new(Sources::new(client, Downloads::open(None)?, metrics));
+        Ok(Self { runtime, sources, namespace: "".into() })
     }
 
     /// Push a module with annotations (`org.opencontainers.image.…`). Answers with the digest of its manifest; the same module with the same
@@ -75,7 +78,7 @@ impl RegistryClient {
         module: Bytes,
         annotations: BTreeMap<&'static str, String>,
     ) -> Result<Sha256, RegistryError> {
-        let mut repository = Repository::new(&self.sources.client, artifact.access("pull,push"));
+        let mut repository = Repository::new(&self.sources.client, artifact.access("pull,push", &self.namespace));
         let pushed = push::push(&mut repository, &artifact.reference, module, annotations);
         Ok(self.runtime.block_on(pushed)?)
     }
@@ -85,7 +88,7 @@ impl RegistryClient {
     /// # Errors
     /// When the registry cannot be reached or refuses.
     pub fn resolve(&self, artifact: &Artifact) -> Result<Option<Sha256>, RegistryError> {
-        let mut repository = Repository::new(&self.sources.client, artifact.access("pull"));
+        let mut repository = Repository::new(&self.sources.client, artifact.access("pull", &self.namespace));
         match self.runtime.block_on(repository.manifest(&artifact.reference.version)) {
             Ok((_, digest)) => Ok(Some(digest)),
             Err(FetchError::NotFound { .. }) => Ok(None),
@@ -98,7 +101,7 @@ impl RegistryClient {
     /// # Errors
     /// When the registry cannot be reached or refuses, or the artifact is no plugin.
     pub fn pull(&self, artifact: &Artifact, limit: u64) -> Result<PulledModule, RegistryError> {
-        let mut repository = Repository::new(&self.sources.client, artifact.access("pull"));
+        let mut repository = Repository::new(&self.sources.client, artifact.access("pull", &self.namespace));
         let pulled = self.sources.artifact(&mut repository, &artifact.reference, None, limit);
         let (bytes, manifest) = self.runtime.block_on(pulled)?;
         Ok(PulledModule { bytes, manifest })
@@ -106,8 +109,8 @@ impl RegistryClient {
 }
 
 impl Artifact {
-    fn access(&self, actions: &'static str) -> Access<'_> {
+    fn access<'a>(&'a self, actions: &'static str, namespace: &'a Arc<str>) -> Access<'a> {
         let Self { reference, login, insecure } = self;
-        Access { reference, login: login.as_ref(), secret: None, insecure: *insecure, actions }
+        Access { reference, login: login.as_ref(), secret: None, insecure: *insecure, actions, namespace }
     }
 }

@@ -3,9 +3,12 @@
 //!
 //! A file's name is the digest of its content, which is checked whenever it is read: damage costs a download and a line in the log. Files
 //! that were not used for the longest time go first when there are too many bytes.
+//!
+//! Whoever has downloaded something has a mark beside it, an empty file: `<digest>.<digest of the namespace>`. Nobody else gets it. A digest is no
+//! secret, and what it leads to may be: another namespace asks the source itself, with its own login.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -39,8 +42,15 @@ pub(crate) struct Downloads {
 /// Oldest first. Empty where there is a directory.
 #[derive(Default)]
 struct Recent {
-    downloads: VecDeque<(Sha256, Bytes)>,
+    downloads: VecDeque<Download>,
     size: usize,
+}
+
+struct Download {
+    digest: Sha256,
+    bytes: Bytes,
+    /// The namespaces that have it.
+    of: BTreeSet<Box<str>>,
 }
 
 /// By plugin (`namespace/name`): its reference, and the digest of the manifest.
@@ -63,9 +73,12 @@ impl Downloads {
         Ok(Self { directory: directory.map(Into::into), recent: Mutex::default(), tags: Mutex::new(tags) })
     }
 
-    /// The bytes with this digest, if they are there. Reads files.
-    pub(crate) fn get(&self, digest: Sha256) -> Option<Bytes> {
-        let Some(path) = self.path(digest) else { return self.recent().get(digest) };
+    /// The bytes with this digest, if the namespace has downloaded them. Reads files.
+    pub(crate) fn get(&self, namespace: &str, digest: Sha256) -> Option<Bytes> {
+        let Some(path) = self.path(digest) else { return self.recent().get(namespace, digest) };
+        if !mark(&path, namespace).exists() {
+            return None;
+        }
         let bytes = match read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -76,18 +89,22 @@ impl Downloads {
         };
         if Sha256::from(Digest::of(&bytes)) != digest {
             tracing::warn!(path = %path.display(), "a downloaded module is damaged; it is downloaded again");
-            let _ = fs::remove_file(&path);
+            if let Some(directory) = &self.directory {
+                remove(directory, &path);
+            }
             return None;
         }
         Some(bytes.into())
     }
 
-    /// Keep bytes whose digest was verified. Writes files.
-    pub(crate) fn put(&self, digest: Sha256, bytes: &Bytes) {
+    /// Keep bytes whose digest was verified, for the namespace that has downloaded them. Writes files.
+    pub(crate) fn put(&self, namespace: &str, digest: Sha256, bytes: &Bytes) {
         let Some((path, directory)) = self.path(digest).zip(self.directory.as_deref()) else {
-            return self.recent().put(digest, bytes.clone());
+            return self.recent().put(namespace, digest, bytes.clone());
         };
-        let result = make_room(directory, bytes.len() as u64).and_then(|()| write(&path, bytes));
+        let result = make_room(directory, bytes.len() as u64)
+            .and_then(|()| write(&path, bytes))
+            .and_then(|()| write(&mark(&path, namespace), b""));
         if let Err(error) = result {
             tracing::warn!(path = %path.display(), %error, "cannot keep a downloaded module; the next start downloads it again");
         }
@@ -139,25 +156,31 @@ impl Downloads {
 }
 
 impl Recent {
-    fn get(&mut self, digest: Sha256) -> Option<Bytes> {
-        let at = self.downloads.iter().position(|(known, _)| *known == digest)?;
+    fn get(&mut self, namespace: &str, digest: Sha256) -> Option<Bytes> {
+        let at = self.downloads.iter().position(|known| known.digest == digest && known.of.contains(namespace))?;
         let found = self.downloads.remove(at)?;
-        let bytes = found.1.clone();
+        let bytes = found.bytes.clone();
         self.downloads.push_back(found);
         Some(bytes)
     }
 
-    fn put(&mut self, digest: Sha256, bytes: Bytes) {
-        if self.get(digest).is_some() {
+    fn put(&mut self, namespace: &str, digest: Sha256, bytes: Bytes) {
+        if let Some(known) = self.downloads.iter_mut().find(|known| known.digest == digest) {
+            known.of.insert(namespace.into());
             return;
         }
         self.size += bytes.len();
-        self.downloads.push_back((digest, bytes));
+        self.downloads.push_back(Download { digest, bytes, of: BTreeSet::from([namespace.into()]) });
         while self.size > MOST_IN_MEMORY {
-            let Some((_, oldest)) = self.downloads.pop_front() else { return };
-            self.size -= oldest.len();
+            let Some(oldest) = self.downloads.pop_front() else { return };
+            self.size -= oldest.bytes.len();
         }
     }
+}
+
+/// What says that a namespace has downloaded the file. Its name may have any letters where resources come from files.
+fn mark(path: &Path, namespace: &str) -> PathBuf {
+    path.with_extension(&Digest::of(namespace.as_bytes()).hex()[..32])
 }
 
 /// Reading counts as use.
@@ -200,7 +223,7 @@ fn make_room(directory: &Path, size: u64) -> io::Result<()> {
         let entry = entry?;
         // Another thread may have made room meanwhile.
         let Ok(metadata) = entry.metadata() else { continue };
-        if entry.file_name() != TAGS {
+        if entry.file_name() != TAGS && metadata.len() > 0 {
             files.push((metadata.modified()?, metadata.len(), entry.path()));
         }
     }
@@ -210,10 +233,19 @@ fn make_room(directory: &Path, size: u64) -> io::Result<()> {
         if total <= MOST_ON_DISK {
             break;
         }
-        let _ = fs::remove_file(path);
+        remove(directory, &path);
         total -= size;
     }
     Ok(())
+}
+
+/// Remove a file with its marks, and those first: a mark without a file would be taken for one of a later download.
+fn remove(directory: &Path, path: &Path) {
+    let marks = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    for mark in marks.filter(|mark| mark != path && mark.file_stem() == path.file_name()) {
+        let _ = fs::remove_file(mark);
+    }
+    let _ = fs::remove_file(path);
 }
 
 #[cfg(test)]
@@ -232,16 +264,16 @@ mod tests {
         let directory = directory.path().join("downloads");
         let (a, b) = (Bytes::from("a"), Bytes::from("b"));
         let downloads = Downloads::open(Some(&directory)).unwrap();
-        assert_eq!(downloads.get(digest(&a)), None);
-        downloads.put(digest(&a), &a);
-        downloads.put(digest(&b), &b);
+        assert_eq!(downloads.get("default", digest(&a)), None);
+        downloads.put("default", digest(&a), &a);
+        downloads.put("default", digest(&b), &b);
         let downloads = Downloads::open(Some(&directory)).unwrap();
-        assert_eq!(downloads.get(digest(&a)), Some(a.clone()));
+        assert_eq!(downloads.get("default", digest(&a)), Some(a.clone()));
         fs::write(directory.join(digest(&b).hex()), "B").unwrap();
-        assert_eq!(downloads.get(digest(&b)), None);
+        assert_eq!(downloads.get("default", digest(&b)), None);
         assert!(!directory.join(digest(&b).hex()).exists());
-        downloads.put(digest(&b), &b);
-        assert_eq!(downloads.get(digest(&b)), Some(b));
+        downloads.put("default", digest(&b), &b);
+        assert_eq!(downloads.get("default", digest(&b)), Some(b));
     }
 
     #[test]
@@ -249,11 +281,36 @@ mod tests {
         let downloads = Downloads::open(None).unwrap();
         let large = |fill: u8| Bytes::from(vec![fill; MOST_IN_MEMORY / 2]);
         for fill in [1, 2, 3] {
-            downloads.put(digest(&large(fill)), &large(fill));
-            assert!(downloads.get(digest(&large(1))).is_some(), "what is used stays");
+            downloads.put("default", digest(&large(fill)), &large(fill));
+            assert!(downloads.get("default", digest(&large(1))).is_some(), "what is used stays");
         }
-        assert_eq!(downloads.get(digest(&large(2))), None);
-        assert!(downloads.get(digest(&large(3))).is_some());
+        assert_eq!(downloads.get("default", digest(&large(2))), None);
+        assert!(downloads.get("default", digest(&large(3))).is_some());
+    }
+
+    #[test]
+    fn who_knows_a_digest_gets_nothing_of_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let (a, b) = (Bytes::from("a"), Bytes::from("b"));
+        for place in [Some(directory.path()), None] {
+            let downloads = Downloads::open(place).unwrap();
+            downloads.put("shop", digest(&a), &a);
+            for stranger in ["", "default", "sho", "../shop"] {
+                assert_eq!(downloads.get(stranger, digest(&a)), None, "{stranger}");
+            }
+            downloads.put("../shop", digest(&a), &a);
+            downloads.put("shop", digest(&b), &b);
+            for known in ["shop", "../shop"] {
+                assert_eq!(downloads.get(known, digest(&a)), Some(a.clone()), "{known}");
+            }
+            assert_eq!(downloads.get("../shop", digest(&b)), None);
+        }
+        // What was removed is nobody's.
+        let downloads = Downloads::open(Some(directory.path())).unwrap();
+        remove(directory.path(), &directory.path().join(digest(&a).hex()));
+        downloads.put("other", digest(&a), &a);
+        assert_eq!(downloads.get("shop", digest(&a)), None);
+        assert_eq!(downloads.get("shop", digest(&b)), Some(b));
     }
 
     #[test]

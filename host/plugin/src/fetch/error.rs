@@ -1,6 +1,6 @@
 //! Why there is no module, in words that say what to do.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{fmt, io, net::IpAddr, path::PathBuf, time::Duration};
 
 use http::StatusCode;
 use penstock_core::{
@@ -19,6 +19,11 @@ pub(crate) enum FetchError {
     TooLarge { size: Option<u64>, limit: u64 },
     #[error("the host name `{host}` cannot be resolved: {source}")]
     Resolve { host: String, source: io::Error },
+    #[error(
+        "{place} is {address}, an address of this machine or its link, from which no modules are fetched here; name another server, or have \
+         the operator allow it by `--plugin-sources-allow`"
+    )]
+    Here { place: String, address: IpAddr },
     #[error("cannot connect to {place}: {source}")]
     Connect { place: String, source: io::Error },
     #[error("no TLS with {place}: {why}")]
@@ -96,6 +101,7 @@ impl FetchError {
             Self::TooLarge { .. } => reason::MODULE_TOO_LARGE,
             Self::Resolve { .. } => reason::NAME_NOT_RESOLVED,
             Self::Connect { .. } => reason::CONNECT_FAILED,
+            Self::Here { .. } => reason::ADDRESS_REFUSED,
             Self::Tls { .. } | Self::Downgrade { .. } => reason::TLS_FAILED,
             Self::NotFound { .. } => reason::MODULE_NOT_FOUND,
             Self::Unauthorized { .. } => reason::ACCESS_REFUSED,

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{FetchError, tls::Tls};
+use super::{FetchError, SourceAddresses, tls::Tls};
 
 /// Redirects that are followed: a download page, a mirror, a storage with signed addresses.
 const MOST_REDIRECTS: usize = 5;
@@ -50,6 +50,7 @@ impl Default for Patience {
 pub(crate) struct HttpClient {
     tls: Tls,
     patience: Patience,
+    addresses: SourceAddresses,
 }
 
 /// What is asked.
@@ -88,7 +89,12 @@ impl Drop for Connection {
 
 impl HttpClient {
     pub(crate) fn new(tls: Tls, patience: Patience) -> Self {
-        Self { tls, patience }
+        Self { tls, patience, addresses: SourceAddresses::Any }
+    }
+
+    /// Connects to these addresses alone.
+    pub(crate) fn reaching(self, addresses: SourceAddresses) -> Self {
+        Self { addresses, ..self }
     }
 
     /// How long a module may take, with all that leads to it.
@@ -147,19 +153,19 @@ impl HttpClient {
         Ok((sender, Connection(task.abort_handle())))
     }
 
-    /// The first address that takes a connection.
+    /// The first address that takes a connection, of those that may be asked. Every request goes through here: those of redirects and tokens too.
     async fn reach(&self, url: &ModuleUrl) -> Result<TcpStream, FetchError> {
         let limit = self.patience.connect;
         let host = url.host().to_owned();
         let late = |awaited| FetchError::Timeout { place: place(url), awaited, limit };
         let found = timeout(limit, lookup_host((url.host(), url.port()))).await;
         let found = found.map_err(|_| late("get an address from the name servers"))?;
-        let addresses: Vec<SocketAddr> = match found {
-            Ok(found) => found.take(MOST_ADDRESSES).collect(),
-            Err(source) => return Err(FetchError::Resolve { host, source }),
-        };
-        let mut failed = None;
-        for address in addresses {
+        let found = found.map_err(|source| FetchError::Resolve { host: host.clone(), source })?;
+        let (addresses, refused): (Vec<SocketAddr>, Vec<SocketAddr>) =
+            found.partition(|address| self.addresses.allow(address.ip()));
+        let here = |address: &SocketAddr| FetchError::Here { place: place(url), address: address.ip() };
+        let mut failed = refused.first().map(here).filter(|_| addresses.is_empty());
+        for address in addresses.into_iter().take(MOST_ADDRESSES) {
             match timeout(limit, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(source)) => failed = Some(FetchError::Connect { place: at(url, address), source }),

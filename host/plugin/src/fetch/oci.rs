@@ -27,6 +27,7 @@ impl Sources {
             secret: pull_secret.as_ref().map(|secret| &secret.secret),
             insecure: *insecure,
             actions: "pull",
+            namespace: &spec.plugin.namespace,
         };
         let mut repository = Repository::new(&self.client, access);
         let name = reference.to_string();
@@ -59,7 +60,7 @@ impl Sources {
             Some(digest) => (digest, self.manifest(repository, reference, digest).await?),
             None => {
                 let (manifest, digest) = repository.manifest(&reference.version).await?;
-                (digest, self.keep(manifest, digest).await?)
+                (digest, self.keep(repository.namespace(), manifest, digest).await?)
             }
         };
         let layers = self.layers(repository, reference, &manifest).await?;
@@ -73,9 +74,10 @@ impl Sources {
         reference: &OciReference,
         digest: Sha256,
     ) -> Result<Bytes, FetchError> {
+        let kept = (&Arc::clone(repository.namespace()), digest);
         let what = || format!("the manifest that {} gave", reference.registry);
         let fetch = async || Ok(repository.manifest(&OciVersion::Digest(digest)).await?.0);
-        self.download(place(reference), digest, what, fetch).await
+        self.download(kept, place(reference), what, fetch).await
     }
 
     async fn layers(
@@ -107,13 +109,14 @@ impl Sources {
             return Err(FetchError::TooLarge { size: Some(layer.size), limit });
         }
         let digest = digest(reference, layer)?;
+        let kept = (&Arc::clone(repository.namespace()), digest);
         let what = || format!("the layer that {} gave", reference.registry);
         let fetch = async || {
             let bytes = repository.blob(digest, limit).await?;
             self.metrics.downloaded("oci", bytes.len());
             Ok(bytes)
         };
-        self.download(place(reference), digest, what, fetch).await
+        self.download(kept, place(reference), what, fetch).await
     }
 }
 

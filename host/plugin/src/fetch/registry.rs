@@ -7,6 +7,8 @@
 //! Not by `oci-client`: it reads manifests, tokens and errors of any length into memory, and a registry is chosen by whoever may create a
 //! WasmPlugin. It also does not say why a login was refused, and half a hundred crates come with it.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -40,6 +42,7 @@ pub(crate) struct Repository<'a> {
     /// What the registry asked for; sent from then on.
     authorization: Option<HeaderValue>,
     actions: &'static str,
+    namespace: &'a Arc<str>,
 }
 
 /// How to reach a repository.
@@ -52,6 +55,8 @@ pub(crate) struct Access<'a> {
     pub(crate) insecure: bool,
     /// What a token is asked for: `pull`, or `pull,push`.
     pub(crate) actions: &'static str,
+    /// Whose fetch it is: what a namespace has fetched is kept for it alone.
+    pub(crate) namespace: &'a Arc<str>,
 }
 
 #[derive(Deserialize)]
@@ -65,9 +70,14 @@ struct Token {
 
 impl<'a> Repository<'a> {
     pub(crate) fn new(client: &'a HttpClient, access: Access<'a>) -> Self {
-        let Access { reference, login, secret, insecure, actions } = access;
+        let Access { reference, login, secret, insecure, actions, namespace } = access;
         let scheme = if insecure || reference.is_loopback() { "http" } else { "https" };
-        Self { client, reference, login, secret, scheme, authorization: None, actions }
+        Self { client, reference, login, secret, scheme, authorization: None, actions, namespace }
+    }
+
+    /// Whose fetch it is.
+    pub(crate) fn namespace(&self) -> &'a Arc<str> {
+        self.namespace
     }
 
     /// The manifest of a tag or digest, with its digest.

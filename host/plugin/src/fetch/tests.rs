@@ -177,6 +177,61 @@ fn redirects_are_followed_but_not_for_ever() {
 }
 
 #[test]
+fn in_a_cluster_nothing_is_fetched_from_this_machine() {
+    let [allowed, refused] = [Origin::answering(Answer::new(200).body(MODULE)), Origin::answering(Answer::new(200))];
+    let port = refused.address().port();
+    let elsewhere = format!("http://[::ffff:127.0.0.2]:{port}/metadata");
+    allowed.answer(move |request: &Recorded| match &*request.path {
+        "/away" => Answer::new(302).header("location", elsewhere.as_str()),
+        _ => Answer::new(200).body(MODULE),
+    });
+    let within = |networks: &[&str]| {
+        let mut registry = Registry::default();
+        let metrics = FetchMetrics::register(&mut registry);
+        let allowed = networks.iter().map(|network| network.parse().unwrap()).collect();
+        let client = HttpClient::new(Tls::default(), patience()).reaching(SourceAddresses::Elsewhere { allowed });
+        Tested { fetcher: Fetcher::with(client, None, metrics).unwrap(), registry }
+    };
+    let tested = within(&[]);
+    for host in ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]"] {
+        let (reason, message) = tested.refused(&format!("http://{host}:{port}/a"), digest(MODULE));
+        assert_eq!(reason, reason::ADDRESS_REFUSED, "{message}");
+        assert!(
+            message.starts_with(&format!("{host}:{port} is ")) && message.contains("--plugin-sources-allow"),
+            "{message}"
+        );
+    }
+    // Where a server leads to is judged as well.
+    let tested = within(&["127.0.0.1"]);
+    assert_eq!(tested.get(&url(&allowed, "/a"), digest(MODULE)).unwrap(), MODULE);
+    let (reason, message) = tested.refused(&url(&allowed, "/away"), digest(b"other"));
+    assert_eq!(reason, reason::ADDRESS_REFUSED, "{message}");
+    assert_eq!(refused.requests().len(), 0);
+}
+
+#[test]
+fn who_knows_a_digest_asks_the_source_itself() {
+    let origin = Origin::answering(Answer::new(200).body(MODULE));
+    let directory = tempfile::tempdir().unwrap();
+    let of = |namespace: &str| {
+        let mut spec = http_spec(&url(&origin, "/private"), digest(MODULE));
+        spec.plugin = ResourceRef::new(Kind::WasmPlugin, namespace, "a");
+        spec
+    };
+    for kept in [Some(directory.path()), None] {
+        let tested = Tested::with(Tls::default(), patience(), kept);
+        origin.answer(|_: &Recorded| Answer::new(200).body(MODULE));
+        tested.fetcher.fetch(&of("shop")).unwrap();
+        origin.answer(|_: &Recorded| Answer::new(401));
+        tested.fetcher.fetch(&of("shop")).unwrap();
+        assert_eq!(tested.fetcher.fetch(&of("attacker")).unwrap_err().reason(), reason::FETCH_FAILED);
+    }
+    let again = Tested::with(Tls::default(), patience(), Some(directory.path()));
+    assert!(again.fetcher.fetch(&of("attacker")).is_err(), "nor after a restart");
+    again.fetcher.fetch(&of("shop")).unwrap();
+}
+
+#[test]
 fn a_body_without_end_is_cut_at_the_limit() {
     let endless = Answer::new(200).chunk(vec![0; 700]).chunk(vec![0; 700]).wait(&Gate::new());
     let announced = Answer::new(200).body(vec![0; 1001]);

@@ -11,7 +11,8 @@ use penstock_controller::{
         files::{FileSource, RunningFiles},
     },
 };
-use penstock_core::{Kind, ResourceRef};
+use penstock_core::{Kind, ResourceRef, client_address::Network};
+use penstock_plugin_host::SourceAddresses;
 use penstock_translate::{GatewayServices, LabelSelector, ServiceType, Settings, installation, record_selector};
 use prometheus_client::registry::Registry;
 
@@ -62,6 +63,11 @@ pub(super) struct Sources {
 
     #[command(flatten)]
     limits: PluginLimits,
+
+    /// Modules of plugins are fetched from these addresses too, for instance 127.0.0.0/8; otherwise not from loopback, link-local, unspecified and
+    /// multicast addresses. Files may name any
+    #[arg(long, value_name = "CIDR", conflicts_with = "filename", help_heading = "Kubernetes")]
+    plugin_sources_allow: Vec<Network>,
 
     /// Each Gateway gets a Service of its own, in its namespace and with its ports: ClusterIP, NodePort or LoadBalancer
     #[arg(long, value_name = "TYPE", conflicts_with_all = ["filename", "address_pool"], help_heading = "Kubernetes")]
@@ -115,6 +121,14 @@ impl Sources {
             // Checked before.
             ingress: self.ingress.ports().unwrap_or_default(),
             ..standalone
+        }
+    }
+
+    /// From where modules may come. Who writes files owns the machine; who writes into a cluster does not.
+    pub(super) fn addresses(&self) -> SourceAddresses {
+        match self.access() {
+            None => SourceAddresses::Any,
+            Some(_) => SourceAddresses::Elsewhere { allowed: self.plugin_sources_allow.clone() },
         }
     }
 

@@ -55,7 +55,7 @@ impl Default for PluginCeilings {
             body_buffer: 16 << 20,
             outbound_calls: 64,
             waiting: 1024,
-            log_lines: 10_000,
+            log_lines: 1000,
             metric_series: 1000,
             // Has no ceiling.
             isolation: Isolation::default(),
