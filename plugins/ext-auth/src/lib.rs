@@ -11,8 +11,8 @@
 //!               └── without what only the service may say ─► backend
 //! ```
 //!
-//! Invariants: a header in `allowed.requestHeaders` reaches the backend as the service said it or not at all; what a client can bring about is
-//! never a reason to let it pass; there is no response hook, so a response costs nothing.
+//! Invariants: a header in `allowed.requestHeaders` reaches the backend as the service said it or not at all; what a client can bring about by
+//! the size of its request is never a reason to let it pass; there is no response hook, so a response costs nothing.
 
 mod compile;
 pub mod config;
