@@ -115,7 +115,8 @@ impl<O: Outputs> Controller<O> {
     pub fn handle(&mut self, mut batch: Batch) {
         let mut changed = false;
         for change in batch.take_changes() {
-            changed |= self.resources.apply(change);
+            let matters = self.translator.concerns(&change, &self.resources, &self.settings);
+            changed |= self.resources.apply(change) && matters;
         }
         let answered = batch.answered.take().map(|objects| self.answered = objects).is_some();
         let problems_changed = self.take_problems(&mut batch);

@@ -22,7 +22,7 @@ use self::{
 };
 pub(crate) use self::{
     conflicts::Claims,
-    listener_set::{lost, others},
+    listener_set::{lost, others, parent as parent_of},
     status::{listener_set_status, status},
 };
 use crate::{

@@ -20,6 +20,9 @@ mod status;
 
 use penstock_core::{Kind, ResourceRef};
 
+use self::class::{Owner, WantedClass, owner};
+use crate::{ownership::Ownership, resources};
+
 pub(crate) use self::{
     cache::{Demand, IngressCache, IngressTls},
     draft::{IngressDraft, draft},
@@ -30,6 +33,12 @@ pub(crate) use self::{
 /// The place that all Ingresses share, as it is called in metrics and logs. No resource has this name.
 pub(crate) fn place_id() -> ResourceRef {
     ResourceRef::new(Kind::Ingress, "", "all")
+}
+
+/// Whether its class is not somebody else's.
+pub(crate) fn may_be_ours(ownership: Ownership<'_>, ingress: &resources::Ingress) -> bool {
+    let Ownership { resources, settings } = ownership;
+    owner(&resources.ingress_classes, settings, &WantedClass::of(ingress)) != Owner::Foreign
 }
 
 /// The class of this name.

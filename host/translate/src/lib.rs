@@ -11,10 +11,12 @@
 //! * Pure: no clock, no I/O. The result depends on the world and the settings only, not on the order in which the world came about.
 //! * Snapshot and statuses come from the same evaluation.
 //! * A broken rule answers; it never lets a less specific rule take its requests.
+//! * What is somebody else's makes no work: `Translator::concerns` says so before a translation.
 //! * Incremental: what did not read anything that changed is not evaluated again, and keeps its allocation.
 
 mod backend_tls;
 mod class;
+mod concern;
 pub mod crd;
 mod endpoints;
 mod front;

@@ -38,7 +38,7 @@ pub(crate) use self::{
     rollout::{name_unspecified, named_group},
     route::{RouteShare, RouteUse},
     status::status,
-    targets::{TARGETS, attach},
+    targets::{TARGETS, attach, may_name},
 };
 use crate::{
     Facts,

@@ -14,7 +14,10 @@ use std::{iter::Peekable, sync::Arc, vec};
 use penstock_core::{ResourceRef, backend::BackendKey, route::Route};
 use rustc_hash::FxHashSet;
 
-pub(crate) use self::backends::{Found, Referrer, find, find_for_plugin};
+pub(crate) use self::{
+    attach::parent,
+    backends::{Found, Referrer, find, find_for_plugin},
+};
 use self::{
     draft::RouteDraft,
     overlap::{Claim, OverlapIndex},
@@ -27,7 +30,7 @@ use crate::{
     ingress::{self, IngressDraft},
     plugin::{PluginModel, RouteUse},
     problem::Conditions,
-    resources::{GRPCRoute, HTTPRoute, Ingress, common::GATEWAY_GROUP},
+    resources::{GRPCRoute, HTTPRoute, Ingress},
     status::RouteStatus,
     view::{Changed, Inputs, Reads, View},
 };
@@ -259,11 +262,7 @@ impl Entry {
         let mut route = route.clone();
         let mut any = false;
         for parent in &mut route.parents {
-            let namespace = parent.parent_ref.namespace.as_deref().unwrap_or(&id.namespace);
-            let (group, kind) = (parent.parent_ref.group.as_deref(), parent.parent_ref.kind.as_deref());
-            let kind = attach::parent_kind(group.unwrap_or(GATEWAY_GROUP), kind.unwrap_or("Gateway"));
-            let Some(kind) = kind else { continue };
-            let gateway = ResourceRef::new(kind, namespace, parent.parent_ref.name.as_str());
+            let Some(gateway) = attach::parent(id, &parent.parent_ref) else { continue };
             if let Some(lost) = self.lost(id, &gateway, overlaps) {
                 any = true;
                 parent.conditions.extend(lost);

@@ -13,9 +13,10 @@ use penstock_core::{
 use rustc_hash::FxHashSet;
 
 use crate::{
-    Needs, Resources, Settings, Status, Statuses, Table, Translation,
+    Change, Needs, Resources, Settings, Status, Statuses, Table, Translation,
     backend_tls::{self, PolicyCache, ServiceGateways, StatusInputs, TlsTargets},
     class,
+    concern::Concern,
     endpoints::BackendRegistry,
     front,
     gateway::{self, GatewayModel, GatewayState, certificates::CertificateCache},
@@ -87,6 +88,12 @@ impl Derived {
 }
 
 impl Translator {
+    /// Whether a change that is about to be applied can make a difference to the next translation. What belongs to other controllers cannot.
+    pub fn concerns(&self, change: &Change, resources: &Resources, settings: &Settings) -> bool {
+        let concern = Concern { ownership: Ownership { resources, settings }, gateways: &self.derived.gateways };
+        self.settings.as_ref() != Some(settings) || concern.has(change)
+    }
+
     /// Translate. The result equals that of [`translate`]; unchanged parts keep their allocation.
     pub fn translate(&mut self, resources: &Resources, settings: &Settings) -> Translation {
         if self.settings.as_ref() != Some(settings) {

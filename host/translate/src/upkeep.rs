@@ -15,7 +15,7 @@ mod ports;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use penstock_core::{Kind, ResourceRef};
 use serde_json::Value;
 
@@ -115,18 +115,36 @@ fn stale(
 ) -> Upkeep {
     let resources = ownership.resources;
     let is_kept = |service: &ResourceRef| kept.contains(service);
-    let services = resources.services.iter().map(|(id, service)| (id, id.clone(), &service.metadata));
-    let slices = resources
-        .endpoint_slices
-        .iter()
-        .flat_map(|(service, slices)| slices.iter().map(move |(id, slice)| (id, service.clone(), &slice.metadata)));
-    let ours = services.chain(slices).filter(|(_, _, metadata)| is_made_here(metadata, controller));
-    let gone = ours.filter(|(id, service, metadata)| {
+    let gone = made_here(resources, controller).filter(|(id, service, metadata)| {
         !is_wanted(id)
             && !is_kept(service)
             && owner(resources, metadata).is_some_and(|gateway| !ownership.is_others(gateway))
     });
     gone.map(|(id, _, metadata)| (id.clone(), Action::Delete(metadata.uid.clone().unwrap_or_default()))).collect()
+}
+
+/// Services and EndpointSlices that were made here, each with the Service that it belongs to.
+fn made_here<'a>(
+    resources: &'a Resources,
+    controller: &str,
+) -> impl Iterator<Item = (&'a ResourceRef, &'a ResourceRef, &'a ObjectMeta)> {
+    let services = resources.services.iter().map(|(id, service)| (id, id, &service.metadata));
+    let slices = resources
+        .endpoint_slices
+        .iter()
+        .flat_map(|(service, slices)| slices.iter().map(move |(id, slice)| (id, service, &slice.metadata)));
+    services.chain(slices).filter(move |(_, _, metadata)| is_made_here(metadata, controller))
+}
+
+/// Whether anything was made here for a Gateway of this name, whoever has it now.
+pub(crate) fn has_made_for(ownership: Ownership<'_>, gateway: &ResourceRef) -> bool {
+    let Ownership { resources, settings } = ownership;
+    let is_for = |metadata: &ObjectMeta| {
+        metadata.namespace.as_deref() == Some(&*gateway.namespace)
+            && owner_reference(metadata).is_some_and(|owner| *owner.name == *gateway.name)
+    };
+    settings.services.of_each().is_some()
+        && made_here(resources, &label_value(&settings.controller_name)).any(|(_, _, metadata)| is_for(metadata))
 }
 
 /// Whether an object was made by the installations with this mark.
@@ -137,8 +155,12 @@ pub(crate) fn is_made_here(metadata: &ObjectMeta, controller: &str) -> bool {
 
 /// The Gateway that it was made for, if it is still there.
 fn owner<'a>(resources: &'a Resources, metadata: &ObjectMeta) -> Option<&'a Gateway> {
-    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.kind == "Gateway")?;
+    let owner = owner_reference(metadata)?;
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let gateway = resources.gateways.get(&ResourceRef::new(Kind::Gateway, namespace, owner.name.as_str()))?;
     (gateway.metadata.uid.as_deref() == Some(&owner.uid)).then_some(&**gateway)
+}
+
+fn owner_reference(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    metadata.owner_references.iter().flatten().find(|owner| owner.kind == "Gateway")
 }

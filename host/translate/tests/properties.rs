@@ -16,7 +16,7 @@ use penstock_core::{
     plugin::{ActiveRevision, Candidate, Hooks, Phase, PluginState, Rejection, Revision},
 };
 use penstock_translate::{
-    Change, GatewayServices, Resources, Settings, Translation, Translator, resources::Object, translate,
+    Change, GatewayServices, Resources, ServiceType, Settings, Translation, Translator, resources::Object, translate,
 };
 use serde_json::{Value, json};
 
@@ -62,8 +62,11 @@ fn random_change(rng: &mut Rng, objects: &[Object], last: &Translation) -> Chang
         _ => {
             let plugins: Vec<ResourceRef> =
                 objects.iter().map(Object::reference).filter(|id| id.kind == Kind::WasmPlugin).collect();
-            let plugin = plugins[rng.usize(..plugins.len())].clone();
-            Change::Observe(Fact::Plugin(plugin, Arc::new(random_state(rng))))
+            let state = Arc::new(random_state(rng));
+            match rng.choice(plugins) {
+                Some(plugin) => Change::Observe(Fact::Plugin(plugin, state)),
+                None => Change::Delete(objects[0].reference()),
+            }
         }
     }
 }
@@ -107,6 +110,57 @@ fn an_incremental_translation_equals_a_fresh_one() {
             let (incremental, fresh) = (render(&last), render(&translate(&resources, &settings)));
             assert_eq!(incremental, fresh, "seed {seed}, step {step}");
         }
+    }
+}
+
+/// What an installation decides about whose Gateways are its own, and what it makes for them.
+fn installations() -> [Settings; 3] {
+    let instances = GatewayServices::named("penstock-system/penstock").unwrap();
+    let each = GatewayServices::Each { type_: ServiceType::LoadBalancer, instances };
+    [
+        cluster(),
+        Settings { class_selector: Some("lb=internal".parse().unwrap()), ..cluster() },
+        Settings { services: each, ..cluster() },
+    ]
+}
+
+#[test]
+fn what_concerns_nobody_changes_nothing() {
+    let objects = objects();
+    // Few enough of each kind that Gateways find their classes, and routes their Gateways.
+    let foreign: Vec<Object> = objects
+        .iter()
+        .filter(|it| matches!(it.reference().kind, Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet))
+        .chain(
+            objects.iter().filter(|it| matches!(it.reference().kind, Kind::HTTPRoute | Kind::Ingress | Kind::Service)),
+        )
+        .cloned()
+        .collect();
+    let mut unconcerned = BTreeMap::<Kind, usize>::new();
+    for (seed, settings) in installations().into_iter().cycle().take(6).enumerate() {
+        let mut rng = Rng::with_seed(seed as u64);
+        let objects = if seed < 3 { &objects } else { &foreign };
+        let (mut resources, mut translator) = (Resources::default(), Translator::default());
+        let mut last = translator.translate(&resources, &settings);
+        for step in 0..300 {
+            let change = random_change(&mut rng, objects, &last);
+            let kind = match &change {
+                Change::Upsert(object) => Some(object.reference().kind),
+                Change::Delete(id) => Some(id.kind),
+                _ => None,
+            };
+            let concerns = translator.concerns(&change, &resources, &settings);
+            let before = render(&last);
+            let changed = resources.apply(change);
+            last = translator.translate(&resources, &settings);
+            if !concerns && changed {
+                assert_eq!(render(&last), before, "seed {seed}, step {step}");
+                *unconcerned.entry(kind.unwrap()).or_default() += 1;
+            }
+        }
+    }
+    for kind in [Kind::Gateway, Kind::ListenerSet, Kind::HTTPRoute, Kind::Ingress] {
+        assert!(unconcerned.get(&kind).is_some_and(|times| *times > 5), "{unconcerned:?}");
     }
 }
 

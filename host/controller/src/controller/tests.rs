@@ -62,20 +62,34 @@ struct Loop {
     controller: Controller<Calls>,
     calls: Calls,
     board: Arc<StatusBoard>,
+    registry: Registry,
 }
 
 impl Loop {
     fn new(sources: &[&str]) -> Self {
+        Self::with(Settings::standalone(), sources)
+    }
+
+    fn with(settings: Settings, sources: &[&str]) -> Self {
+        let mut registry = Registry::default();
         let calls = Calls::default();
         let board = Arc::new(StatusBoard::new(jiff::Timestamp::now));
         let controller = Controller::new(
-            Settings::standalone(),
+            settings,
             sources.iter().map(|&source| SourceId::new(source)),
             calls.clone(),
             Arc::clone(&board),
-            ControllerMetrics::new(&mut Registry::default()),
+            ControllerMetrics::new(&mut registry),
         );
-        Self { controller, calls, board }
+        Self { controller, calls, board, registry }
+    }
+
+    /// How often the world was looked at.
+    fn translations(&self) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("penstock_translation_seconds_count "));
+        line.unwrap().parse().unwrap()
     }
 
     fn handle(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<String> {
@@ -216,6 +230,54 @@ fn what_changes_nothing_causes_no_work() {
     assert_eq!(it.handle([gateway(8080)]), Vec::<String>::new(), "an equal resource");
     assert_eq!(it.handle([socket(8080, SocketState::Bound)]), Vec::<String>::new(), "a fact that is known");
     assert_eq!(it.handle([Event::Problems(SourceId::new("files"), vec![])]), Vec::<String>::new(), "still no problem");
+}
+
+fn object(api_version: &str, kind: &str, document: Value) -> Event {
+    Event::Changed(vec![Change::Upsert(Object::parse(api_version, kind, document).unwrap())])
+}
+
+/// A class of this controller, with a Gateway, a route to it, and a ListenerSet.
+fn installation(name: &str, controller: &str, port: u16) -> Vec<Event> {
+    const VERSION: &str = "gateway.networking.k8s.io/v1";
+    let listeners = json!([{ "name": "http", "port": port, "protocol": "HTTP" }]);
+    let metadata = json!({ "name": name });
+    let class = json!({ "metadata": metadata, "spec": { "controllerName": controller } });
+    let gateway = json!({ "metadata": metadata, "spec": { "gatewayClassName": name, "listeners": listeners } });
+    let route = json!({ "metadata": metadata, "spec": { "parentRefs": [{ "name": name }], "hostnames": [format!("p{port}.example.com")] } });
+    let set = json!({ "metadata": metadata, "spec": { "parentRef": { "name": name }, "listeners": listeners } });
+    vec![
+        object(VERSION, "GatewayClass", class),
+        object(VERSION, "Gateway", gateway),
+        object(VERSION, "HTTPRoute", route),
+        object(VERSION, "ListenerSet", set),
+    ]
+}
+
+#[test]
+fn what_belongs_to_another_controller_is_not_even_looked_at() {
+    let settings = Settings { implied_class: None, ..Settings::standalone() };
+    let controller = settings.controller_name.to_string();
+    let mut it = Loop::with(settings, &["cluster"]);
+    it.handle(installation("ours", &controller, 8080).into_iter().chain([complete("cluster")]));
+    it.handle([socket(8080, SocketState::Bound)]);
+    it.handle(installation("theirs", "example.org/other", 9090).into_iter().take(1));
+    let (before, said) = (it.translations(), it.calls.2.take().len());
+    assert!(said > 0);
+    for port in 9091..9111 {
+        for event in installation("theirs", "example.org/other", port).into_iter().skip(1) {
+            assert_eq!(it.handle([event]), Vec::<String>::new());
+        }
+    }
+    for kind in [Kind::HTTPRoute, Kind::ListenerSet, Kind::Gateway] {
+        it.handle([Event::Changed(vec![Change::Delete(ResourceRef::new(kind, "default", "theirs"))])]);
+    }
+    assert_eq!(it.translations(), before);
+    assert_eq!(it.calls.2.take().len(), 0, "nobody says anything");
+    // What they left in the world is there as soon as it becomes ours.
+    it.handle(installation("theirs", "example.org/other", 9200).into_iter().skip(1));
+    assert_eq!(it.translations(), before);
+    let published = it.handle(installation("theirs", &controller, 9200).into_iter().take(1));
+    assert_eq!(published, ["publish 8080 9200", "require 0"]);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn evaluate<'a>(
 }
 
 /// The Gateway that it names; none if that is no Gateway.
-fn parent(id: &ResourceRef, set: &ListenerSet) -> Option<ResourceRef> {
+pub(crate) fn parent(id: &ResourceRef, set: &ListenerSet) -> Option<ResourceRef> {
     let reference = &set.spec.parent_ref;
     let group = reference.group.as_deref().unwrap_or(GATEWAY_GROUP);
     let kind = reference.kind.as_deref().unwrap_or("Gateway");

@@ -55,6 +55,14 @@ pub(super) fn problems(resources: &Resources, id: &ResourceRef, object: &WasmPlu
         .collect()
 }
 
+/// Whether a plugin of its namespace is meant for resources of its kind: then it says of which of them there are.
+pub(crate) fn may_name(resources: &Resources, id: &ResourceRef) -> bool {
+    let names = |(plugin, object): (&ResourceRef, &Arc<WasmPlugin>)| {
+        object.spec.target_refs.iter().any(|it| target(plugin, it).is_ok_and(|target| target.kind == id.kind))
+    };
+    resources.wasm_plugins.in_namespace(Kind::WasmPlugin, &id.namespace).any(names)
+}
+
 fn target(id: &ResourceRef, reference: &PolicyTargetReference) -> Result<ResourceRef, Problem> {
     let Some((group, _, kind)) = TARGETS.into_iter().find(|(_, name, _)| *name == reference.kind) else {
         let (other, kinds) = (&reference.kind, TARGETS.map(|(_, name, _)| name));

@@ -30,16 +30,14 @@ pub(super) fn attach(
     parent: &ParentReference,
 ) -> Option<ParentOutcome> {
     let alone = view.settings().implied_class.is_some();
-    let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
-    let kind = parent.kind.as_deref().unwrap_or("Gateway");
-    let Some(kind) = parent_kind(group, kind) else {
+    let Some(key) = self::parent(&route.id, parent) else {
+        let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
+        let kind = parent.kind.as_deref().unwrap_or("Gateway");
         let message = format!(
             "parentRefs[{index}].kind: `{group}/{kind}` cannot be a parent; Gateway and ListenerSet of `{GATEWAY_GROUP}` can"
         );
         return alone.then(|| ParentOutcome::Refused(Problem::new("NoMatchingParent", message)));
     };
-    let namespace = parent.namespace.as_deref().unwrap_or(&route.id.namespace);
-    let key = ResourceRef::new(kind, namespace, parent.name.as_str());
     let Some(gateway) = view.gateway(&key) else {
         return if alone { missing(view, index, &key).map(ParentOutcome::Refused) } else { None };
     };
@@ -49,8 +47,16 @@ pub(super) fn attach(
     })
 }
 
+/// The Gateway or ListenerSet that a route names as its parent; none if it names something else.
+pub(crate) fn parent(route: &ResourceRef, parent: &ParentReference) -> Option<ResourceRef> {
+    let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
+    let kind = parent_kind(group, parent.kind.as_deref().unwrap_or("Gateway"))?;
+    let namespace = parent.namespace.as_deref().unwrap_or(&route.namespace);
+    Some(ResourceRef::new(kind, namespace, parent.name.as_str()))
+}
+
 /// The kind of a parent; none if it cannot be one.
-pub(super) fn parent_kind(group: &str, kind: &str) -> Option<Kind> {
+fn parent_kind(group: &str, kind: &str) -> Option<Kind> {
     match (group, kind) {
         (GATEWAY_GROUP, "Gateway") => Some(Kind::Gateway),
         (GATEWAY_GROUP, "ListenerSet") => Some(Kind::ListenerSet),

@@ -8,10 +8,10 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use penstock_core::{Kind, ResourceRef};
 use penstock_translate::{Change, resources::Object};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Context, RETRY, watch::fetch};
-use crate::event::Event;
+use crate::{event::Event, inbox::GRACE, timer::sleep_until};
 
 /// Reads at a time.
 const MAX_READS: usize = 16;
@@ -45,6 +45,8 @@ pub(crate) struct References {
     answered: Arc<BTreeSet<ResourceRef>>,
     /// The versions that the watches have seen, of all objects.
     versions: BTreeMap<ResourceRef, Arc<str>>,
+    /// Gone, unless they are back by then: who replaces an object by force deletes and creates it.
+    leaving: BTreeMap<ResourceRef, Instant>,
     /// Kinds of which every name is known.
     complete: BTreeSet<Kind>,
     /// The versions that were read.
@@ -66,6 +68,7 @@ impl References {
             wanted,
             answered: Arc::default(),
             versions: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             complete: BTreeSet::new(),
             read: BTreeMap::new(),
             reading: FuturesUnordered::new(),
@@ -84,18 +87,36 @@ impl References {
     /// An object is there in this version, or gone.
     pub(super) fn seen(&mut self, id: ResourceRef, version: Option<Arc<str>>) {
         match version {
-            Some(version) => drop(self.versions.insert(id, version)),
-            None => drop(self.versions.remove(&id)),
+            Some(version) => {
+                self.leaving.remove(&id);
+                self.versions.insert(id, version);
+            }
+            None => self.leave(id),
         }
     }
 
-    /// Wait until something was read, or something else is asked for.
+    /// It is not there any more. What was read of it stays in effect for a moment.
+    fn leave(&mut self, id: ResourceRef) {
+        if self.versions.contains_key(&id) {
+            self.leaving.entry(id).or_insert_with(|| Instant::now() + GRACE);
+        }
+    }
+
+    /// What has not come back by now is gone.
+    fn let_go(&mut self, now: Instant) {
+        for (id, _) in self.leaving.extract_if(.., |_, due| *due <= now) {
+            self.versions.remove(&id);
+        }
+    }
+
+    /// Wait until something was read, is gone, or something else is asked for.
     pub(super) async fn turn(&mut self, context: &Context) {
+        let due = self.leaving.values().min().copied();
         tokio::select! {
             Ok(()) = self.wanted.changed() => {}
             Some((id, outcome)) = self.reading.next() => self.settle(context, id, outcome),
             Some(id) = self.resting.next() => drop(self.busy.remove(&id)),
-            else => std::future::pending().await,
+            () = sleep_until(due) => {}
         }
     }
 
@@ -104,12 +125,15 @@ impl References {
         let failures = self.failures.remove(&id).unwrap_or_default();
         match outcome {
             Ok(Some((version, object))) => {
-                self.read.insert(id.clone(), Arc::clone(&version));
-                // It may be a later version than the watch has seen; then there is nothing to read again when the watch sees it too.
-                self.versions.insert(id, version);
-                context.inbox.send([Event::Changed(vec![Change::Upsert(object)])]);
+                // One that is gone by now is gone, whatever was read of it: if it is back, its watch will say so.
+                if let Some(seen) = self.versions.get_mut(&id) {
+                    // It may be a later version than the watch has seen; then there is nothing to read again when the watch sees it too.
+                    *seen = Arc::clone(&version);
+                    self.read.insert(id, version);
+                    context.inbox.send([Event::Changed(vec![Change::Upsert(object)])]);
+                }
             }
-            Ok(None) => drop(self.versions.remove(&id)),
+            Ok(None) => self.leave(id),
             Err(error) => {
                 context.metrics.watch_failed(id.kind);
                 tracing::warn!(object = %id, error = &error as &dyn std::error::Error, "cannot read an object; trying again");
@@ -124,6 +148,7 @@ impl References {
 
     /// Begin what is due, and say what is answered by now.
     pub(super) fn report(&mut self, context: &Context) {
+        self.let_go(Instant::now());
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
         let stale: Vec<_> =
             self.read.keys().filter(|id| !wanted.contains(*id) || !self.versions.contains_key(*id)).cloned().collect();
@@ -131,8 +156,7 @@ impl References {
             context.inbox.send(events);
         }
         for id in wanted.iter() {
-            let due = self.versions.get(id).is_some_and(|version| self.read.get(id) != Some(version));
-            if due && self.reading.len() < MAX_READS && self.busy.insert(id.clone()) {
+            if self.is_due(id) && self.reading.len() < MAX_READS && self.busy.insert(id.clone()) {
                 self.begin(context, id.clone());
             }
         }
@@ -160,6 +184,12 @@ impl References {
         Some([Event::Answered(Arc::clone(&self.answered)), Event::Changed(gone)])
     }
 
+    /// Whether it is there in another version than the one that was read.
+    fn is_due(&self, id: &ResourceRef) -> bool {
+        let is_new = |version| self.read.get(id) != Some(version);
+        self.versions.get(id).is_some_and(is_new) && !self.leaving.contains_key(id)
+    }
+
     fn begin(&mut self, context: &Context, id: ResourceRef) {
         let Some(resource) = context.live.served(id.kind) else { return };
         let client = context.client.clone();
@@ -174,6 +204,32 @@ impl References {
 mod tests {
     use super::*;
     use crate::inbox::Inbox;
+
+    #[test]
+    fn what_is_back_in_a_moment_was_never_away() {
+        let (_wanted, mut references) = References::new();
+        let [back, gone, unread] =
+            ["back", "gone", "unread"].map(|name| ResourceRef::new(Kind::Secret, "default", name));
+        for id in [&back, &gone] {
+            references.seen(id.clone(), Some("1".into()));
+            references.read.insert(id.clone(), "1".into());
+        }
+        references.seen(unread.clone(), Some("1".into()));
+        let before = Instant::now();
+        for id in [&back, &gone, &unread] {
+            references.seen(id.clone(), None);
+        }
+        references.let_go(before);
+        assert_eq!(references.versions.len(), 3, "what was read is still in effect");
+        assert!(!references.is_due(&unread), "nobody reads what is not there");
+        references.seen(back.clone(), Some("2".into()));
+        assert!(references.is_due(&back), "it is another one");
+        references.let_go(Instant::now() + GRACE);
+        assert_eq!(references.versions.keys().collect::<Vec<_>>(), [&back]);
+        assert!(references.leaving.is_empty());
+        references.seen(gone, None);
+        assert!(references.leaving.is_empty(), "what is gone does not go again");
+    }
 
     #[test]
     fn what_goes_is_not_at_hand_any_more_in_the_same_moment() {
