@@ -14,6 +14,7 @@
 
 mod bounded;
 mod connect;
+mod definitions;
 mod kinds;
 mod live;
 mod namespaces;
@@ -27,21 +28,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Api, Client, ResourceExt as _,
-    core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta},
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Client, core::ApiResource};
 use penstock_core::{Kind, ResourceRef};
 use penstock_translate::Change;
 use tokio::{
     sync::{
-        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        mpsc::{self, UnboundedSender},
         oneshot,
     },
     task::JoinHandle,
+    time::Instant,
 };
 
 pub(crate) use self::{
@@ -57,6 +54,7 @@ pub use self::{
     namespaces::WatchedNamespaces,
 };
 use self::{
+    definitions::{Definition, Unserved},
     kinds::{BUILT_IN, CUSTOM, Watched},
     watch::{Follower, Progress},
 };
@@ -64,13 +62,11 @@ use crate::{
     event::{Event, SourceId},
     inbox::Inbox,
     metrics::ClusterMetrics,
+    timer::sleep_until,
 };
 
 /// How long to wait before asking an API server again that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// By this annotation a definition says of which version of Gateway API it is.
-const BUNDLE: &str = "gateway.networking.k8s.io/bundle-version";
 
 /// What every part of the source needs.
 #[derive(Clone)]
@@ -109,6 +105,8 @@ pub(crate) fn id() -> SourceId {
 pub(crate) struct Source {
     context: Context,
     watches: BTreeMap<Kind, Watch>,
+    /// Kinds that are defined and not served.
+    unserved: Unserved,
     /// Kinds of which not everything has been reported yet.
     incomplete: BTreeSet<Kind>,
     /// The definitions that were there at the beginning are known.
@@ -124,14 +122,6 @@ struct Watch {
     gone: oneshot::Sender<()>,
 }
 
-/// What the watch of definitions says.
-enum Definition {
-    /// One changed, or is gone; and the version of Gateway API that it says to be of.
-    Changed(String, Option<Arc<str>>),
-    /// All that are there have been named.
-    Listed,
-}
-
 impl Source {
     /// Follow until the task is aborted.
     pub(crate) async fn run(context: Context, mut references: References) {
@@ -139,6 +129,7 @@ impl Source {
         let mut source = Self {
             context,
             watches: BTreeMap::new(),
+            unserved: Unserved::default(),
             incomplete: BTreeSet::new(),
             surveyed: false,
             complete: false,
@@ -147,7 +138,7 @@ impl Source {
         for watched in BUILT_IN {
             source.start(watched, watched.resource());
         }
-        let mut definitions = definitions(&source.context);
+        let mut definitions = definitions::follow(source.context.client.clone());
         loop {
             tokio::select! {
                 Some(definition) = definitions.recv() => source.definition(definition).await,
@@ -158,6 +149,7 @@ impl Source {
                     }
                 }
                 () = references.turn(&source.context) => {}
+                () = sleep_until(source.unserved.next()) => source.ask_again().await,
             }
             references.report(&source.context);
             source.check_complete();
@@ -165,26 +157,54 @@ impl Source {
     }
 
     async fn definition(&mut self, definition: Definition) {
-        let (name, bundle) = match definition {
+        let (name, bundle, is_there) = match definition {
             Definition::Listed => {
                 self.surveyed = true;
                 return;
             }
-            Definition::Changed(name, bundle) => (name, bundle),
+            Definition::There(name, bundle) => (name, bundle, true),
+            Definition::Gone(name) => (name, None, false),
         };
         let Some(watched) = CUSTOM.iter().find(|watched| watched.definition() == name) else { return };
         self.context.inbox.send([Event::Changed(vec![Change::Bundle(name.into(), bundle)])]);
-        loop {
-            match watched.discover(&self.context.client).await {
-                Ok(Some(resource)) => return self.start(watched, resource),
-                Ok(None) => return self.give_up(watched.kind),
-                Err(error) => {
-                    self.context.metrics.watch_failed(watched.kind);
-                    tracing::warn!(kind = %watched.kind, error = &error as &dyn std::error::Error, "cannot ask for a kind; trying again");
-                    tokio::time::sleep(RETRY).await;
-                }
+        if is_there {
+            while let Err(error) = self.discover(watched).await {
+                self.cannot_ask(watched.kind, &error);
+                tokio::time::sleep(RETRY).await;
+            }
+        } else {
+            self.unserved.remove(watched.kind);
+            self.give_up(watched.kind);
+        }
+    }
+
+    /// Follow a kind that is defined, if it is served. An API server that has just started may not know yet that it serves what is followed already.
+    async fn discover(&mut self, watched: &Watched) -> Result<(), kube::Error> {
+        match watched.discover(&self.context.client).await? {
+            Some(resource) => {
+                self.unserved.remove(watched.kind);
+                self.start(watched, resource);
+            }
+            None if self.unserved.insert(watched.kind, Instant::now()) => self.give_up(watched.kind),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Ask for kinds that were not served when they were asked for last.
+    async fn ask_again(&mut self) {
+        let due = self.unserved.due(Instant::now());
+        for watched in CUSTOM.iter().filter(|watched| due.contains(&watched.kind)) {
+            if let Err(error) = self.discover(watched).await {
+                self.cannot_ask(watched.kind, &error);
+                self.unserved.insert(watched.kind, Instant::now());
             }
         }
+    }
+
+    fn cannot_ask(&self, kind: Kind, error: &kube::Error) {
+        self.context.metrics.watch_failed(kind);
+        tracing::warn!(%kind, error = error as &dyn std::error::Error, "cannot ask for a kind; trying again");
     }
 
     /// Watch a kind, unless it is watched in this version already.
@@ -229,34 +249,4 @@ impl Source {
             self.context.inbox.send([Event::Complete(id())]);
         }
     }
-}
-
-/// Follow the definitions of custom kinds.
-fn definitions(context: &Context) -> UnboundedReceiver<Definition> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "customresourcedefinitions");
-    let api: Api<Bounded<PartialObjectMeta<DynamicObject>>> = Api::all_with(context.client.clone(), &resource);
-    tokio::spawn(async move {
-        let mut events = std::pin::pin!(watcher(api, watch::settings()).default_backoff());
-        while let Some(event) = events.next().await {
-            let definition = match event {
-                Ok(watcher::Event::Init) => continue,
-                Ok(watcher::Event::InitDone) => Definition::Listed,
-                Ok(watcher::Event::InitApply(it) | watcher::Event::Apply(it)) => {
-                    let bundle = it.annotations().get(BUNDLE).map(|version| version.as_str().into());
-                    Definition::Changed(it.name_any(), bundle)
-                }
-                Ok(watcher::Event::Delete(it)) => Definition::Changed(it.name_any(), None),
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot follow definitions; trying again");
-                    continue;
-                }
-            };
-            if sender.send(definition).is_err() {
-                return; // the source ended
-            }
-        }
-    });
-    receiver
 }

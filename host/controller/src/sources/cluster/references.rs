@@ -219,6 +219,7 @@ mod tests {
         for id in [&back, &gone, &unread] {
             references.seen(id.clone(), None);
         }
+        assert!(references.leaving.values().all(|due| *due >= before + GRACE));
         references.let_go(before);
         assert_eq!(references.versions.len(), 3, "what was read is still in effect");
         assert!(!references.is_due(&unread), "nobody reads what is not there");
