@@ -136,10 +136,14 @@ impl Installed {
 
     /// Wait until the gateway has asked for everything that it may. What it asked for, none of which was refused.
     fn until_all_are_used(&self, granted: &BTreeSet<Permission>) -> BTreeSet<Permission> {
-        let log = self.cluster.folder().join("logs/audit.log");
+        self.until_all_are_used_since(0, granted)
+    }
+
+    /// The same, with what it asked for before left out.
+    fn until_all_are_used_since(&self, since: usize, granted: &BTreeSet<Permission>) -> BTreeSet<Permission> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (used, forbidden) = requests(&fs::read_to_string(&log).unwrap());
+            let (used, forbidden) = requests(&self.audit_log()[since..]);
             assert_eq!(forbidden, BTreeSet::new(), "asked for, and not granted");
             let unused: BTreeSet<_> = granted.difference(&used).collect();
             if unused.is_empty() {
@@ -148,6 +152,10 @@ impl Installed {
             assert!(Instant::now() < deadline, "granted, and not used: {unused:?}");
             self.kubectl(&["get", "--raw=/readyz"]);
         }
+    }
+
+    fn audit_log(&self) -> String {
+        fs::read_to_string(self.cluster.folder().join("logs/audit.log")).unwrap()
     }
 
     /// What the application was asked, as it answers it, through the gateway.
@@ -324,6 +332,32 @@ fn every_permission_is_used_and_none_is_missing() {
     assert!(granted.len() > 30, "{granted:?}");
     let used = installed.until_all_are_used(&granted);
     assert_eq!(used.difference(&granted).collect::<BTreeSet<_>>(), BTreeSet::new(), "granted by another role");
+    some_namespaces_are_enough(&installed);
+}
+
+/// The component for namespaces, in place of what is installed: what it grants for the whole cluster, and for the Lease, is of use, and with what is
+/// granted in the namespaces it is enough.
+fn some_namespaces_are_enough(installed: &Installed) {
+    let namespace = "--namespace=penstock-system";
+    let replaced = ["deployment/penstock", "clusterrolebinding/penstock", "gatewayclass/penstock"];
+    installed.kubectl(&[&[namespace, "delete"], &replaced[..]].concat());
+    installed.kubectl(&[namespace, "wait", "pods", "--all", "--for=delete", TIMEOUT]);
+    installed.kubectl(&[namespace, "delete", "leases", "--all"]);
+    let since = installed.audit_log().len();
+    let account = "--serviceaccount=penstock-system:penstock";
+    installed.kubectl(&["create", "rolebinding", "penstock", "--clusterrole=penstock", account]);
+    installed.kubectl(&["apply", "--server-side", "-k", &installed.file("host/xtask/tests/deploy/namespaces")]);
+    let bindings = installed.kubectl(&["get", "clusterrolebindings", "--output=name"]);
+    assert!(!bindings.lines().any(|binding| binding.ends_with("/penstock")), "{bindings}");
+    installed.ready();
+    // Something new to say.
+    let hostnames = r#"{"spec": {"hostnames": ["secure.example"]}}"#;
+    installed.kubectl(&["patch", "grpcroute", "shop", "--type=merge", "--patch", hostnames]);
+    installed.wait("grpcroute/shop", "jsonpath={.status.parents[0].conditions[0].observedGeneration}=2");
+    let mut granted = grants(&installed.kubectl(&["get", "clusterrole/penstock-classes", "--output=json"]));
+    granted.extend(grants(&installed.kubectl(&[namespace, "get", "role/penstock", "--output=json"])));
+    assert!(granted.len() > 10, "{granted:?}");
+    installed.until_all_are_used_since(since, &granted);
 }
 
 /// Group, resource with subresource, verb.
