@@ -40,4 +40,4 @@ pub use tempfile;
 
 /// How long any operation of this crate waits before it gives up. A hang becomes a failure with a message; it is no measure
 /// of speed, and long enough for a machine that compiles in the background.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,9 +9,11 @@ use std::{
         Once,
         atomic::{AtomicU32, Ordering},
     },
+    time::Instant,
 };
 
 use penstock_testing::{
+    PATIENCE,
     eventually::eventually,
     origin::{Answer, Origin},
 };
@@ -39,7 +41,7 @@ impl Namespace {
             for file in ["namespace.yaml", "crds"] {
                 kubectl(&["apply", "--server-side", "--force-conflicts", "-f", deploy.join(file).to_str().unwrap()]);
             }
-            kubectl(&["wait", "crd/wasmplugins.penstock.dev", "--for=condition=Established", "--timeout=60s"]);
+            plugins_are_served();
         });
         // What belongs to no namespace is named after it and stays behind, so no two tests may have the same, whatever they call theirs.
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
@@ -77,11 +79,16 @@ impl Namespace {
         serde_json::from_str(&self.kubectl(&["get", what, "--output=json"])).unwrap()
     }
 
-    /// Wait until an object is as it should be, and return it.
+    /// Wait until an object is as it should be, and return it. It need not be there yet, and the API server may be busy.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let last = std::cell::RefCell::new(Value::Null);
         let probe = async || {
-            let object = self.get(what);
+            let output = run(&["--namespace", &self.name, "get", what, "--output=json"], "");
+            if !output.status.success() {
+                *last.borrow_mut() = String::from_utf8_lossy(&output.stderr).into();
+                return None;
+            }
+            let object: Value = serde_json::from_slice(&output.stdout).unwrap();
             *last.borrow_mut() = object["status"].clone();
             wanted(&object).then_some(object)
         };
@@ -223,6 +230,21 @@ spec:
 pub(crate) fn condition<'a>(conditions: &'a Value, type_: &str) -> &'a Value {
     let all = conditions.as_array().map(Vec::as_slice).unwrap_or_default();
     all.iter().find(|condition| condition["type"] == type_).unwrap_or(&Value::Null)
+}
+
+/// Wait until the API server takes WasmPlugins, whose definition has just come: it says that it knows them a moment before it does.
+pub(crate) fn plugins_are_served() {
+    let wait = ["wait", "crd/wasmplugins.penstock.dev", "--for=condition=Established"];
+    let deadline = Instant::now() + PATIENCE;
+    for arguments in [&wait[..], &["get", "wasmplugins.penstock.dev", "--all-namespaces"]] {
+        loop {
+            let output = run(arguments, "");
+            if output.status.success() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
 }
 
 /// kubectl as administrator; what it prints.

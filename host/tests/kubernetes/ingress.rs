@@ -69,7 +69,8 @@ async fn what_is_wrong_with_an_ingress_is_an_event_of_it() {
     assert_eq!((&event["type"], &event["regarding"]["name"]), (&"Warning".into(), &"shop".into()));
     let note = event["note"].as_str().unwrap();
     assert!(note.contains("ResolvedRefs: ") && note.contains("missing"), "{note}");
-    assert!(process.log().contains("an Ingress is not served as it says"), "{}", process.log());
+    let logged = async || process.log().contains("an Ingress is not served as it says").then_some(());
+    eventually("a line in the log", logged).await;
     let described = namespace.kubectl(&["describe", "ingress", "shop"]);
     assert!(described.contains("BackendNotFound"), "{described}");
     namespace.apply(&ingress("shop", "$NS", "shop"));

@@ -23,5 +23,6 @@ mod namespaces;
 mod outage;
 mod ownership;
 mod records;
+mod replaced;
 mod steady;
 mod wasm_plugins;

@@ -76,7 +76,7 @@ async fn one_line_and_one_entry_for_each_gateway_tell_the_story() {
     // Without a candidate its columns are empty.
     assert_eq!(line(&columns)[..5], ["rules", "True", "True", version, "1"]);
     module(&namespace, "rules", BROKEN);
-    namespace.until_condition("wasmplugin/rules", "Programmed", "False").await;
+    namespace.until("wasmplugin/rules", |plugin| plugin["status"]["candidate"]["phase"] == "Rejected").await;
     let shown = line(&columns);
     assert_eq!(shown[..6], ["rules", "True", "False", version, "1", "Rejected"]);
     let rejected = namespace.get("wasmplugin/rules");

@@ -89,6 +89,8 @@ pub(super) const PROCESSES: [Process; 9] = [
             // Writes, by user agent.
             "--audit-policy-file=/run/penstock/config/audit.yaml",
             "--audit-log-path=/run/penstock/logs/audit.log",
+            // In one file: nobody looks for the rest in another.
+            "--audit-log-maxsize=2000",
         ],
     },
     Process {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
+use super::processes::GATEWAY_POOL;
 use super::programs::{CONFORMANCE, Programs};
 use super::state::Cluster;
 use crate::workspace::Workspace;
@@ -65,14 +67,41 @@ impl<'w> Suite<'w> {
         if get.stdin(Stdio::null()).status()?.success() {
             return Ok(());
         }
-        let class = serde_json::json!({
-            "apiVersion": "gateway.networking.k8s.io/v1",
-            "kind": "GatewayClass",
-            "metadata": { "name": name },
-            "spec": { "controllerName": controller },
+        eprintln!("  making GatewayClass {name} for {controller}");
+        self.create_class(&json!({ "name": name }), &json!({ "controllerName": controller }))
+    }
+
+    /// Whether a gateway is there. What stands in the status of its class, another one may have written that is gone by now; and the suite would wait in vain
+    /// for minutes. So somebody has to accept a class like it that has just been made.
+    pub(crate) fn ensure_gateway(&self, name: &str) -> Result<()> {
+        let output = self.enter()?.args(["kubectl", "get", "gatewayclass", name, "--output=json"]).output()?;
+        ensure!(output.status.success(), "kubectl failed: {}", String::from_utf8_lossy(&output.stderr));
+        let class: Value = serde_json::from_slice(&output.stdout)?;
+        let probe = format!("{name}-probe-{}", std::process::id());
+        self.create_class(&json!({ "name": probe, "labels": class["metadata"]["labels"] }), &class["spec"])?;
+        let mut wait = self.enter()?;
+        wait.args(["kubectl", "wait", "gatewayclass", &probe, "--for=condition=Accepted", "--timeout=60s"]);
+        let accepted = wait.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).status();
+        let mut delete = self.enter()?;
+        delete.args(["kubectl", "delete", "gatewayclass", &probe]).stdin(Stdio::null()).stdout(Stdio::null());
+        ensure!(delete.status()?.success(), "kubectl failed: its message is above");
+        ensure!(
+            accepted?.success(),
+            "no gateway is running for GatewayClass {name} ({}): nobody accepts a new class like it. Start one, for instance\n  \
+             cargo xtask cluster exec -- penstock run --kubeconfig {} --address-pool {GATEWAY_POOL}",
+            class["spec"]["controllerName"].as_str().unwrap_or_default(),
+            self.workspace.relative(&self.cluster.kubeconfig()).display(),
+        );
+        Ok(())
+    }
+
+    fn create_class(&self, metadata: &Value, spec: &Value) -> Result<()> {
+        let class = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": metadata, "spec": spec,
         });
-        eprintln!("  making GatewayClass {name} for {controller}; that gateway must be running now");
-        let mut create = self.enter()?.args(["kubectl", "create", "-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        let mut create = self.enter()?;
+        create.args(["kubectl", "create", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut create = create.spawn()?;
         create.stdin.take().context("a pipe")?.write_all(class.to_string().as_bytes())?;
         ensure!(create.wait()?.success(), "kubectl failed: its message is above");
         Ok(())

@@ -92,7 +92,10 @@ impl Up<'_> {
                 .map(|file| format!("--filename={}", file.display())),
         );
         self.succeed(&apply.iter().map(String::as_str).collect::<Vec<_>>())?;
-        self.succeed(&["kubectl", "wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"])?;
+        self.succeed(&["kubectl", "wait", "crd", "--all", "--for=condition=Established", "--timeout=180s"])?;
+        // It says so a moment before it takes any.
+        let kinds = "gateways.gateway.networking.k8s.io,httproutes.gateway.networking.k8s.io";
+        self.await_success("kube-apiserver", &["kubectl", "get", "--all-namespaces", kinds])?;
         progress("Gateway API");
         // Into a namespace that the API server makes a moment after it is ready.
         self.await_success("kube-apiserver", &["kubectl", "apply", "--filename=/run/penstock/config/dns.yaml"])?;
