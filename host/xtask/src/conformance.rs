@@ -90,6 +90,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         None => {
             suite.sweep()?;
             suite.ensure_class(&arguments.gateway_class, &arguments.controller_name)?;
+            suite.ensure_gateway(&arguments.gateway_class)?;
             let program = suite.program()?;
             let mut command = suite.enter()?;
             command.arg(program);
