@@ -190,3 +190,28 @@ async fn a_plugin_that_flaps_between_good_and_bad_is_written_now_and_then() {
     let most = 6 + 6 * (began.elapsed().as_secs() / 2 + 1);
     assert!(u64::try_from(written).unwrap() <= most, "{written} writes");
 }
+
+/// The API server takes an object that is deeper than a parser goes, and hands it out in one document with all others of its kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_too_deep_keeps_nobody_elses_from_being_read() {
+    let namespace = Namespace::new("deep");
+    let install = Install::new(&namespace, "gateway");
+    module(&namespace, "rules", &guests::bytes(guests::HEADER_RULES));
+    let target = "  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: web }]";
+    let config = format!("  config: {{ a: {}{} }}", "[".repeat(500), "]".repeat(500));
+    let deep = wasm_plugin(&format!("{SOURCE}{target}\n{config}")).replace("name: rules }\n", "name: deep }\n");
+    namespace.apply(&(class("$NS", &install.controller, "") + &gateway("web", "$NS") + &deep));
+    let process = install.start().await;
+    // All of it is more than this test can parse.
+    let message = "--output=jsonpath={.status.conditions[?(@.type==\"Accepted\")].message}";
+    let refused = async || {
+        namespace.kubectl(&["get", "wasmplugin/deep", message]).contains("spec.config: has more than 64").then_some(())
+    };
+    eventually("it is refused", refused).await;
+    namespace.apply(&plugin("Gateway", "web", "one"));
+    namespace.until("wasmplugin/rules", is_programmed).await;
+    process.terminate().await;
+    let _process = install.start().await;
+    namespace.apply(&plugin("Gateway", "web", "two"));
+    namespace.until("wasmplugin/rules", is_programmed).await;
+}
