@@ -102,6 +102,7 @@ fn long_heads() -> Vec<(&'static str, request::Parts)> {
         with("a long value", vec![("x-a", vec![b'a'; ROOM])]),
         with("a value that is not ASCII", vec![("x-a", vec![0xe4; ROOM])]),
         with("matches everywhere", vec![("x-a", b"ab0;".repeat(ROOM / 4))]),
+        with("a value that paths hold encoded", vec![("x-a", vec![b'{'; ROOM])]),
         with("many values", (0..1800).map(|index: usize| ("x-a", format!("{index}a").into_bytes())).collect()),
         with(
             "searched whole",
@@ -156,6 +157,11 @@ fn heads_of_64_kib_fault_in_no_plugin() {
     };
     let plugins = [
         ("rules", HEADER_RULES, serde_json::json!({ "rules": patterns(64).map(rewrite).collect::<Vec<_>>() })),
+        (
+            "paths",
+            HEADER_RULES,
+            serde_json::json!({ "rules": [{ "request": { "set": { ":path": "/${request.header.x-a:-none}" } } }] }),
+        ),
         (
             "limits",
             RATE_LIMIT,

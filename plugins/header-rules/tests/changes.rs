@@ -133,6 +133,8 @@ fn a_value_that_is_no_path_is_not_set() {
     for wrong in ["b", "", "/b c", "/\u{e4}"] {
         assert_eq!(harness.get("/a").header("x-to", wrong).run().all(":path"), ["/a"], "{wrong:?}");
     }
+    let harness = request(json!({"rewrite": [{"name": ":path", "pattern": "x", "replacement": ""}]}));
+    assert_eq!(harness.get("/.x./admin").run().all(":path"), ["/.x./admin"], "the way up is not made");
     let harness = request(json!({"rewrite": [{"name": ":path", "pattern": "^/", "replacement": ""}]}));
     assert_eq!(harness.get("/a").run().all(":path"), ["/a"]);
 }

@@ -237,7 +237,7 @@ fn of_values() {
     check_request(
         json!({"set": {":path": "a"}}),
         "/set/:path",
-        "the value of `:path` is not a valid path: it starts with `/`, and what a URI cannot hold is percent-encoded",
+        "the value of `:path` is not a valid path: it starts with `/`, has no segments `.` and `..`, and what a URI cannot hold is percent-encoded",
     );
     check_request(
         json!({"append": {"x-a": ["1", "${x-b}"]}}),
