@@ -41,6 +41,9 @@ pub enum InvalidDocument {
     /// Neither YAML nor JSON.
     #[error("not valid YAML: {0}")]
     Syntax(String),
+    /// A line that begins so far to the right that what it is in would be too deep for the parser.
+    #[error("lines begin within {0} columns; make it flatter")]
+    Deep(usize),
     /// A list or a scalar where a resource should stand.
     #[error("expected a resource (a mapping with apiVersion, kind and metadata), found {found}")]
     NotAResource {

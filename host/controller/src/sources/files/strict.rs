@@ -66,6 +66,15 @@ mod tests {
         assert!(problems.contains("missing field `name`"), "{problems}");
         assert!(read("name: [").unwrap_err().contains("not valid YAML"));
         assert!(read("").unwrap_err().contains("0"));
+        let deep = format!("name: a\nany:\n  {}b\n", "- ".repeat(100_000));
+        assert_eq!(read(&deep).unwrap_err(), "3:513: lines begin within 512 columns; make it flatter");
+        let deep: String = (0..100_000).map(|level| format!("{}a:\n", " ".repeat(level.min(600)))).collect();
+        assert!(read(&deep).unwrap_err().contains("512 columns"));
+        // As deep as it can be.
+        let lists = format!("name: a\nany:\n  {}b\n", "- ".repeat(255));
+        assert!(read(&lists).is_ok());
+        let both: String = (1..250).map(|level| format!("{0}- a:\n", "  ".repeat(level))).collect();
+        assert!(read(&format!("name: a\nany:\n{both}")).is_ok());
         assert!(read("name: a\n---\nname: b\n").unwrap_err().contains("there are 2"));
     }
 }

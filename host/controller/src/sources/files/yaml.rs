@@ -42,8 +42,22 @@ fn is_blank(text: &str) -> bool {
     })
 }
 
+/// Columns within which a line begins. Each list and mapping of a block begins further to the right than what it is in, or in the same column as the
+/// mapping whose value it is, so this bounds how deep they go. The parser goes down into them by recursion.
+const MOST_COLUMNS: usize = 512;
+
+/// The line, from 0, that begins too far to the right.
+fn beyond(text: &str) -> Option<usize> {
+    let begins = |line: &str| line.bytes().take_while(|byte| b" \t-?:".contains(byte)).count();
+    text.lines().position(|line| begins(line) > MOST_COLUMNS)
+}
+
 /// Parse one document. Positions in the result count from the piece: add them with [`position`].
 pub(super) fn parse<'a>(piece: &Piece<'a>) -> Result<Option<MarkedYaml<'a>>, (Position, InvalidDocument)> {
+    if let Some(line) = beyond(piece.text) {
+        let position = Position { line: line + piece.first_line, column: MOST_COLUMNS + 1 };
+        return Err((position, InvalidDocument::Deep(MOST_COLUMNS)));
+    }
     let documents = MarkedYaml::load_from_str(piece.text).map_err(|error| {
         let marker = error.marker();
         let position = Position { line: marker.line() + piece.first_line - 1, column: marker.col() + 1 };
