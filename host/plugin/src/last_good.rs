@@ -39,8 +39,9 @@ pub(crate) use self::{
     record::{Keepable, MissingSecret, Record},
 };
 
-/// Bytes of all revisions that the index names. With modules of a megabyte, some hundred plugins and the revisions before theirs.
-const MOST_BYTES: u64 = 512 << 20;
+/// Bytes of all revisions that the index names. A namespace may have half of what others leave: with modules of a megabyte, some hundred plugins
+/// and the revisions before theirs.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +69,10 @@ pub enum OpenError {
 pub(crate) enum KeepError {
     #[error("cannot write to {path}: {source}")]
     Write { path: PathBuf, source: io::Error },
-    #[error("the good revisions take {needed} bytes; the last good set may take {limit}")]
-    TooLarge { needed: u64, limit: u64 },
+    #[error(
+        "the good revisions of the namespace {namespace} take {needed} bytes; in the last good set they may take {limit} now"
+    )]
+    TooLarge { namespace: Arc<str>, needed: u64, limit: u64 },
 }
 
 /// A revision that is good.
@@ -159,7 +162,7 @@ impl LastGood {
             let mut next = self.indexes.newest.following(&fitting, |blob| !self.blobs.is_damaged(blob));
             let Err(error) = self.fit(&mut next, &fitting) else { break next };
             // One that is too large costs no other one its place.
-            let Some(largest) = self.largest_new(&fitting) else { return Err(error) };
+            let Some(largest) = self.largest_new(&fitting, &error) else { return Err(error) };
             fitting.good.remove(largest);
             too_large.get_or_insert(error);
         };
@@ -205,29 +208,42 @@ impl LastGood {
         self.indexes.write(&self.directory, next).map_err(failed(&self.directory))
     }
 
-    /// Of the revisions that are not on disk the one that takes most.
-    fn largest_new(&self, set: &GoodSet) -> Option<usize> {
-        let missing: HashSet<&ResourceRef> = self.missing(set).collect();
+    /// Of the revisions that are not on disk, and are of the namespace which takes too much, the one that takes most.
+    fn largest_new(&self, set: &GoodSet, error: &KeepError) -> Option<usize> {
+        let KeepError::TooLarge { namespace, .. } = error else { return None };
+        let missing: HashSet<&ResourceRef> =
+            self.missing(set).filter(|plugin| plugin.namespace == *namespace).collect();
         let new = set.good.iter().enumerate().filter(|(_, good)| missing.contains(&good.plugin));
         new.max_by_key(|(_, good)| good.keepable.size()).map(|(index, _)| index)
     }
 
-    /// Give up next best revisions where there is no room for them, the largest first: whoever takes most pays first. The good ones stay.
+    /// Where something new is: in namespaces that would have more than others leave, give up next best revisions, the largest first. Whoever takes
+    /// most pays first, and the good ones stay.
     fn fit(&self, next: &mut Index, set: &GoodSet) -> Result<(), KeepError> {
-        loop {
-            let needed = self.size(next, set);
-            if needed <= self.limit {
-                return Ok(());
-            }
-            if !next.drop_previous(|name| self.size_of(name, set)) {
-                return Err(KeepError::TooLarge { needed, limit: self.limit });
+        let new: BTreeSet<Arc<str>> = self.missing(set).map(|plugin| Arc::clone(&plugin.namespace)).collect();
+        for namespace in new {
+            loop {
+                let (needed, others) = self.sizes(next, set, &namespace);
+                let limit = self.limit.saturating_sub(others) / 2;
+                if needed <= limit {
+                    break;
+                }
+                if !next.drop_previous(&namespace, |name| self.size_of(name, set)) {
+                    return Err(KeepError::TooLarge { namespace, needed, limit });
+                }
             }
         }
+        Ok(())
     }
 
-    fn size(&self, index: &Index, set: &GoodSet) -> u64 {
-        let names: HashSet<&BlobName> = index.blobs().collect();
-        names.into_iter().map(|name| self.size_of(name, set)).sum()
+    /// Bytes of a namespace, and of all others together.
+    fn sizes(&self, index: &Index, set: &GoodSet, namespace: &str) -> (u64, u64) {
+        let size = |is_counted: &dyn Fn(&ResourceRef) -> bool| {
+            let kept = index.plugins().filter(|(plugin, _)| is_counted(plugin)).flat_map(|(_, kept)| kept.slots());
+            let names: HashSet<&BlobName> = kept.flat_map(|slot| [&slot.record, &slot.module]).collect();
+            names.into_iter().map(|name| self.size_of(name, set)).sum()
+        };
+        (size(&|plugin| *plugin.namespace == *namespace), size(&|plugin| *plugin.namespace != *namespace))
     }
 
     /// Bytes of a blob, on disk or not yet.

@@ -81,9 +81,13 @@ impl Index {
         self.plugins == other.plugins
     }
 
-    /// Give up one next best revision, the one with the largest module; whether there was one.
-    pub(super) fn drop_previous(&mut self, size: impl Fn(&BlobName) -> u64) -> bool {
-        let with_previous = self.plugins.values_mut().filter(|kept| kept.previous.is_some());
+    /// Give up one next best revision of a namespace, the one with the largest module; whether there was one.
+    pub(super) fn drop_previous(&mut self, namespace: &str, size: impl Fn(&BlobName) -> u64) -> bool {
+        let of_namespace = self
+            .plugins
+            .iter_mut()
+            .filter(|(name, _)| name.split_once('/').is_some_and(|(of_plugin, _)| of_plugin == namespace));
+        let with_previous = of_namespace.map(|(_, kept)| kept).filter(|kept| kept.previous.is_some());
         let largest = with_previous.max_by_key(|kept| kept.previous.as_ref().map(|slot| size(&slot.module)));
         largest.and_then(|kept| kept.previous.take()).is_some()
     }

@@ -167,7 +167,7 @@ fn whoever_takes_most_gives_up_its_next_best_first() {
         store.bytes()
     };
     let directory = tempfile::tempdir().unwrap();
-    let mut store = LastGood::open_with(directory.path(), bytes - 1).unwrap();
+    let mut store = LastGood::open_with(directory.path(), 2 * (bytes - 1)).unwrap();
     store.keep(&both(1)).unwrap();
     store.keep(&both(2)).unwrap();
     check(&store, &[("small", &[2, 1]), (large, &[2])]);
@@ -182,7 +182,7 @@ fn what_is_too_large_costs_the_next_best_first_and_then_only_itself() {
         store.keep(&set(vec![good("a", 1)])).unwrap();
         store.bytes()
     };
-    let mut store = LastGood::open_with(directory.path(), 2 * one + one / 2).unwrap();
+    let mut store = LastGood::open_with(directory.path(), 2 * (2 * one + one / 2)).unwrap();
     store.keep(&set(vec![good("a", 1)])).unwrap();
     store.keep(&set(vec![good("a", 2)])).unwrap();
     check(&store, &[("a", &[2, 1])]);
@@ -198,6 +198,33 @@ fn what_is_too_large_costs_the_next_best_first_and_then_only_itself() {
     store.keep(&next).unwrap_err();
     assert_eq!(store.missing(&next).collect::<Vec<_>>(), [&id("c")]);
     check(&store, &[("a", &[3]), ("b", &[1])]);
+}
+
+#[test]
+fn a_namespace_leaves_room_for_others() {
+    let in_namespace = |namespace: &str, name: &str| {
+        let plugin = ResourceRef::new(Kind::WasmPlugin, namespace, name);
+        let spec = PluginSpec { plugin: plugin.clone(), ..spec(name, json!({})) };
+        let keepable = Arc::new(Keepable::new(&spec, &module(name, 1)));
+        Good { plugin, generation: 1, artifact: None, keepable }
+    };
+    let one = {
+        let probe = tempfile::tempdir().unwrap();
+        let mut store = LastGood::open(probe.path()).unwrap();
+        store.keep(&set(vec![in_namespace("x", "a")])).unwrap();
+        store.bytes()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    // Two for the first namespace, then one for the second.
+    let mut store = LastGood::open_with(directory.path(), 4 * one + one / 2).unwrap();
+    let greedy = ["a", "b", "c", "d"].map(|name| in_namespace("x", name)).to_vec();
+    let error = store.keep(&set(greedy.clone())).unwrap_err();
+    assert!(matches!(&error, KeepError::TooLarge { namespace, .. } if **namespace == *"x"), "{error}");
+    assert_eq!(store.plugins().count(), 2);
+    let with_another = set(greedy.into_iter().chain([in_namespace("y", "a")]).collect());
+    store.keep(&with_another).unwrap_err();
+    assert!(store.plugins().any(|(plugin, _)| *plugin.namespace == *"y"));
+    assert_eq!(store.missing(&with_another).filter(|plugin| *plugin.namespace == *"x").count(), 2);
 }
 
 #[test]
