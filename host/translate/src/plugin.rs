@@ -14,7 +14,10 @@ mod spec;
 mod status;
 mod targets;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use penstock_core::{
     ResourceRef,
@@ -287,12 +290,8 @@ pub(crate) fn ordered<'a>(
     plugins.sort_by(|a, b| a.id.cmp(&b.id));
     plugins.extend(named);
     plugins.sort_by_key(|plugin| std::cmp::Reverse(plugin.priority)); // stable
-    let mut seen = Vec::with_capacity(plugins.len());
-    plugins.retain(|plugin| {
-        let new = !seen.contains(&&plugin.id);
-        seen.push(&plugin.id);
-        new
-    });
+    let mut seen = HashSet::with_capacity(plugins.len());
+    plugins.retain(|plugin| seen.insert(&plugin.id));
     plugins
 }
 

@@ -15,7 +15,12 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        let mut message = message.into();
+        if message.len() > LONGEST {
+            message.truncate(message.floor_char_boundary(LONGEST));
+            message.push('…');
+        }
+        Self { reason, message }
     }
 
     /// A value that cannot be meant.
@@ -33,6 +38,9 @@ impl Problem {
         Self { reason: self.reason, message: format!("{path}.{}", self.message) }
     }
 }
+
+/// Bytes of a message. It may quote names that somebody chose, and a status that is too large is not stored.
+const LONGEST: usize = 2048;
 
 /// More problems than these say nothing new, and a status has its limits.
 const SHOWN: usize = 5;
@@ -87,5 +95,16 @@ impl Conditions {
 
     pub(crate) fn finish(self) -> Vec<Condition> {
         self.list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_an_end() {
+        let problem = Problem::invalid(format!("no Secret `{}`", "ü".repeat(1 << 20)));
+        assert!(problem.message.len() <= LONGEST + 3 && problem.message.ends_with("ü…"), "{}", problem.message.len());
     }
 }

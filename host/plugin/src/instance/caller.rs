@@ -21,7 +21,7 @@ use super::{InstanceState, limits::Denied};
 use crate::printable::remark;
 
 /// Bytes that one call may carry from the guest to the host: edits, replies, log lines, the manifest. Larger answers are refused before
-/// they are copied. A body that the host buffers for the plugin may come back twice as large.
+/// they are copied: no deadline ends that. A body that the host buffers for the plugin may come back twice as large.
 const HOSTCALL_BYTES: usize = 2 << 20;
 
 /// Resources that one instance may hold, its own and the host's: the table of them is in the gateway's memory.
@@ -34,6 +34,8 @@ pub(super) struct Caller {
     spent: bool,
     /// Something that it imports is asynchronous.
     on_fibers: bool,
+    /// Bytes that hostcalls of the next call may carry.
+    fuel: usize,
 }
 
 /// What a function of a component takes.
@@ -63,13 +65,18 @@ impl Results for () {
 
 impl Caller {
     pub(super) fn new(engine: &Engine, state: InstanceState, on_fibers: bool) -> Self {
-        let body = usize::try_from(state.body_buffer).unwrap_or(usize::MAX);
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().cpu.on_tick()));
         store.set_max_component_handles(HANDLES);
-        store.set_hostcall_fuel(HOSTCALL_BYTES.saturating_add(body.saturating_mul(2)));
-        Self { store, spent: false, on_fibers }
+        Self { store, spent: false, on_fibers, fuel: HOSTCALL_BYTES }
+    }
+
+    /// The next call may answer with a body.
+    pub(super) fn with_body(&mut self) -> &mut Self {
+        let body = usize::try_from(self.state().body_buffer).unwrap_or(usize::MAX);
+        self.fuel = HOSTCALL_BYTES.saturating_add(body.saturating_mul(2));
+        self
     }
 
     /// Make an instance, and run its start code.
@@ -164,6 +171,7 @@ impl Caller {
         // What was denied in an earlier call explains nothing of this one.
         let _ = state.memory.take_denied();
         self.store.set_epoch_deadline(1);
+        self.store.set_hostcall_fuel(std::mem::replace(&mut self.fuel, HOSTCALL_BYTES));
     }
 
     fn judge<T>(&mut self, result: wasmtime::Result<T>) -> Result<T, PluginFault> {

@@ -53,7 +53,7 @@ impl Instance {
         limit: Duration,
     ) -> Result<BodyVerdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        self.caller.call(&exports.body[index(direction)], (exchange.0, bytes, end), limit).await
+        self.caller.with_body().call(&exports.body[index(direction)], (exchange.0, bytes, end), limit).await
     }
 
     pub(crate) async fn exchange_on_trailers(
@@ -64,7 +64,7 @@ impl Instance {
         limit: Duration,
     ) -> Result<TrailersVerdict, PluginFault> {
         let exports = streaming(&self.exports.hooks)?;
-        self.caller.call(&exports.trailers[index(direction)], (exchange.0, trailers), limit).await
+        self.caller.with_body().call(&exports.trailers[index(direction)], (exchange.0, trailers), limit).await
     }
 
     /// The end hook, which takes the exchange.

@@ -38,10 +38,16 @@ fn manifests() {
         schema("a schema from a file", r#"{"$ref": "file:///etc/passwd"}"#, "config-schema is no JSON Schema"),
         schema("a deep schema", &deep, "config-schema"),
         guest(
-            "a schema of 3 MiB",
-            &Guest { schema: "x".repeat(3 << 20), pages: 80, ..Guest::default() },
+            "a schema of 1 MiB",
+            &Guest { schema: "x".repeat(1 << 20), pages: 80, ..Guest::default() },
             "InvalidManifest",
             "config-schema is no JSON",
+        ),
+        guest(
+            "a schema of 3 MiB",
+            &Guest { schema: "x".repeat(3 << 20), pages: 80, ..Guest::default() },
+            "ContractMismatch",
+            "too much data is being copied between the host and the guest",
         ),
     ]);
 }
