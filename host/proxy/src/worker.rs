@@ -347,7 +347,10 @@ pub(crate) async fn run(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceive
                 worker.connections.each(Connection::close);
                 drain = Drain::begin(&worker, deadline, report).check(&worker);
             }
-            Some(Command::Stop) | None => return,
+            Some(Command::Stop) | None => {
+                worker.ends.stop();
+                return;
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use http::HeaderValue;
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use super::exchange::Participants;
 use crate::{connection::Connection, worker::Worker};
 
-/// An exchange whose plugins have not heard of its end. They do when it is dropped, wherever that is.
+/// An exchange whose plugins have not heard of its end. They do when it is dropped, wherever that is, unless the worker has ended.
 pub(super) struct Ending {
     pub(super) connection: Rc<Connection>,
     pub(super) rule: Arc<Rule>,
@@ -27,6 +28,9 @@ pub(super) struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
+        if self.connection.worker.ends.is_too_late() {
+            return;
+        }
         let facts = super::facts(&self.connection, &self.rule, self.client, self.request_id.as_ref());
         for participant in &self.participants {
             participant.policy.end(&facts, &self.summary);
@@ -40,9 +44,23 @@ pub(crate) struct Ends {
     queue: OnceCell<mpsc::UnboundedSender<Ending>>,
     /// Some wait for their turn.
     is_behind: Cell<bool>,
+    /// When the worker was told to end.
+    stopped: Cell<Option<Instant>>,
 }
 
+/// A worker that ends tells plugins of ends for so long: it does not end before.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 impl Ends {
+    /// The worker ends now.
+    pub(crate) fn stop(&self) {
+        self.stopped.set(Some(Instant::now()));
+    }
+
+    fn is_too_late(&self) -> bool {
+        self.stopped.get().is_some_and(|stopped| stopped.elapsed() > LAST_WORDS)
+    }
+
     /// Tell the plugins now, or after those that wait.
     pub(super) fn end(ending: Ending) {
         let connection = ending.connection.clone();

@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     rc::Rc,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,6 +31,9 @@ type OnBody = dyn Fn(Direction, &Chunk, Option<&HeldHead>) -> Result<BodyVerdict
 
 /// Its hooks on bodies and on the end take long.
 const SLOW: &str = "slow";
+
+/// Its end hook takes a time that is no plugin's.
+const HANGS: &str = "hangs";
 
 const A_HOOK: &str = "a hook";
 const SOMETHING_ELSE: &str = "something else";
@@ -185,6 +189,9 @@ impl PolicyExchange for Open {
     }
 
     fn end(&self, _: &ExchangeFacts<'_>, summary: &Summary) {
+        if self.0.name == HANGS {
+            std::thread::sleep(Duration::from_millis(400));
+        }
         self.take_long();
         self.0.log.0.lock().unwrap().1.push((self.0.name, summary.clone()));
     }
@@ -669,6 +676,22 @@ async fn ends_that_take_long_let_others_go_first() {
     drop((open, connection));
     log.ends(EXCHANGES).await;
     log.turns(EXCHANGES, 1).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_does_not_wait_for_all_ends() {
+    const EXCHANGES: usize = 8;
+    let (log, gate) = (Log::default(), Gate::new());
+    let origin = Origin::answering(Answer::new(200).chunk("begun").wait(&gate));
+    let (gateway, address) = serve(to(&[origin.address()]), vec![plugin(&log, HANGS, |_, _| BodyVerdict::Pass)]);
+    let mut connection = Connection::h2(address).await.unwrap();
+    let mut open = Vec::new();
+    for _ in 0..EXCHANGES {
+        open.push(connection.open(get("/")).await.unwrap());
+    }
+    drop(gateway);
+    let told = log.0.lock().unwrap().1.len();
+    assert!((1..EXCHANGES).contains(&told), "{told} of {EXCHANGES}");
 }
 
 #[tokio::test]
