@@ -88,8 +88,9 @@ impl<'w> Suite<'w> {
         ensure!(
             accepted?.success(),
             "no gateway is running for GatewayClass {name} ({}): nobody accepts a new class like it. Start one, for instance\n  \
-             cargo xtask cluster exec -- penstock run --kubeconfig {} --address-pool {GATEWAY_POOL}",
+             cargo xtask cluster --name {} exec -- penstock run --kubeconfig {} --address-pool {GATEWAY_POOL}",
             class["spec"]["controllerName"].as_str().unwrap_or_default(),
+            self.cluster.name,
             self.workspace.relative(&self.cluster.kubeconfig()).display(),
         );
         Ok(())
