@@ -710,7 +710,8 @@ async fn chunks_that_take_long_let_others_go_first() {
 
 #[tokio::test]
 async fn bodies_that_wait_have_an_end_together() {
-    let (log, origin) = (Log::default(), Origin::start());
+    let (log, gate) = (Log::default(), Gate::new());
+    let origin = Origin::answering(Answer::new(200).chunk("begun").wait(&gate));
     let hold = |_: Direction, chunk: &Chunk| if chunk.end { BodyVerdict::Pass } else { BodyVerdict::Hold };
     let policy = only(Direction::Request, BodyMode::Stream, plugin(&log, "a", hold));
     let mut settings = settings();
@@ -725,9 +726,16 @@ async fn bodies_that_wait_have_an_end_together() {
     second.write(&format!("{begin}{}", "x".repeat(200))).await.unwrap();
     assert!(second.read_response().await.unwrap().starts_with("HTTP/1.1 503 "));
     first.write(&"x".repeat(100)).await.unwrap();
-    assert!(first.read_response().await.unwrap().starts_with("HTTP/1.1 200 "));
-    // What has gone on makes room.
+    assert!(first.read_until("begun").await.unwrap().starts_with("HTTP/1.1 200 "));
+    // What has gone on makes room, though its exchange is not over.
     let mut third = Raw::connect(address).await.unwrap();
-    third.write(&format!("{begin}{}", "x".repeat(1000))).await.unwrap();
-    assert!(third.read_response().await.unwrap().starts_with("HTTP/1.1 200 "));
+    third.write(&format!("{begin}{}", "x".repeat(900))).await.unwrap();
+    eventually("the third one waits", async || {
+        let waits = |call: &&String| *call == "Request body a 900 false";
+        (log.calls().iter().filter(waits).count() == 2).then_some(())
+    })
+    .await;
+    third.write(&"x".repeat(100)).await.unwrap();
+    assert!(third.read_until("begun").await.unwrap().starts_with("HTTP/1.1 200 "));
+    gate.open();
 }

@@ -223,6 +223,8 @@ impl Stage {
         answer: Result<BodyVerdict, PluginFault>,
     ) -> Result<(), Break> {
         let Chunk { bytes, end } = chunk;
+        // Nothing waits here any more, unless it is held back again.
+        self.room = Room::default();
         match answer {
             Ok(BodyVerdict::Pass) => self.emit(bytes),
             Ok(BodyVerdict::Replace(other)) => self.emit_other(other),
