@@ -68,6 +68,12 @@ impl Wasi {
     }
 }
 
+/// Do once what later contexts need the system for: the seed of random numbers of this thread. A program that is linked statically reads it from
+/// a device, which the sandbox does not let it open.
+pub(crate) fn prepare() {
+    drop(wasmtime_wasi::thread_rng());
+}
+
 impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let wasi = self.wasi.as_mut().expect("it is linked only where it is granted, and whoever it is granted has it");

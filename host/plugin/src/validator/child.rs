@@ -12,6 +12,7 @@ use crate::{
     config,
     engine::{EngineError, TickingEngine, compiling_engine},
     examine,
+    imports::wasi,
     sandbox::{self, SandboxError},
 };
 
@@ -57,6 +58,7 @@ fn answer() -> Result<(), Failure> {
     let (module, artifact) = bytes.split_at_checked(request.module).ok_or(InvalidFrame::Short(bytes.len()))?;
     let work = Work::prepare(request.task)?;
     config::prepare();
+    wasi::prepare();
     let confinement = sandbox::enter(&request.validation, spec.limits.memory)?;
     let (outcome, code) = match work.run(&request, &spec, module, artifact) {
         Ok(done) => done,
